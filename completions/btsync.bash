@@ -16,16 +16,16 @@ _btsync_options() {
         verify) echo '--select= --select-file= --exclude= --incomplete-suffix= --json -q --quiet -h --help' ;;
         tracker) echo '--listen= --interval= -h --help' ;;
         serve) echo '-d= --dir= --allow-dir= --web-listen= --listen= --state-dir= --state= --watch= --peer-port=
-            --port-mapping --no-port-mapping --block-list= --import-transmission= --import-qbittorrent= --set-password=
-            --password-file= --web-host= --web-prefix= --metrics -h --help' ;;
+            --port-mapping --no-port-mapping --proxy= --block-list= --import-transmission= --import-qbittorrent=
+            --set-password= --password-file= --web-host= --web-prefix= --metrics -h --help' ;;
         help) echo '' ;;
         *) echo '-d= --dir= -S --list --show-files --select= --select-file= --exclude= --out= --index-out= --sequential
             --first-and-last --file-allocation= --incomplete-suffix= --allow-hidden --overwrite --allow-overwrite
             --fsync --verify --check-integrity --save-torrent= --seed --seed-time= --seed-ratio= --super-seed -p=
             --listen-port= --max-peers= --max-download-limit= --max-overall-download-limit= -u= --max-upload-limit=
-            --max-overall-upload-limit= --encryption= --dscp= --interface= --bind= --port-mapping --no-port-mapping
-            --block-list= --peer-id-prefix= --user-agent= --peer= --bt-tracker= --bt-exclude-tracker= --web-seed=
-            --no-dht --dht-entry-point= --no-lsd --no-pex -i= --input-file= -j= --max-concurrent=
+            --max-overall-upload-limit= --encryption= --dscp= --interface= --bind= --proxy= --port-mapping
+            --no-port-mapping --block-list= --peer-id-prefix= --user-agent= --peer= --bt-tracker= --bt-exclude-tracker=
+            --web-seed= --no-dht --dht-entry-point= --no-lsd --no-pex -i= --input-file= -j= --max-concurrent=
             --max-concurrent-downloads= --watch= --json --plain --web --web-listen= -q --quiet -v --verbose
             --stop-timeout= --on-download-complete= --on-complete= --on-bt-download-complete= --on-complete-always
             --config= --conf-path= --no-config --show-config -h --help -V --version' ;;
@@ -57,6 +57,7 @@ _btsync_value() {
         --encryption) COMPREPLY=($(compgen -W 'allow require off' -- "$2")) ;;
         --dscp) COMPREPLY=($(compgen -W 'le none cs1 af11 ef' -- "$2")) ;;
         --file-allocation) COMPREPLY=($(compgen -W 'none sparse falloc' -- "$2")) ;;
+        --proxy) COMPREPLY=($(compgen -W 'socks5:// socks4a:// http://' -- "$2")) ;;
         --block-list | --conf-path | --config | --input-file | --output | --password-file | --save-torrent | -i | -o) _btsync_files "$2" ;;
         --allow-dir | --dir | --import-qbittorrent | --import-transmission | --state | --state-dir | --watch | -d) _btsync_folders "$2" ;;
     esac

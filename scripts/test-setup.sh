@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the programs that the tests need: other clients and trackers, the shells whose completions are tested, tmux for the
-# live view, Chromium and Node for the page, remote controls for Transmission, and the checkers of the manual and the package. btsync itself is not installed.
+# live view, Chromium and Node for the page, remote controls for Transmission, proxies, and the checkers of the manual and the package. btsync itself is not installed.
 # Idempotent. As root on Debian or Ubuntu it installs missing programs; otherwise it only lists them.
 # Exit code: 0 if every program is installed in the end, 1 if one is missing.
 set -euo pipefail
@@ -11,7 +11,7 @@ readonly PROGRAMS="aria2c:aria2 transmission-daemon:transmission-daemon rtorrent
 ip:iproute2 unshare:util-linux mandoc:mandoc bash:bash zsh:zsh fish:fish lintian:lintian dpkg-shlibdeps:dpkg-dev
 strip:binutils systemd-analyze:systemd tmux:tmux strace:strace chromium:chromium node:nodejs npm:npm
 transmission-remote:transmission-cli nginx:nginx apache2:apache2 curl:curl
-miniupnpd:miniupnpd-nftables nft:nftables"
+miniupnpd:miniupnpd-nftables nft:nftables microsocks:microsocks danted:dante-server tinyproxy:tinyproxy squid:squid"
 readonly LIBTORRENT="libtorrent==2.0.11"
 export PATH="$PATH:/usr/sbin:/sbin"
 
@@ -43,7 +43,7 @@ install_packages() {
 
 # Also stops the services and disables them at boot: they must not run on a machine that runs tests.
 silence_services() {
-    for service in transmission-daemon opentracker nginx apache2; do
+    for service in transmission-daemon opentracker nginx apache2 microsocks danted tinyproxy squid; do
         if [ -d /run/systemd/system ]; then
             systemctl disable --now "$service" >/dev/null 2>&1 || true
         elif [ -x "/etc/init.d/$service" ]; then
@@ -123,6 +123,11 @@ check nftables nft --version
 check nginx nginx -v
 check apache2 apache2 -v
 check curl curl --version
+check dante-server danted -v
+check tinyproxy tinyproxy -v
+check squid squid -v
+# microsocks has no version option, so its usage has to do.
+check microsocks microsocks '-?'
 check stig .venv/bin/stig --version
 for folder in tests/page/node_modules/playwright-core tests/rpc/node_modules/@ctrl/transmission; do
     if [ ! -d "$folder" ]; then

@@ -36,6 +36,7 @@ use crate::discovery::port_mapping::status::SharedMappingStatus;
 use crate::discovery::tracker::dormant::DormantPool;
 use crate::net::address_filter::AddressFilter;
 use crate::net::bind::Bind;
+use crate::net::route::Route;
 use crate::peer::Throttle;
 use crate::storage::FileIdentity;
 use crate::strategy::dial_rate::DialBudget;
@@ -99,7 +100,7 @@ struct NetworkServices {
 
 impl Client {
     /// A client for several torrents that listens from now on. It uses the settings in `config` that apply to the whole
-    /// process: `listen_ports`, `bind`, `dht`, `lsd`, `limits`, `max_peers`, `block_list` and `port_mapping`. The DHT and local discovery start
+    /// process: `listen_ports`, `route`, `dht`, `lsd`, `limits`, `max_peers`, `block_list` and `port_mapping`. The DHT and local discovery start
     /// with the first torrent that may use them. Everything ends when the last torrent and the last reference are gone.
     ///
     /// # Errors
@@ -189,19 +190,21 @@ impl Client {
         self.throttle.clone()
     }
 
-    /// The interface or address that all sockets are bound to.
-    pub(crate) fn bind(&self) -> &Bind {
-        &self.config.bind
+    /// How all connections leave the machine.
+    pub(crate) fn route(&self) -> &Route {
+        &self.config.route
     }
 
-    /// Listens, unless the client does already. Returns the port.
+    /// Listens, unless the client does already. Returns the port; 0 behind a proxy, where it does not listen.
     fn listen(&self) -> Result<u16, ClientError> {
         self.load_block_list()?;
         let mut net = self.net.lock();
         if let Some(listener) = &net.listener {
             return Ok(listener.port);
         }
-        let ClientConfig { listen_ports, bind, .. } = &self.config;
+        let ClientConfig { listen_ports, route, .. } = &self.config;
+        // Nobody can reach us through a proxy, and without one, they would go around it.
+        let Some(bind) = route.without_proxy() else { return Ok(0) };
         let handshaker = IncomingHandshaker::new(self.registry.clone());
         let started = Listener::start(listen_ports.clone(), bind, handshaker, self.address_filter.clone());
         let listener = started.map_err(|error| {

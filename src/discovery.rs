@@ -9,7 +9,6 @@ use std::sync::{Arc, OnceLock};
 use crate::types::InfoHash;
 
 pub mod dht;
-mod host_names;
 pub mod lsd;
 pub mod port_mapping;
 pub mod tracker;

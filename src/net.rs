@@ -1,11 +1,12 @@
-//! Binding of sockets, networks of IP addresses, block lists, proxies, network interfaces, and TCP statistics.
+//! Binding of sockets, host names, networks of IP addresses, block lists, proxies, network interfaces, and TCP statistics.
 
 pub mod address_filter;
 pub mod bind;
 pub mod block_list;
 pub mod gateway;
+pub mod host_names;
 pub mod interfaces;
 pub mod networks;
-#[allow(dead_code, reason = "nothing connects through a proxy yet")]
 pub mod proxy;
+pub mod route;
 pub mod tcp_diag;

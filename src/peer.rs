@@ -39,8 +39,8 @@ use parking_lot::Mutex;
 
 use crate::discovery::tracker::announce::AnnounceEvent;
 use crate::hash::{LANE_BYTES, MAX_WIDTH};
-use crate::net::bind::Bind;
 use crate::net::networks::is_private;
+use crate::net::route::Route;
 use crate::pieces::PieceManager;
 use crate::strategy::HostQuota;
 use crate::types::{BLOCK_SIZE, Dscp, Encryption, InfoHash, PeerId, PeerKey};
@@ -199,8 +199,8 @@ pub struct ContextSettings {
     pub pex: bool,
     /// Whether these connections only fetch the metadata, so that no blocks can be requested yet.
     pub is_fetching_metadata: bool,
-    /// The address or interface that our sockets are bound to.
-    pub bind: Bind,
+    /// How our connections leave the machine.
+    pub route: Route,
     /// The DSCP class of our packets.
     pub dscp: Dscp,
     /// The client name that we send to peers (BEP 10).
@@ -227,7 +227,7 @@ impl ContextSettings {
             encryption: Encryption::Off,
             pex: false,
             is_fetching_metadata: false,
-            bind: Bind::Any,
+            route: Route::default(),
             dscp: Dscp::NONE,
             started: Instant::now(),
             throttle: Arc::default(),

@@ -186,11 +186,12 @@ impl Torrent {
     /// in `config` the torrent does not use these, and its `max_peers` limits this torrent alone.
     #[doc(hidden)]
     pub fn with_client(client: &Arc<Client>, source: impl Into<Source>, mut config: TorrentConfig) -> Torrent {
-        config.client.bind = client.bind().clone();
+        config.client.route = client.route().clone();
         Torrent::on_client(client.clone(), source.into(), config)
     }
 
     fn on_client(client: Arc<Client>, mut source: Source, mut config: TorrentConfig) -> Torrent {
+        config.search.resolve_link_hosts(&config.client.route);
         if let Source::Metainfo(torrent) = &mut source {
             config.files.change_names(torrent);
         }

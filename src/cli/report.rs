@@ -200,7 +200,8 @@ impl EventText {
     /// One line for the event; `None` if it is not worth one.
     pub fn line(&mut self, event: &Event) -> Option<String> {
         match event {
-            Event::CheckStarted { bytes: 0 } | Event::Checked { have: 0, .. } => None,
+            // The port is 0 behind a proxy.
+            Event::CheckStarted { bytes: 0 } | Event::Checked { have: 0, .. } | Event::Listening { port: 0 } => None,
             // The line about the complete download follows.
             Event::Checked { have, total } if have >= total => None,
             Event::CheckStarted { bytes } => Some(format!("checking {} on disk", size(*bytes))),

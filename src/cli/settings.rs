@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::options::DownloadArgs;
+use crate::cli::options::{DownloadArgs, bad_option};
 use crate::util::descriptors::{DescriptorBudget, MIN_DESCRIPTORS, available};
 use crate::util::os_error::reason;
-use btsync::{AddOptions, Bind, Client, ClientBuilder, DhtSettings, Limits, Magnet, PortMapping, SeedGoal, Selection};
+use btsync::{AddOptions, Client, ClientBuilder, DhtSettings, Limits, Magnet, PortMapping, SeedGoal, Selection};
 
 /// How long a download runs before the router is asked to forward the port.
 const MAPPING_DELAY: Duration = Duration::from_secs(60);
@@ -24,7 +24,6 @@ pub(crate) struct Settings {
     pub out_dir: PathBuf,
     pub limits: Limits,
     pub selection: Selection,
-    pub bind: Bind,
     pub user_agent: Option<String>,
     pub save_torrent: Option<PathBuf>,
     /// The folder that records downloads whose hook command has not run yet, if any.
@@ -54,19 +53,18 @@ impl Settings {
         let mut dht = DhtSettings::default();
         dht.entry_points.clone_from(&args.dht_entry_point);
         dht.state_file = in_cache("dht");
-        let client =
-            Client::builder().bind(bind.clone()).limits(limits).dht((!args.no_dht).then_some(dht)).lsd(!args.no_lsd);
+        let client = Client::builder().bind(bind).limits(limits).dht((!args.no_dht).then_some(dht)).lsd(!args.no_lsd);
         let client = client
             .port_mapping(port_mapping(args))
             .block_list(args.block_list.as_deref())
             .block_list_copy(in_cache("block-list"));
+        let client = client.proxy(args.proxy.as_deref()).map_err(|error| bad_option(error.to_string()))?;
         let settings = Settings {
             client,
             options,
             out_dir: args.out_dir(),
             limits,
             selection,
-            bind,
             user_agent: args.user_agent.clone(),
             save_torrent: args.save_torrent.clone(),
             pending,
@@ -132,7 +130,7 @@ fn add_options(
 ) -> Result<AddOptions, Failure> {
     let mut peers = Vec::new();
     for peer in &args.peer {
-        peers.extend(resolve(peer)?);
+        peers.extend(resolve(peer, args.proxy.is_some())?);
     }
     let options = AddOptions::new(args.out_dir())
         .seed(seed_goal(args))
@@ -221,7 +219,13 @@ fn xdg_folder(variable: &str, default: &str) -> Option<PathBuf> {
     named(variable).or_else(|| named("HOME").map(|home| home.join(default)))
 }
 
-fn resolve(peer: &str) -> Result<Vec<SocketAddr>, Failure> {
+/// The addresses of a peer. With a proxy, its name must not be looked up.
+fn resolve(peer: &str, has_proxy: bool) -> Result<Vec<SocketAddr>, Failure> {
+    if has_proxy {
+        let address = peer.parse().map(|addr| vec![addr]);
+        let message = format!("--peer={peer}: with --proxy, btsync looks up no host names; give the peer's address");
+        return address.map_err(|_| bad_option(message));
+    }
     let addresses = peer.to_socket_addrs().map(Iterator::collect::<Vec<_>>);
     addresses
         .map_err(|error| Failure::new(Exit::NameLookup, format!("cannot resolve the peer {peer}: {}", reason(&error))))

@@ -35,7 +35,7 @@ impl Client {
         let loader = BlockListLoader {
             source: source.clone(),
             copy: self.config.block_list_copy.clone(),
-            bind: self.config.bind.clone(),
+            route: self.config.route.clone(),
             filter: self.address_filter.clone(),
         };
         // Without the lock, because it takes long.

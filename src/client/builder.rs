@@ -7,9 +7,13 @@ use std::sync::Arc;
 use crate::client::block_list::BlockListSource;
 use crate::client::config::{ClientConfig, DhtSettings};
 use crate::client::{Client, ClientError, PortMapping};
+use crate::discovery::tracker::http::UrlFetcher;
 #[cfg(feature = "service")]
 use crate::net::address_filter::AddressFilter;
 use crate::net::bind::Bind;
+use crate::net::proxy::url::ProxyUrlError;
+#[cfg(feature = "service")]
+use crate::net::route::Route;
 use crate::strategy::rate_limiter::Limits;
 
 /// Sets up a [`Client`]; made by [`Client::builder`].
@@ -37,8 +41,41 @@ impl ClientBuilder {
 
     /// The interface or address that all sockets are bound to.
     pub fn bind(mut self, bind: Bind) -> ClientBuilder {
-        self.config.bind = bind;
+        self.config.route = std::mem::take(&mut self.config.route).bound_to(bind);
         self
+    }
+
+    /// A proxy for everything that the client exchanges with others: `socks5://`, `socks5h://`, `socks4a://` or `http://`, with user name
+    /// and password if it needs them. Nothing goes around it, also while it does not work: the client listens on no port, looks up
+    /// no names (the proxy does), and uses neither local discovery nor, for now, the DHT and UDP trackers. Without it, only requests to HTTP and HTTPS
+    /// servers use the proxies that the environment names (`http_proxy` and others).
+    ///
+    /// ```
+    /// use btsync::Client;
+    /// let client = Client::builder().proxy(Some("socks5://user:password@127.0.0.1:1080"))?.build()?;
+    /// assert_eq!(client.port(), None); // nobody could connect to it through the proxy
+    /// assert!(Client::builder().proxy(Some("ftp://127.0.0.1:21")).is_err());
+    /// # Ok::<(), btsync::ClientError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ClientError::Proxy`] if it is not the URL of such a proxy.
+    pub fn proxy(mut self, url: Option<&str>) -> Result<ClientBuilder, ClientError> {
+        let url = url.map(str::parse).transpose();
+        let url = url.map_err(|error: ProxyUrlError| ClientError::Proxy { reason: error.to_string() })?;
+        self.config.route = std::mem::take(&mut self.config.route).through(url);
+        Ok(self)
+    }
+
+    /// How connections of the client leave the machine.
+    #[cfg(feature = "service")]
+    pub(crate) fn route(&self) -> &Route {
+        &self.config.route
+    }
+
+    /// A fetcher of files by URL whose requests leave the machine as those of this client do.
+    pub fn url_fetcher(&self, user_agent: Option<&str>) -> UrlFetcher {
+        UrlFetcher::on_route(&self.config.route, user_agent)
     }
 
     /// How the DHT is bootstrapped; `None` turns it off.

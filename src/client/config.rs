@@ -12,6 +12,7 @@ use crate::client::block_list::BlockListSource;
 use crate::discovery::dht::service::{DhtConfig, DhtService, ROUTERS};
 use crate::net::address_filter::AddressFilter;
 use crate::net::bind::Bind;
+use crate::net::route::Route;
 use crate::strategy::rate_limiter::Limits;
 
 /// The settings of a client: they apply to the process, not to one torrent.
@@ -19,8 +20,8 @@ use crate::strategy::rate_limiter::Limits;
 pub struct ClientConfig {
     /// TCP ports to listen on: btsync takes the first free one.
     pub listen_ports: RangeInclusive<u16>,
-    /// The interface or address that all sockets are bound to.
-    pub bind: Bind,
+    /// How all connections leave the machine.
+    pub route: Route,
     /// The DHT; `None` turns it off.
     pub dht: Option<DhtSettings>,
     /// Whether local discovery is on (BEP 14).
@@ -44,7 +45,7 @@ impl Default for ClientConfig {
     fn default() -> ClientConfig {
         ClientConfig {
             listen_ports: 6881..=6889,
-            bind: Bind::Any,
+            route: Route::default(),
             dht: Some(DhtSettings::default()),
             lsd: true,
             max_peers: 300,

@@ -34,11 +34,12 @@ impl Client {
 
     pub(super) fn start_dht(&self, port: u16) -> io::Result<Option<Arc<DhtService>>> {
         let Some(settings) = &self.config.dht else { return Ok(None) };
+        let Some(bind) = self.config.route.without_proxy() else { return Ok(None) };
         let mut net = self.net.lock();
         if net.dht.is_none() {
             let settings = DhtConfig {
                 port,
-                interface: self.config.bind.clone(),
+                interface: bind.clone(),
                 routers: settings.routers.clone(),
                 entry_points: settings.entry_points.clone(),
                 state_file: settings.state_file.clone(),
@@ -60,18 +61,19 @@ impl Client {
         if !self.config.lsd {
             return Ok(None);
         }
-        let lsd = self.start_lsd(port)?;
+        let Some(lsd) = self.start_lsd(port)? else { return Ok(None) };
         lsd.add(info_hash, found);
         Ok(Some(lsd))
     }
 
-    /// Starts local discovery, unless it runs.
-    pub(super) fn start_lsd(&self, port: u16) -> io::Result<Arc<Lsd>> {
+    /// Starts local discovery, unless it runs; `None` behind a proxy.
+    pub(super) fn start_lsd(&self, port: u16) -> io::Result<Option<Arc<Lsd>>> {
+        let Some(bind) = self.config.route.without_proxy() else { return Ok(None) };
         let mut net = self.net.lock();
-        if let Some(lsd) = &net.lsd {
-            return Ok(lsd.clone());
+        if net.lsd.is_none() {
+            net.lsd = Some(Arc::new(Lsd::start(bind, port, Vec::new(), bounded(0).0)?));
         }
-        Ok(net.lsd.insert(Arc::new(Lsd::start(&self.config.bind, port, Vec::new(), bounded(0).0)?)).clone())
+        Ok(net.lsd.clone())
     }
 
     /// Stops local discovery and the DHT, whose nodes are saved for the next run.

@@ -88,7 +88,8 @@ impl Client {
     fn start_lsd_for_dormant(self: &Arc<Self>) {
         if let Some(port) = self.port().filter(|_| self.config.lsd) {
             match self.start_lsd(port) {
-                Ok(lsd) => lsd.dormant().set(|| Box::new(self.dormant_client())),
+                Ok(Some(lsd)) => lsd.dormant().set(|| Box::new(self.dormant_client())),
+                Ok(None) => {}
                 Err(error) => log::info!("no local discovery: {error}"),
             }
         }
@@ -99,7 +100,7 @@ impl Client {
     }
 
     fn dormant_pool(self: &Arc<Self>) -> &DormantPool {
-        self.dormant.get_or_init(|| DormantPool::new(self.config.bind.clone(), Box::new(self.dormant_client())))
+        self.dormant.get_or_init(|| DormantPool::new(self.config.route.clone(), Box::new(self.dormant_client())))
     }
 }
 

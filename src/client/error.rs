@@ -29,6 +29,12 @@ pub enum ClientError {
         /// The system's error for the last of them.
         error: io::Error,
     },
+    /// The URL is not that of a proxy. The text has no part of it, as it may contain a password.
+    #[error("not a proxy that btsync can use: {reason}")]
+    Proxy {
+        /// The reason.
+        reason: String,
+    },
     /// The block list cannot be loaded, so that nothing would be blocked.
     #[error("cannot use the block list {}: {}", printable(.place), printable(.reason))]
     BlockList {

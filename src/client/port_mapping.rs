@@ -37,7 +37,8 @@ pub struct MappedPorts {
 
 /// What to map, and when; `None` if nothing. The one place that decides whether the router is asked.
 fn mapper_config(config: &ClientConfig, port: u16) -> Option<PortMapperConfig> {
-    let bind = config.bind.clone();
+    // Behind a proxy, nobody can connect to us.
+    let bind = config.route.without_proxy()?.clone();
     match config.port_mapping {
         PortMapping::Off => None,
         PortMapping::Auto { .. } if bind != Bind::Any => None,
@@ -96,11 +97,13 @@ impl Client {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::route::Route;
 
     #[test]
     fn a_bound_client_asks_only_if_it_is_told_to() {
         let of = |port_mapping, bind| {
-            let config = ClientConfig { bind, port_mapping, ..ClientConfig::default() };
+            let route = Route::direct(bind);
+            let config = ClientConfig { port_mapping, route, ..ClientConfig::default() };
             mapper_config(&config, 6881).map(|config| (config.port, config.after.as_secs(), config.is_forced))
         };
         let auto = PortMapping::Auto { after: Duration::from_secs(60) };
@@ -110,5 +113,8 @@ mod tests {
         assert_eq!(of(auto, wg()), None);
         assert_eq!(of(PortMapping::On, wg()), Some((6881, 0, true)));
         assert_eq!(of(PortMapping::On, Bind::Any), Some((6881, 0, true)));
+        let route = Route::default().through("socks5://127.0.0.1:1".parse().ok());
+        let proxied = ClientConfig { port_mapping: PortMapping::On, route, ..ClientConfig::default() };
+        assert!(mapper_config(&proxied, 6881).is_none(), "not behind a proxy");
     }
 }

@@ -277,12 +277,13 @@ mod tests {
     use super::*;
     use crate::client::ClientConfig;
     use crate::net::bind::Bind;
+    use crate::net::route::Route;
 
     const INFO_HASH: InfoHash = InfoHash([5; 20]);
 
     fn registration(addr: SocketAddr) -> (Arc<Client>, Registration) {
-        let (listen_ports, bind) = (addr.port()..=addr.port(), Bind::Address(addr.ip()));
-        let config = ClientConfig { listen_ports, bind, dht: None, lsd: false, ..ClientConfig::default() };
+        let (listen_ports, route) = (addr.port()..=addr.port(), Route::direct(Bind::Address(addr.ip())));
+        let config = ClientConfig { listen_ports, route, dht: None, lsd: false, ..ClientConfig::default() };
         let client = Client::for_one_torrent(&config);
         let position = client.claim_position("it", true);
         let registration = Registration::new(client.clone(), position, INFO_HASH, Encryption::Allow, Arc::default());

@@ -1,6 +1,6 @@
 //! Proxies. `url` is the user's setting, `handshake` asks a proxy for a
 //! connection or a UDP association (`socks`: SOCKS 5 and 4a, `http_connect`: HTTP), `udp` wraps datagrams, and `environment` says which
-//! proxy an HTTP request needs, if any; all of these are pure. `connect` does what they say with sockets.
+//! proxy an HTTP request needs, if any; all of these are pure. `connect` does what they say with sockets, and `state` is a proxy as a client's torrents share it.
 
 pub mod connect;
 pub mod environment;
@@ -8,6 +8,7 @@ pub mod handshake;
 mod http_connect;
 pub mod no_proxy;
 mod socks;
+pub mod state;
 pub mod udp;
 pub mod url;
 
@@ -53,8 +54,8 @@ pub enum ProxyError {
 }
 
 impl ProxyError {
-    /// Whether the proxy works, and only this target cannot be reached.
+    /// Whether the proxy works, and only this target cannot be reached. Many proxies refuse for all kinds of reasons.
     pub fn is_of_target(&self) -> bool {
-        matches!(self, ProxyError::Target(_))
+        matches!(self, ProxyError::Target(_) | ProxyError::Refused(_))
     }
 }

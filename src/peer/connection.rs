@@ -3,14 +3,14 @@
 //! Whichever of the three threads fails first shuts the socket down. The reader then ends, stops the writer and the deadline
 //! thread, joins them, takes the peer off the roster and reports the end. Main owns and joins the reader's thread.
 
+mod dial;
+
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
-
-use socket2::SockRef;
 
 use crate::mse::Ciphers;
 use crate::net::bind;
@@ -33,10 +33,9 @@ use crate::wire::handshake::Handshake;
 const STACK: usize = 256 * 1024;
 /// The time limit for the whole handshake, however slowly its bytes arrive.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Where a connection comes from: we dialled it, we accepted it (with the bytes read so far), or it continues from the metadata
-/// phase.
+/// Where a connection comes from: dialled, accepted (with the bytes read so far), or continued from the metadata phase.
 enum ConnectionOrigin {
-    Outgoing { dial_mode: DialMode, timeout: Duration },
+    Outgoing { dial_mode: DialMode, first_hop: SocketAddr, timeout: Duration },
     Incoming(Option<Box<IncomingHandshake>>),
     Established(Box<EstablishedConnection>),
 }
@@ -71,8 +70,14 @@ impl Connection {
         dial_mode: DialMode,
         timeout: Duration,
     ) -> io::Result<Connection> {
-        let socket = context.settings.bind.outgoing_socket(addr)?;
-        Connection::spawn(context, key, addr, socket.into(), ConnectionOrigin::Outgoing { dial_mode, timeout })
+        let (socket, first_hop) = dial::open_socket(&context.settings.route, addr)?;
+        Connection::spawn(
+            context,
+            key,
+            addr,
+            socket.into(),
+            ConnectionOrigin::Outgoing { dial_mode, first_hop, timeout },
+        )
     }
 
     /// Serves an incoming connection on a new thread; `early_handshake` is its handshake, if that has been read already.
@@ -180,7 +185,8 @@ fn run_connection(
         ConnectionOrigin::Established(established) => *established,
         origin => {
             let incoming = matches!(origin, ConnectionOrigin::Incoming(_));
-            let (peer_handshake, stream_state) = shake_hands(context, addr, stream, has_received, origin)?;
+            let (peer_handshake, stream_state) =
+                shake_hands(context, addr, stream, has_received, &discards_input, origin)?;
             EstablishedConnection { peer_handshake, incoming, stream_state, metadata_peer: None }
         }
     };
@@ -193,6 +199,7 @@ fn shake_hands(
     addr: SocketAddr,
     stream: &TcpStream,
     has_received: &Flag,
+    discards_input: &Flag,
     origin: ConnectionOrigin,
 ) -> Result<(Handshake, StreamState), DisconnectReason> {
     if context.are_connections_ending() {
@@ -200,9 +207,8 @@ fn shake_hands(
     }
     let incoming = matches!(origin, ConnectionOrigin::Incoming(_));
     bind::set_dscp(stream, context.settings.dscp);
-    if let ConnectionOrigin::Outgoing { timeout, .. } = origin {
-        let connected = SockRef::from(stream).connect_timeout(&addr.into(), timeout);
-        connected.map_err(|e| DisconnectReason::Unreachable(reason(&e)))?;
+    if let ConnectionOrigin::Outgoing { first_hop, timeout, .. } = origin {
+        dial::connect(context.settings.route.proxy(), stream, first_hop, addr, timeout, discards_input)?;
     }
     stream.set_nodelay(true).map_err(|e| DisconnectReason::io(&e))?;
     let dht = context.ports.dht.get() != 0;

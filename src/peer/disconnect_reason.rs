@@ -13,6 +13,9 @@ pub enum DisconnectReason {
     /// The connection could not be established.
     #[error("cannot connect: {0}")]
     Unreachable(String),
+    /// The proxy does not work; the peer may.
+    #[error("the proxy: {0}")]
+    Proxy(String),
     /// The peer closed it.
     #[error("closed by the peer")]
     Closed,

@@ -90,7 +90,7 @@ impl WebSeed {
     /// If there is no thread.
     pub fn start(context: &Arc<TorrentContext>, settings: WebSeedSettings) -> io::Result<WebSeed> {
         let (user_agent, is_users) = (settings.user_agent.as_deref(), settings.url.is_users);
-        let fetcher = RangedFetcher::new(&context.settings.bind, user_agent, is_users, &settings.block_list);
+        let fetcher = RangedFetcher::new(&context.settings.route, user_agent, is_users, &settings.block_list);
         let (key, is_stopped, interrupter) = (context.new_key(), Arc::<Flag>::default(), fetcher.interrupter());
         let (url, is_asking) = (settings.url.clone(), Arc::<Flag>::default());
         let failed = Arc::<FailedPieces>::default();

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use crate::client::ClientError;
 use crate::client::block_list::{BlockListLoader, BlockListSource, BlockListWatch, block_list_reason};
 use crate::net::address_filter::AddressFilter;
-use crate::net::bind::Bind;
+use crate::net::route::Route;
 use crate::service::model::BlockListView;
 use crate::service::settings::BlockListSettings;
 
@@ -18,6 +18,8 @@ pub struct ServiceBlockList {
     filter: Arc<AddressFilter>,
     /// The file that keeps the last list of a URL.
     copy: PathBuf,
+    /// How it is fetched.
+    route: Route,
     /// The list of the option, which settings do not replace.
     option: Option<BlockListSource>,
     current: Mutex<CurrentBlockList>,
@@ -38,9 +40,11 @@ impl ServiceBlockList {
         option: Option<&str>,
         settings: &BlockListSettings,
         copy: PathBuf,
+        route: &Route,
     ) -> Result<ServiceBlockList, ClientError> {
         let option = option.map(BlockListSource::new);
-        let list = ServiceBlockList { filter: Arc::default(), copy, option, current: Mutex::default() };
+        let list =
+            ServiceBlockList { filter: Arc::default(), copy, route: route.clone(), option, current: Mutex::default() };
         if let Some(source) = &list.option {
             let watch = BlockListWatch::start(list.loader(source.clone()))?;
             list.current.lock().watch = Some(watch);
@@ -101,7 +105,12 @@ impl ServiceBlockList {
     }
 
     fn loader(&self, source: BlockListSource) -> BlockListLoader {
-        BlockListLoader { source, copy: Some(self.copy.clone()), bind: Bind::Any, filter: self.filter.clone() }
+        BlockListLoader {
+            source,
+            copy: Some(self.copy.clone()),
+            route: self.route.clone(),
+            filter: self.filter.clone(),
+        }
     }
 }
 

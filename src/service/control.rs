@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::client::{Client, DhtSettings, PortMapping};
+use crate::client::{Client, ClientBuilder};
 use crate::discovery::port_mapping::status::PortMappingStatus;
 use crate::metainfo::Metainfo;
 use crate::service::block_list::ServiceBlockList;
@@ -55,12 +55,10 @@ pub struct ServiceControl {
     pub links: LinkKey,
     /// The event stream of the page.
     pub page_events: Arc<PageEvents>,
-    /// How the DHT is bootstrapped.
-    pub dht: DhtSettings,
+    /// How each client that it starts is set up before its settings are applied.
+    pub base: ClientBuilder,
     /// The block list of the clients.
     pub block_list: ServiceBlockList,
-    /// Whether each of them asks the router to forward its port.
-    pub port_mapping: PortMapping,
     /// What went wrong at the start, in lines for the user.
     pub notices: Vec<String>,
     /// The folder of the state.
@@ -213,7 +211,9 @@ impl Control for ServiceControl {
             change,
             may_overwrite: overwrite,
         };
-        let fetch = |url: &str| self.fetcher.fetch(url, cookies.as_deref().unwrap_or_default(), self.manager.ended());
+        let fetcher = self.base.url_fetcher(None);
+        let cookies = cookies.as_deref().unwrap_or_default();
+        let fetch = |url: &str| self.fetcher.fetch(fetcher.clone(), url, cookies, self.manager.ended());
         match self.manager.request(ControlRequest::Add(Box::new(load(source, fetch, rest)?)))? {
             Answer::Added(added) => Ok(added),
             Answer::Done => Err(ControlError::System("no answer".to_owned())),

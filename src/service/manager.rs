@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{RecvTimeoutError, Sender};
 use parking_lot::Mutex;
 
+use crate::client::Client;
 use crate::peer::LimitGroup;
 use crate::service::block_list::ServiceBlockList;
 use crate::service::control::ServiceControl;
@@ -116,9 +117,12 @@ impl Manager {
         }
         let mut dht = options.dht.clone();
         dht.state_file.get_or_insert_with(|| state_folder.path().join("dht.dat"));
+        let base = Client::builder().proxy(options.proxy.as_deref())?.dht(Some(dht));
+        let base = base.port_mapping(options.port_mapping);
         let list_copy = state_folder.path().join("block-list");
-        let block_list = ServiceBlockList::start(options.block_list.as_deref(), &settings.block_list, list_copy)?;
-        let client = start_client(&settings, Some(dht.clone()), block_list.filter(), options.port_mapping)?;
+        let block_list =
+            ServiceBlockList::start(options.block_list.as_deref(), &settings.block_list, list_copy, base.route())?;
+        let client = start_client(&settings, &base, block_list.filter())?;
         let (to_manager, receiver) = manager_channel(MAX_WAITING);
         let control = Arc::new(ServiceControl {
             published: Mutex::new(PublishedState::new(session.sums)),
@@ -128,9 +132,8 @@ impl Manager {
             client: Mutex::new(Some(client.clone())),
             links: LinkKey::generate(),
             page_events: Arc::default(),
-            dht,
+            base,
             block_list,
-            port_mapping: options.port_mapping,
             notices: notices(&left_out),
             state_folder: state_folder.path().to_owned(),
             allowed_folders: [&options.allowed_folders[..], std::slice::from_ref(&options.download_folder)].concat(),

@@ -28,6 +28,8 @@ pub struct ServiceOptions {
     pub dht: DhtSettings,
     /// The TCP port for peers, in place of that of the settings.
     pub peer_port: Option<u16>,
+    /// A proxy for everything but the page, as for [`ClientBuilder::proxy`](crate::client::ClientBuilder::proxy).
+    pub proxy: Option<String>,
     /// A block list: a file or a URL, as for [`ClientBuilder::block_list`](crate::client::ClientBuilder::block_list).
     pub block_list: Option<String>,
     /// Whether the router is asked to forward the port for peers.
@@ -73,6 +75,7 @@ impl ServiceOptions {
             private_folders: Vec::new(),
             dht: DhtSettings::default(),
             peer_port: None,
+            proxy: None,
             block_list: None,
             port_mapping: PortMapping::Off,
             watch_folder: None,

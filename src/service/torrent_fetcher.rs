@@ -10,7 +10,6 @@ use crossbeam_channel::{Receiver, bounded, select};
 
 use crate::discovery::tracker::http::{FetchedUrl, UrlFetcher};
 use crate::metainfo::torrent::TORRENT_FILE_MAX;
-use crate::net::bind::Bind;
 use crate::service::model::ControlError;
 use crate::util::atomics::Amount;
 
@@ -37,10 +36,16 @@ impl TorrentFetcher {
     ///
     /// # Errors
     /// If it cannot be fetched, others are just being fetched, or the service ends. The thread is left behind then.
-    pub fn fetch(&self, url: &str, cookies: &str, ended: &Receiver<Infallible>) -> Result<FetchedUrl, ControlError> {
+    pub fn fetch(
+        &self,
+        fetcher: UrlFetcher,
+        url: &str,
+        cookies: &str,
+        ended: &Receiver<Infallible>,
+    ) -> Result<FetchedUrl, ControlError> {
         let (url, cookies) = (url.to_owned(), cookies.to_owned());
         self.run(ended, move || {
-            let fetcher = UrlFetcher::new(&Bind::Any, None).with_cookies(&url, &cookies);
+            let fetcher = fetcher.with_cookies(&url, &cookies);
             fetcher.fetch(&url, TORRENT_FILE_MAX as u64, DEADLINE).map_err(|error| error.to_string())
         })
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::discovery::tracker::announce::{Announce, AnnounceResponse, AnnouncedPayload};
+use crate::discovery::tracker::announce::{Announce, AnnounceResponse, AnnouncedPayload, announced_port};
 use crate::discovery::tracker::client::TrackerClient;
 use crate::discovery::tracker::error::TrackerError;
 use crate::discovery::tracker::tiers::AnnounceJob;
@@ -38,7 +38,7 @@ pub fn send(
     let announce = Announce {
         info_hash: context.settings.info_hash,
         peer_id: context.settings.peer_id,
-        port: context.ports.announced(),
+        port: announced_port(context.ports.announced()),
         uploaded: identity.before.uploaded.saturating_add(totals.uploaded),
         downloaded: identity.before.downloaded.saturating_add(totals.downloaded),
         left: context.bytes_left(),

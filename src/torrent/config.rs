@@ -30,7 +30,7 @@ pub struct TorrentConfig {
     /// Where to save the torrent file of a magnet link: a file, or a folder in which the info-hash is its name.
     pub save_torrent: Option<PathBuf>,
     /// With [`Torrent::new`](crate::torrent::Torrent::new), the configuration of its client. With
-    /// [`Client::prepare`](crate::client::Client::prepare), only these fields count: `bind` (copied from the client), `dht` and
+    /// [`Client::prepare`](crate::client::Client::prepare), only these fields count: `route` (copied from the client), `dht` and
     /// `lsd` (whether this torrent uses them), and `max_peers` (limits this torrent alone).
     pub client: ClientConfig,
     /// Where peers come from.
@@ -52,6 +52,8 @@ pub struct SearchConfig {
     pub peers: Vec<SocketAddr>,
     /// Peers from a magnet link. Only a few ports of each host are tried, as anyone may have written the link.
     pub link_peers: Vec<SocketAddr>,
+    /// The same by `HOST:PORT` with a host name, before it is looked up; each with whether a public host provided the link.
+    pub link_hosts: Vec<(String, bool)>,
     /// Trackers by tier, in place of those of the torrent and those in `trackers`.
     pub tiers: Option<Vec<Vec<String>>>,
     /// Trackers in addition to those of the torrent, each in a tier of its own.
@@ -217,6 +219,7 @@ impl Default for SearchConfig {
         SearchConfig {
             peers: Vec::new(),
             link_peers: Vec::new(),
+            link_hosts: Vec::new(),
             tiers: None,
             trackers: Vec::new(),
             exclude_trackers: Vec::new(),

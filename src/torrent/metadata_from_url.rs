@@ -27,7 +27,7 @@ pub(crate) fn fetch_in_background(magnet: &Magnet, config: &TorrentConfig, conte
         return;
     }
     let (urls, weak_context) = (magnet.sources.clone(), Arc::downgrade(context));
-    let fetcher = UrlFetcher::new(&config.client.bind, config.connections.user_agent.as_deref());
+    let fetcher = UrlFetcher::on_route(&config.client.route, config.connections.user_agent.as_deref());
     let fetch = move |url: &str| {
         let bytes = fetcher.fetch_untrusted(url, TORRENT_FILE_MAX as u64, DEADLINE);
         bytes.map_err(|error| error.to_string())

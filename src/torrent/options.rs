@@ -9,10 +9,11 @@ use crate::client::{ClaimPosition, DhtSettings};
 use crate::discovery::tracker::announce::{AnnouncedBefore, TorrentIdentity};
 use crate::metainfo::{Magnet, Selection};
 use crate::net::networks::is_private;
+use crate::net::route::Route;
 use crate::peer::LimitGroup;
 use crate::storage::Allocation;
 use crate::strategy::rate_limiter::Limits;
-use crate::torrent::config::{SeedGoal, TorrentConfig};
+use crate::torrent::config::{SearchConfig, SeedGoal, TorrentConfig};
 use crate::torrent::piece_order::FilePriority;
 use crate::types::{Dscp, Encryption};
 use crate::util::os_error::reason;
@@ -175,20 +176,38 @@ impl AddOptions {
         self
     }
 
-    /// Uses what a magnet link says beside the torrent: its file selection, and its peers, whose host names this looks up. Only
+    /// Uses what a magnet link says beside the torrent: its file selection, and its peers, whose host names the client looks up. Only
     /// 32 peers are used, as anyone may have written the link. `is_public` says that a public host provided the link, which then
     /// adds no peers in private networks.
     pub fn link(mut self, magnet: &Magnet, is_public: bool) -> AddOptions {
         let peers = &mut self.config.search.link_peers;
         self.config.files.selection.magnet_indexes.clone_from(&magnet.select);
         for peer in magnet.peers.iter().take(MAX_LINK_PEERS) {
-            match peer.to_string().to_socket_addrs() {
-                Ok(found) => peers.extend(found.filter(|addr| !is_public || !is_private(addr.ip()))),
-                Err(error) => log::warn!("cannot resolve the peer {peer}: {}", reason(&error)),
+            match peer.to_string().parse::<SocketAddr>() {
+                Ok(addr) => peers.extend(Some(addr).filter(|addr| !is_public || !is_private(addr.ip()))),
+                Err(_) => self.config.search.link_hosts.push((peer.to_string(), is_public)),
             }
         }
+        self.config.search.link_hosts.truncate(MAX_LINK_PEERS);
         peers.truncate(MAX_LINK_PEERS);
         self
+    }
+}
+
+impl SearchConfig {
+    /// Looks up the host names of a link's peers, unless that would go around a proxy.
+    pub(crate) fn resolve_link_hosts(&mut self, route: &Route) {
+        for (host, is_public) in std::mem::take(&mut self.link_hosts) {
+            if route.without_proxy().is_none() {
+                log::warn!("btsync does not look up the peer {host}: names would go around the proxy");
+                continue;
+            }
+            match host.to_socket_addrs() {
+                Ok(found) => self.link_peers.extend(found.filter(|addr| !is_public || !is_private(addr.ip()))),
+                Err(error) => log::warn!("cannot resolve the peer {host}: {}", reason(&error)),
+            }
+        }
+        self.link_peers.truncate(MAX_LINK_PEERS);
     }
 }
 
@@ -205,7 +224,14 @@ mod tests {
         let link = format!("magnet:?xt=urn:btih:{}{local}{peers}", "a".repeat(40));
         let magnet = Magnet::parse(&link).expect("a link");
         let named = |is_public| {
-            let config = AddOptions::new("out").link(&magnet, is_public).config;
+            let mut config = AddOptions::new("out").link(&magnet, is_public).config;
+            let mut proxied = config.search.clone();
+            proxied.resolve_link_hosts(&Route::default().through("socks5://127.0.0.1:1".parse().ok()));
+            assert!(
+                proxied.link_hosts.is_empty() && proxied.link_peers == config.search.link_peers,
+                "no name is looked up"
+            );
+            config.search.resolve_link_hosts(&Route::default());
             assert!(config.search.peers.is_empty(), "they are not the user's own");
             config.search.link_peers
         };

@@ -35,6 +35,8 @@ pub struct PeerSearchStats {
     pub wrong_handshake: usize,
     /// Peers that connected to us.
     pub incoming_connections: usize,
+    /// Why the proxy does not work, if there is one and it does not.
+    pub proxy_failure: Option<String>,
     /// The client's block list; `None` without one.
     pub block_list: Option<BlockListStats>,
     /// What the router said when it was asked to forward our port; `None` if it is not asked.
@@ -76,7 +78,10 @@ impl PeerSearchStats {
     pub(crate) fn note_failed_dial(&mut self, why: &DisconnectReason) {
         let count = match why {
             // Our own address, another connection to the same peer, or a dial that we gave up: no peer is missing.
-            DisconnectReason::Ourselves | DisconnectReason::Duplicate(_) | DisconnectReason::ClosedByUs => return,
+            DisconnectReason::Ourselves
+            | DisconnectReason::Duplicate(_)
+            | DisconnectReason::ClosedByUs
+            | DisconnectReason::Proxy(_) => return,
             DisconnectReason::Unreachable(_) => &mut self.unreachable,
             DisconnectReason::Silent
             | DisconnectReason::Unanswered

@@ -252,7 +252,7 @@ impl<'a> TorrentRun<'a> {
             encryption: self.config.connections.encryption,
             pex,
             is_fetching_metadata,
-            bind: self.config.client.bind.clone(),
+            route: self.config.client.route.clone(),
             dscp: self.config.connections.dscp,
             client_name: self
                 .config

@@ -11,7 +11,7 @@ use crate::common::payload::Payload;
 use crate::common::wire::{Message, Wire, extended_handshake, id};
 use btsync::discovery::tracker::announce::AnnounceEvent;
 use btsync::metainfo::Metainfo;
-use btsync::net::bind::Bind;
+use btsync::net::route::Route;
 use btsync::peer::{Connection, ContextSettings, DisconnectReason, PeerEvent, TorrentContext, TorrentMessage};
 use btsync::pieces::PieceManager;
 use btsync::storage::{FileSpec, Layout, Storage};
@@ -65,7 +65,7 @@ impl Side {
             pex: false,
             is_fetching_metadata: false,
             dscp: Dscp::NONE,
-            bind: Bind::Any,
+            route: Route::default(),
             started: Instant::now(),
             throttle: Arc::default(),
             run: Arc::default(),

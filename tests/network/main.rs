@@ -1,4 +1,4 @@
-//! Tests of peer discovery and connections: trackers, the DHT, local discovery, block lists, encryption, TLS, private torrents, network
+//! Tests of peer discovery and connections: trackers, the DHT, local discovery, block lists, proxies, encryption, TLS, private torrents, network
 //! failures.
 
 #[path = "../common/mod.rs"]
@@ -12,6 +12,7 @@ mod finding;
 mod lsd;
 mod port_mapping;
 mod private;
+mod proxy;
 mod tls;
 mod tracker;
 mod web_seed_addresses;

@@ -18,6 +18,7 @@ use crate::common::{PATIENCE, TestDir, until};
 use btsync::discovery::dht::{DhtConfig, DhtService};
 use btsync::metainfo::{Magnet, Metainfo};
 use btsync::net::bind::Bind;
+use btsync::net::route::Route;
 use btsync::torrent::{
     Client, ClientConfig, ClientError, DhtSettings, Event, Limits, Outcome, SeedGoal, Source, Torrent, TorrentConfig,
     TorrentError, TorrentHandle,
@@ -354,7 +355,7 @@ fn are_found(by_dht: bool) {
     let dht = DhtSettings { routers: vec![], entry_points: vec![node.local_addrs()[0].to_string()], state_file: None };
     let open = |out: &Path, last| {
         let mut config = TorrentConfig { seed: FOREVER, ..quiet(out) };
-        config.client.bind = Bind::Address(ip(last));
+        config.client.route = Route::direct(Bind::Address(ip(last)));
         (config.client.dht, config.client.lsd) = (by_dht.then(|| dht.clone()), !by_dht);
         config
     };

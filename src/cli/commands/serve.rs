@@ -15,7 +15,7 @@ use crate::cli::commands::systemd::{self, GivenSockets};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::logs;
 use crate::cli::options::ServeArgs;
-use crate::cli::options::values::WebAddress;
+use crate::cli::options::values::{self, WebAddress};
 use crate::cli::settings::{private_folders, state_folder};
 use crate::cli::stop::StopSignal;
 use crate::cli::terminal::screen::Screen;
@@ -26,6 +26,8 @@ use btsync::{ClientError, PasswordHash, PortMapping, Service, ServiceError, Serv
 
 /// The port of the page, as Transmission's.
 const PORT: u16 = 9091;
+/// The environment variable for `--proxy`.
+const PROXY_VARIABLE: &str = "BTSYNC_PROXY";
 
 /// Runs the service until a signal or a remote control ends it.
 ///
@@ -103,6 +105,7 @@ fn options(args: &ServeArgs, state: PathBuf, sockets: GivenSockets) -> Result<Se
     options.private_folders.extend(args.password_file.clone());
     options.watch_folder = args.watch.as_deref().map(absolute).transpose()?;
     options.peer_port = args.peer_port;
+    options.proxy = proxy(args)?;
     options.block_list.clone_from(&args.block_list);
     options.port_mapping = match (args.no_port_mapping, args.port_mapping) {
         (true, _) => PortMapping::Off,
@@ -111,6 +114,16 @@ fn options(args: &ServeArgs, state: PathBuf, sockets: GivenSockets) -> Result<Se
     };
     options.web = Some(web_options(args, password, sockets));
     Ok(options)
+}
+
+/// The proxy: that of the option, or that of the environment, where other users do not see its password.
+fn proxy(args: &ServeArgs) -> Result<Option<String>, Failure> {
+    if args.proxy.is_some() {
+        return Ok(args.proxy.clone());
+    }
+    let value = std::env::var_os(PROXY_VARIABLE).filter(|value| !value.is_empty());
+    let parse = |value: std::ffi::OsString| values::proxy(&value.to_string_lossy());
+    value.map(parse).transpose().map_err(|reason| bad_option(&format!("{PROXY_VARIABLE}: {reason}")))
 }
 
 fn web_options(args: &ServeArgs, password: Option<PasswordHash>, sockets: GivenSockets) -> WebOptions {
@@ -206,7 +219,7 @@ fn failure(error: &ServiceError) -> Failure {
         ServiceError::ImportFrom { .. } | ServiceError::WatchFolder { .. } => (Exit::OpenExisting, ""),
         ServiceError::Listen { .. } => (Exit::Network, "; choose another address with --web-listen"),
         ServiceError::Client(ClientError::Listen { .. } | ClientError::Interface { .. }) => (Exit::Network, ""),
-        ServiceError::Client(ClientError::BlockList { .. }) => (Exit::BadOption, ""),
+        ServiceError::Client(ClientError::BlockList { .. } | ClientError::Proxy { .. }) => (Exit::BadOption, ""),
         _ => (Exit::Other, ""),
     };
     Failure::new(code, format!("{error}{advice}"))

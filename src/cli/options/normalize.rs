@@ -126,6 +126,9 @@ impl GivenOption {
 
     /// The value for messages: users share output, and tracker URLs contain passkeys.
     pub fn redacted_value(&self) -> String {
+        if self.option.long == "--proxy" {
+            return redacted_proxy(&self.value);
+        }
         if !matches!(self.option.long, "--bt-tracker" | "--bt-exclude-tracker") {
             return redacted(&self.value);
         }
@@ -152,6 +155,14 @@ impl GivenOption {
             Some(reason) => Err(bad_option(format!("{self}: {}", reason.trim()))),
             None => Ok(()),
         }
+    }
+}
+
+/// The URL of a proxy without its user name and password, even if it is malformed.
+fn redacted_proxy(value: &str) -> String {
+    match (value.split_once("://"), value.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => public_name(&format!("{scheme}://{host}")),
+        _ => public_name(value),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::cli::outcome;
 use crate::util::paths::is_watched_name;
 use btsync::Allocation;
 use btsync::create::Glob;
-use btsync::{Bind, FilePattern, PeerAddress};
+use btsync::{Bind, Client, ClientError, FilePattern, PeerAddress};
 use btsync::{Dscp, Encryption};
 
 pub(crate) fn minutes(text: &str) -> Result<Duration, String> {
@@ -74,6 +74,14 @@ pub(crate) fn pattern(text: &str) -> Result<FilePattern, String> {
 /// The interface or address to bind to.
 pub(crate) fn interface(text: &str) -> Result<Bind, String> {
     text.parse::<Bind>().map_err(|error| error.to_string())
+}
+
+/// The URL of a proxy. The message omits it, as it may contain a password.
+pub(crate) fn proxy(text: &str) -> Result<String, String> {
+    Client::builder().proxy(Some(text)).map(|_| text.to_owned()).map_err(|error| match error {
+        ClientError::Proxy { reason } => reason,
+        error => error.to_string(),
+    })
 }
 
 /// Splits a list at commas.

@@ -80,6 +80,9 @@ pub fn stall_reason(search: &PeerSearchStats, now: &Snapshot, peers: &[PeerView]
     if search.pex_peers > 0 {
         parts.push(format!("peer exchange: {}", count(search.pex_peers, "peer")));
     }
+    if let Some(reason) = &search.proxy_failure {
+        parts.push(format!("the proxy does not work: {reason}"));
+    }
     if let Some(list) = search.block_list {
         parts.push(match list.hits {
             1 => "block list: an address refused once".to_owned(),
@@ -174,6 +177,12 @@ mod tests {
 
     fn snapshot() -> Snapshot {
         Snapshot { stage: Stage::Downloading, total: 1 << 30, ..Snapshot::default() }
+    }
+
+    #[test]
+    fn the_line_names_a_proxy_that_does_not_work() {
+        let search = PeerSearchStats { proxy_failure: Some("timed out".to_owned()), ..PeerSearchStats::default() };
+        assert!(stall_reason(&search, &snapshot(), &[]).contains("the proxy does not work: timed out; "));
     }
 
     #[test]

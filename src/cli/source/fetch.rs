@@ -16,7 +16,6 @@ use crate::cli::stop::NoMessages;
 use crate::util::descriptors::{is_exhausted, retry_while, warn_shortage_once};
 use crate::util::printable_text::printable;
 use crate::util::redact::public_name;
-use btsync::Bind;
 use btsync::Source;
 use btsync::tracker::{FetchedUrl, TrackerError, UrlFetcher};
 use btsync::{Magnet, MagnetError, Metainfo};
@@ -40,8 +39,8 @@ enum FetchedSource {
 pub(crate) fn fetch(url: &Path, settings: &mut Settings, stop: &Receiver<NoMessages>) -> Result<LoadedSource, Failure> {
     let url = url.to_string_lossy().into_owned();
     let shown = public_name(&url);
-    let (bind, user_agent) = (settings.bind.clone(), settings.user_agent.clone());
-    match unless_stopped(&shown, stop, move || get(&url, &bind, user_agent.as_deref()))? {
+    let fetcher = settings.client.url_fetcher(settings.user_agent.as_deref());
+    match unless_stopped(&shown, stop, move || get(&url, &fetcher))? {
         FetchedSource::Metainfo(torrent, bytes) => {
             let save_event = settings.save_torrent.as_ref().map(|place| torrent.save(place, &bytes, &settings.options));
             Ok(LoadedSource { source: Source::Metainfo(torrent), save_event })
@@ -80,10 +79,9 @@ fn unless_stopped<T: Send + 'static>(
     }
 }
 
-fn get(url: &str, bind: &Bind, user_agent: Option<&str>) -> Result<FetchedSource, Failure> {
+fn get(url: &str, urls: &UrlFetcher) -> Result<FetchedSource, Failure> {
     let shown = public_name(url);
-    let client = UrlFetcher::new(bind, user_agent);
-    let fetch = || client.fetch(url, Metainfo::MAX_FILE_SIZE as u64, DEADLINE);
+    let fetch = || urls.fetch(url, Metainfo::MAX_FILE_SIZE as u64, DEADLINE);
     let is_short = |fetched: &Result<_, TrackerError>| match fetched {
         Ok(_) => false,
         Err(TrackerError::Shortage) => true,

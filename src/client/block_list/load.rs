@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use crate::discovery::tracker::http::{FetchedUrl, UrlFetcher};
 use crate::net::address_filter::AddressFilter;
-use crate::net::bind::Bind;
 use crate::net::block_list::read::{BlockList, BlockListError, read};
+use crate::net::route::Route;
 use crate::util::atomic_file::{open, private_folder, replace_private};
 use crate::util::os_error::reason;
 use crate::util::redact::public_name;
@@ -71,7 +71,7 @@ pub(crate) struct BlockListLoader {
     /// The file that keeps the last list of a URL.
     pub copy: Option<PathBuf>,
     /// The interface or address of connections.
-    pub bind: Bind,
+    pub route: Route,
     /// What the list is loaded into.
     pub filter: Arc<AddressFilter>,
 }
@@ -85,7 +85,7 @@ impl BlockListLoader {
         match &self.source {
             BlockListSource::File(path) => self.set(read(File::open(path)?)?),
             BlockListSource::Url(url) => {
-                let bytes = fetch(url, &self.bind)?;
+                let bytes = fetch(url, &self.route)?;
                 self.set(read(Cursor::new(&bytes))?);
                 self.keep(url, &bytes);
             }
@@ -144,8 +144,8 @@ impl BlockListLoader {
     }
 }
 
-fn fetch(url: &str, bind: &Bind) -> Result<Vec<u8>, BlockListError> {
-    let fetched = UrlFetcher::new(bind, None).fetch(url, MAX_FETCHED, URL_DEADLINE);
+fn fetch(url: &str, route: &Route) -> Result<Vec<u8>, BlockListError> {
+    let fetched = UrlFetcher::on_route(route, None).fetch(url, MAX_FETCHED, URL_DEADLINE);
     match fetched.map_err(|error| io::Error::other(error.to_string()))? {
         FetchedUrl::File(bytes) => Ok(bytes),
         FetchedUrl::Link { .. } => Err(io::Error::other("the URL leads to a magnet link").into()),

@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::*;
 use crate::net::address_filter::AddressFilter;
 use crate::net::bind::Bind;
+use crate::net::route::Route;
 
 /// No test waits that long unless it fails.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -25,8 +26,8 @@ fn wait_until(what: &str, is_so: impl Fn() -> bool) {
 
 fn loader(source: BlockListSource, copy: Option<PathBuf>) -> BlockListLoader {
     // Bound, because the environment of the test may name a proxy.
-    let bind = Bind::Address([127, 0, 0, 1].into());
-    BlockListLoader { source, copy, bind, filter: Arc::new(AddressFilter::default()) }
+    let route = Route::direct(Bind::Address([127, 0, 0, 1].into()));
+    BlockListLoader { source, copy, route, filter: Arc::new(AddressFilter::default()) }
 }
 
 /// A server that answers one request with this text, and its URL.

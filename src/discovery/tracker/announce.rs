@@ -203,6 +203,12 @@ pub struct ScrapeCounts {
     pub downloaded: u32,
 }
 
+/// The port in announces if we listen on `port`, or on none if that is 0. Trackers refuse announces without a port; nobody listens
+/// on this one.
+pub(crate) fn announced_port(port: u16) -> u16 {
+    port.max(1)
+}
+
 /// An interval that a tracker names, clamped to our limits; `None` if it is not positive.
 pub(crate) fn seconds(seconds: i64) -> Option<Duration> {
     let seconds = u64::try_from(seconds).ok().filter(|&s| s > 0)?;

@@ -9,6 +9,7 @@ use crate::discovery::tracker::error::TrackerError;
 use crate::discovery::tracker::http::HttpTracker;
 use crate::discovery::tracker::udp::UdpTracker;
 use crate::net::bind::Bind;
+use crate::net::route::Route;
 use crate::types::InfoHash;
 use crate::util::redact::without_secrets_of;
 
@@ -40,9 +41,18 @@ impl TrackerClient {
     /// `trusted` come from the user and may lead to any local address. Other URLs come from torrents, and may lead to a local
     /// address only with the path of an announce.
     pub fn new(bind: Bind, user_agent: Option<&str>, trusted: impl IntoIterator<Item = String>) -> TrackerClient {
+        TrackerClient::on_route(&Route::direct(bind), user_agent, trusted)
+    }
+
+    /// The same with requests that take this route.
+    pub(crate) fn on_route(
+        route: &Route,
+        user_agent: Option<&str>,
+        trusted: impl IntoIterator<Item = String>,
+    ) -> TrackerClient {
         let trusted: Arc<HashSet<String>> = Arc::new(trusted.into_iter().collect());
-        let http = HttpTracker::bound_to(&bind, user_agent).with_trusted_urls(trusted.clone());
-        TrackerClient { http, udp: UdpTracker::bound_to(bind).with_trusted_urls(trusted) }
+        let http = HttpTracker::bound_to(route, user_agent).with_trusted_urls(trusted.clone());
+        TrackerClient { http, udp: UdpTracker::bound_to(route).with_trusted_urls(trusted) }
     }
 
     /// Announces to the tracker at `url` and waits for its response, in total at most `deadline`. Passes a later response over

@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use crate::discovery::tracker::announce::{
-    Announce, AnnounceResponse, AnnouncedPayload, RegisteredTracker, TorrentIdentity,
+    Announce, AnnounceResponse, AnnouncedPayload, RegisteredTracker, TorrentIdentity, announced_port,
 };
 use crate::discovery::tracker::client::TrackerClient;
 use crate::discovery::tracker::error::TrackerError;
-use crate::net::bind::Bind;
+use crate::net::route::Route;
 use crate::types::InfoHash;
 use dht_rotation::DhtRotation;
 pub use schedule::{DormantId, DormantResult, DormantTracker, DormantTrackerStatus};
@@ -78,7 +78,7 @@ struct PoolShared {
     changed: Condvar,
     started: Instant,
     client: Box<dyn DormantClient>,
-    bind: Bind,
+    route: Route,
     tracker_client: TrackerClient,
 }
 
@@ -100,12 +100,12 @@ enum DormantTask {
 }
 
 impl DormantPool {
-    /// A pool without torrents and threads. Its sockets are bound to `bind`.
-    pub fn new(bind: Bind, client: Box<dyn DormantClient>) -> DormantPool {
-        let tracker_client = TrackerClient::new(bind.clone(), None, []);
+    /// A pool without torrents and threads. Its announces take this route.
+    pub fn new(route: Route, client: Box<dyn DormantClient>) -> DormantPool {
+        let tracker_client = TrackerClient::on_route(&route, None, []);
         let (state, changed) = (Mutex::default(), Condvar::new());
         let started = Instant::now();
-        DormantPool { shared: Arc::new(PoolShared { state, changed, started, client, bind, tracker_client }) }
+        DormantPool { shared: Arc::new(PoolShared { state, changed, started, client, route, tracker_client }) }
     }
 
     /// Announces a torrent to its trackers, by tier, from now on; each URL says whether it is the user's own. With `uses_dht`, also
@@ -304,7 +304,7 @@ impl PoolShared {
         let announce = Announce {
             info_hash: torrent.info_hash,
             peer_id: torrent.identity.peer_id,
-            port: self.client.port().unwrap_or_default(),
+            port: announced_port(self.client.port().unwrap_or_default()),
             uploaded: torrent.payload.uploaded,
             downloaded: torrent.payload.downloaded,
             left: torrent.left,
@@ -316,7 +316,7 @@ impl PoolShared {
         let own;
         let client = if tracker.is_trusted || torrent.user_agent.is_some() {
             let trusted = tracker.is_trusted.then(|| tracker.url.to_string());
-            own = TrackerClient::new(self.bind.clone(), torrent.user_agent.as_deref(), trusted);
+            own = TrackerClient::on_route(&self.route, torrent.user_agent.as_deref(), trusted);
             &own
         } else {
             &self.tracker_client

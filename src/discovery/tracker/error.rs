@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use crate::util::redact::without_secrets_of;
 
+/// When to contact a server again after the proxy failed.
+const PROXY_RETRY: Duration = Duration::from_secs(15);
+
 /// When to contact a server again that refused a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
@@ -45,11 +48,12 @@ pub enum TrackerError {
     /// The host has no address of the requested family.
     #[error("the host has no address of this family")]
     NoFamily,
-    /// The environment specifies a proxy of an unsupported kind.
-    #[error(
-        "the proxy in the environment (ALL_PROXY, HTTP_PROXY) cannot be used: expected http://HOST:PORT or https://HOST:PORT"
-    )]
-    Proxy,
+    /// A variable of the environment names a proxy that cannot be used.
+    #[error("the proxy in the environment cannot be used: {0}")]
+    Proxy(String),
+    /// The proxy does not work, so nothing is known of the server.
+    #[error("the proxy does not work: {0}")]
+    ProxyFailed(String),
     /// The process or the system has run out of file descriptors.
     #[error("no file descriptors are left")]
     Shortage,
@@ -98,10 +102,13 @@ impl TrackerError {
         }
     }
 
-    /// When to contact the server again, if it said so.
+    /// When to contact the server again, if it said so, or if the proxy is to blame.
     pub(crate) fn retry(&self) -> Option<Retry> {
-        let TrackerError::Later { retry_after, .. } = self else { return None };
-        Some(retry_after.map_or(Retry::Never, Retry::After))
+        match self {
+            TrackerError::Later { retry_after, .. } => Some(retry_after.map_or(Retry::Never, Retry::After)),
+            TrackerError::ProxyFailed(_) => Some(Retry::After(PROXY_RETRY)),
+            _ => None,
+        }
     }
 
     /// The same error without the secrets of `url`, which a server's text may repeat.
@@ -118,7 +125,8 @@ impl TrackerError {
             E::Tls(text) => E::Tls(clean(text)),
             E::Other(text) => E::Other(clean(text)),
             plain @ (E::Scheme(_)
-            | E::Proxy
+            | E::Proxy(_)
+            | E::ProxyFailed(_)
             | E::NoFamily
             | E::Url
             | E::Local

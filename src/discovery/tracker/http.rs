@@ -25,7 +25,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use ureq::config::Config;
 use ureq::http::StatusCode;
 use ureq::http::header::LOCATION;
 use ureq::{Agent, Body};
@@ -35,11 +34,13 @@ use crate::discovery::tracker::announce_path::{is_announce_path, is_announce_que
 pub use crate::discovery::tracker::error::{Retry, TrackerError};
 use crate::metainfo::Magnet;
 use crate::types::InfoHash;
+use crate::util::printable_text::printable;
 pub(crate) use address_guard::is_local;
 use address_guard::is_refusal;
 use cookies::{Cookies, get};
 use families::{IpFamily, KnownFamilies};
 pub use file::{FetchedUrl, UrlFetcher};
+use proxy::HttpRoute;
 pub use ranged::{FetchInterrupter, RangedFetcher, RangedResponse};
 use response::{BODIES, read_body, retry_after};
 
@@ -68,16 +69,14 @@ pub struct HttpTracker {
     /// What earlier announces revealed about each tracker's address families.
     known: Arc<Mutex<KnownFamilies>>,
     /// Whether announces contain our addresses of both families. False if sockets are bound to an interface or address, or a
-    /// proxy is in use.
+    /// proxy is in use for everything.
     announces_both: bool,
     /// Whether an address is local rather than public.
     is_local: fn(IpAddr) -> bool,
     /// The user's own URLs, which may lead to any local address.
     trusted: Arc<HashSet<String>>,
-    /// Whether a proxy from the environment is in use. The proxy then resolves names for us.
-    is_proxied: bool,
-    /// Set if the environment specifies a proxy of an unsupported kind; tells which URLs need no proxy.
-    unusable_proxy: Option<Config>,
+    /// How requests leave the machine. A proxy resolves names for us.
+    route: HttpRoute,
     /// Cookies of the user, for one server.
     cookies: Option<Cookies>,
 }
@@ -133,6 +132,17 @@ enum Content {
 }
 
 impl HttpTracker {
+    /// Whether a request to this URL goes through a proxy, which then resolves names for us.
+    fn is_proxied(&self, url: &str) -> bool {
+        self.route.is_proxied(is_https(url), url::host(url))
+    }
+
+    /// Whether the host of a URL that goes through a proxy may be public, as far as its form tells.
+    fn may_be_public(&self, url: &str) -> bool {
+        let host = url::host(url);
+        url::literal_ip(url).map_or_else(|| !peer_names::has_local_form(host), |ip| !(self.is_local)(ip))
+    }
+
     /// Announces to the tracker at `url` and waits for its response. Name lookup, connection, redirects and body together take at
     /// most `deadline`.
     ///
@@ -163,7 +173,7 @@ impl HttpTracker {
     ) -> Result<AnnounceResponse, TrackerError> {
         let (mut answer, is_public) = self.ask(agents, full, self.trust(url), end, answer::parse)?;
         let names = std::mem::take(&mut answer.names);
-        if !names.is_empty() && !self.is_proxied {
+        if !names.is_empty() && !self.is_proxied(url) {
             let found = peer_names::addresses(&names, end);
             answer.peers = crate::discovery::tracker::announce::usable(answer.peers.into_iter().chain(found));
         }
@@ -234,7 +244,7 @@ impl HttpTracker {
                 let retry = retry_after(&hop.response);
                 // Behind a proxy, a name's address is unknown, but some names are always local.
                 let is_public =
-                    from_public || hop.public && !(self.is_proxied && peer_names::is_local(url::host(&url)));
+                    from_public || hop.public && !(self.is_proxied(&url) && peer_names::is_local(url::host(&url)));
                 let content = Content::Body(
                     status,
                     retry,
@@ -279,8 +289,11 @@ impl HttpTracker {
         from_public: bool,
         send: impl Fn(&Agent) -> Result<ureq::http::Response<Body>, ureq::Error>,
     ) -> Result<Hop, TrackerError> {
-        if self.unusable_proxy.as_ref().is_some_and(|config| !proxy::bypasses_proxy(config, url)) {
-            return Err(TrackerError::Proxy);
+        if let Err(error) = self.route.proxy_for(is_https(url), url::host(url)) {
+            return Err(TrackerError::Proxy(printable(&error.to_string())));
+        }
+        if trust == Trust::Public && self.is_proxied(url) && !self.may_be_public(url) {
+            return Err(TrackerError::Redirect("it leads to a local address"));
         }
         // Behind a proxy, names are not resolved here, but literal addresses can be checked.
         if !url::literal_ip(url).is_some_and(self.is_local) {
@@ -303,6 +316,10 @@ impl HttpTracker {
         let response = send(&agents.local).map_err(|e| error::from_ureq(e, url))?;
         Ok(Hop { response, public: false })
     }
+}
+
+fn is_https(url: &str) -> bool {
+    url.trim().get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"))
 }
 
 #[cfg(test)]

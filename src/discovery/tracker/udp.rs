@@ -19,11 +19,12 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::discovery::host_names::{ResolveError, resolve};
 use crate::discovery::tracker::announce::{Announce, AnnounceEvent, AnnounceResponse, ScrapeCounts};
 use crate::discovery::tracker::error::TrackerError;
 use crate::discovery::tracker::http::is_local;
 use crate::net::bind::Bind;
+use crate::net::host_names::{ResolveError, resolve};
+use crate::net::route::Route;
 use crate::types::InfoHash;
 use crate::util::os_error::reason;
 use crate::util::printable_text::printable;
@@ -51,7 +52,7 @@ pub struct UdpTracker {
     connections: Arc<Mutex<HashMap<SocketAddr, (UdpSocket, ConnectionId)>>>,
     /// Whether an address is local rather than public.
     is_local: fn(IpAddr) -> bool,
-    bind: Bind,
+    route: Route,
     /// The user's own URLs, which may have any local address.
     trusted: Arc<HashSet<String>>,
 }
@@ -108,9 +109,9 @@ impl UdpTracker {
         UdpTracker { trusted: urls, ..self }
     }
 
-    /// Creates a client with sockets bound to `bind`.
-    pub fn bound_to(bind: Bind) -> UdpTracker {
-        UdpTracker { bind, ..UdpTracker::new() }
+    /// Creates a client whose datagrams take this route.
+    pub fn bound_to(route: &Route) -> UdpTracker {
+        UdpTracker { route: route.clone(), ..UdpTracker::new() }
     }
 
     /// A client that takes the addresses named by `is_local` for those of this machine or network.
@@ -119,7 +120,7 @@ impl UdpTracker {
             start: Instant::now(),
             connections: Arc::default(),
             is_local,
-            bind: Bind::Any,
+            route: Route::default(),
             trusted: Arc::default(),
         }
     }
@@ -267,6 +268,9 @@ impl UdpTracker {
     /// The addresses to try, by family. Uses local ones only if there are no others, and then only for the URL of an announce, so
     /// that a torrent cannot make btsync send packets to other local services.
     fn addresses(&self, target: &UdpUrl, trusted: bool, end: Duration) -> Result<Vec<Vec<SocketAddr>>, TrackerError> {
+        if self.route.proxy().is_some() {
+            return Err(TrackerError::Connect("UDP does not go through the proxy".to_owned()));
+        }
         let all = self.resolve(target, end)?;
         let public: Vec<SocketAddr> = all.iter().copied().filter(|addr| !(self.is_local)(addr.ip())).collect();
         if public.is_empty() && !trusted && !target.is_announce() {
@@ -306,7 +310,7 @@ impl UdpTracker {
         };
         let (socket, connection) = match old {
             Some((socket, connection)) => (socket, Some(connection)),
-            None => (connected(addr, &self.bind)?, None),
+            None => (connected(addr, self.route.without_proxy().ok_or(io::ErrorKind::Unsupported)?)?, None),
         };
         let exchange = Exchange::begin(now, addr, query, connection, end, Random::system());
         Ok(UdpExchange { addr, socket, exchange, result: None })

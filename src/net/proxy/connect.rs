@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::net::bind::Bind;
 use crate::net::networks::is_private;
 use crate::net::proxy::handshake::{ProxyHandshake, ProxyRequest, ProxyStep};
-use crate::net::proxy::url::ProxyUrl;
+use crate::net::proxy::url::{ProxyKind, ProxyUrl};
 use crate::net::proxy::{ProxyError, ProxyTarget, udp};
 
 /// Why there is no connection through a proxy.
@@ -34,22 +34,45 @@ impl ProxyConnectError {
 /// # Errors
 /// See [`ProxyConnectError`]. The stream is of no use then.
 pub fn shake_hands(
-    mut stream: &TcpStream,
+    stream: &TcpStream,
     proxy: &ProxyUrl,
     request: &ProxyRequest,
     deadline: Instant,
 ) -> Result<SocketAddr, ProxyConnectError> {
+    let send = |bytes: &[u8]| {
+        stream.set_write_timeout(Some(time_left(deadline)?))?;
+        (&*stream).write_all(bytes)
+    };
+    run_handshake(proxy, request, send, |bytes| read_until(stream, bytes, deadline))
+}
+
+/// The same over any connection, with functions that send and receive all of the given bytes.
+///
+/// # Errors
+/// See [`ProxyConnectError`].
+pub fn run_handshake(
+    proxy: &ProxyUrl,
+    request: &ProxyRequest,
+    mut send: impl FnMut(&[u8]) -> io::Result<()>,
+    mut receive: impl FnMut(&mut [u8]) -> io::Result<()>,
+) -> Result<SocketAddr, ProxyConnectError> {
     let mut handshake = ProxyHandshake::new(proxy, request)?;
+    // The first answer of a SOCKS 5 proxy comes before it connects to the target; that of others only afterwards.
+    let mut waits_for_target = proxy.kind != ProxyKind::Socks5;
     loop {
         match handshake.step() {
-            ProxyStep::Send(bytes) => {
-                stream.set_write_timeout(Some(time_left(deadline)?))?;
-                stream.write_all(&bytes)?;
-            }
+            ProxyStep::Send(bytes) => send(&bytes)?,
             ProxyStep::Receive(count) => {
                 let mut bytes = vec![0; count];
-                read_until(stream, &mut bytes, deadline)?;
+                receive(&mut bytes).map_err(|error| match error.kind() {
+                    io::ErrorKind::TimedOut if waits_for_target => ProxyError::Target("no answer in time").into(),
+                    io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset if waits_for_target => {
+                        ProxyError::Target("the proxy closed the connection").into()
+                    }
+                    _ => ProxyConnectError::Io(error),
+                })?;
                 handshake.received(&bytes)?;
+                waits_for_target = true;
             }
             ProxyStep::Done(bound) => return Ok(bound),
         }

@@ -3,10 +3,12 @@
 //! next variable or to go directly. Pure: the variables are arguments.
 
 use crate::net::proxy::no_proxy::NoProxy;
-use crate::net::proxy::url::{ProxyUrl, ProxyUrlError};
+use crate::net::proxy::url::{ProxyKind, ProxyUrl, ProxyUrlError};
 
 /// The port of a proxy that names none, as in curl.
 const DEFAULT_PORT: u16 = 1080;
+/// The same for `https://`.
+const DEFAULT_TLS_PORT: u16 = 443;
 
 /// The value of a variable.
 type ProxyVariable = Option<Result<ProxyUrl, UnusableProxy>>;
@@ -61,20 +63,24 @@ impl ProxyEnvironment {
         }
         proxy.as_ref().map(Some).map_err(Clone::clone)
     }
-
-    /// Whether any variable names a proxy.
-    pub fn has_proxy(&self) -> bool {
-        self.http.is_some() || self.https.is_some() || self.all.is_some()
-    }
 }
 
-/// Like the URL of `--proxy`, but without a scheme it is that of an HTTP proxy, and the port may be missing.
+/// Like the URL of `--proxy`, but without a scheme it is that of an HTTP proxy, the port may be missing, and `https` is allowed.
 fn parse(value: &str) -> Result<ProxyUrl, ProxyUrlError> {
     let value = value.trim();
+    let tls = value.get(..8).filter(|scheme| scheme.eq_ignore_ascii_case("https://")).and(value.get(8..));
+    if let Some(rest) = tls {
+        let url = parse_with_default(&format!("http://{rest}"), DEFAULT_TLS_PORT)?;
+        return Ok(ProxyUrl { kind: ProxyKind::Https, ..url });
+    }
     let url = if value.contains("://") { value.to_owned() } else { format!("http://{value}") };
+    parse_with_default(&url, DEFAULT_PORT)
+}
+
+fn parse_with_default(url: &str, port: u16) -> Result<ProxyUrl, ProxyUrlError> {
     match url.parse() {
-        Err(ProxyUrlError::Port) if !has_port(&url) => {
-            format!("{}:{DEFAULT_PORT}", url.strip_suffix('/').unwrap_or(&url)).parse()
+        Err(ProxyUrlError::Port) if !has_port(url) => {
+            format!("{}:{port}", url.strip_suffix('/').unwrap_or(url)).parse()
         }
         parsed => parsed,
     }
@@ -110,7 +116,6 @@ mod tests {
         assert_eq!(of(&[("http_proxy", "x:1"), ("HTTP_PROXY", "y:1")], false, "t"), Some("http://x:1".into()));
         assert_eq!(of(&[("http_proxy", ""), ("HTTP_PROXY", "y:1")], false, "t"), None, "empty means none");
         assert_eq!(of(&[("REQUEST_METHOD", "GET"), ("HTTP_PROXY", "y:1")], false, "t"), None);
-        assert!(environment(&all).has_proxy() && !environment(&[("no_proxy", "*")]).has_proxy());
     }
 
     #[test]
@@ -130,6 +135,8 @@ mod tests {
             ("me:pw@h", "http://h:1080"),
             ("socks5://[::1]", "socks5://[::1]:1080"),
             ("[::1]:80", "http://[::1]:80"),
+            ("HTTPS://h", "https://h:443"),
+            ("https://h:8/", "https://h:8"),
         ] {
             assert_eq!(of(&[("all_proxy", value)], false, "t"), Some(wanted.into()), "{value}");
         }

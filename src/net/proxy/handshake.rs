@@ -63,7 +63,7 @@ impl ProxyHandshake {
                 let request = Socks4a::request(proxy.credentials.as_ref(), target)?;
                 (Protocol::Socks4a(Socks4a::default()), request)
             }
-            (ProxyKind::Http, ProxyRequest::Connect(target)) => {
+            (ProxyKind::Http | ProxyKind::Https, ProxyRequest::Connect(target)) => {
                 let request = HttpConnect::request(proxy.credentials.as_ref(), target)?;
                 (Protocol::Http(HttpConnect::default()), request)
             }

@@ -18,6 +18,8 @@ pub enum ProxyKind {
     Socks4a,
     /// HTTP with CONNECT.
     Http,
+    /// The same in TLS. Only variables of the environment can name one.
+    Https,
 }
 
 /// A user name and a password.
@@ -115,10 +117,15 @@ fn split_host(text: &str) -> Result<(String, u16), ProxyUrlError> {
 
 fn parse_credentials(text: &str, kind: ProxyKind) -> Result<Credentials, ProxyUrlError> {
     let decoded = |text: &str| percent_decode_str(text).decode_utf8().map(std::borrow::Cow::into_owned);
+    // Programs that show the URL without its password would take what follows these for the rest of the URL.
+    let text_has_delimiter = text.contains(['/', '?', '#']);
     let (user, password) = text.split_once(':').unwrap_or((text, ""));
     let user = decoded(user).map_err(|_| ProxyUrlError::Credentials)?;
     let password = decoded(password).map_err(|_| ProxyUrlError::Credentials)?;
     let is_bad = |text: &str| text.len() > MAX_TEXT || text.contains('\0');
+    if text_has_delimiter {
+        return Err(ProxyUrlError::Credentials);
+    }
     if user.is_empty() || is_bad(&user) || is_bad(&password) || (kind == ProxyKind::Http && user.contains(':')) {
         return Err(ProxyUrlError::Credentials);
     }
@@ -134,6 +141,7 @@ impl fmt::Display for ProxyUrl {
             ProxyKind::Socks5 => "socks5",
             ProxyKind::Socks4a => "socks4a",
             ProxyKind::Http => "http",
+            ProxyKind::Https => "https",
         };
         let (open, close) = if self.host.contains(':') { ("[", "]") } else { ("", "") };
         write!(f, "{scheme}://{open}{}{close}:{}", self.host, self.port)

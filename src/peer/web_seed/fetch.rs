@@ -247,7 +247,7 @@ pub(super) fn fault_of(error: &TrackerError, url: &str) -> WebSeedFault {
         TrackerError::Scheme(_)
         | TrackerError::Url
         | TrackerError::Local
-        | TrackerError::Proxy
+        | TrackerError::Proxy(_)
         | TrackerError::Redirect(_)
         | TrackerError::Tls(_)
         | TrackerError::TooLarge

@@ -4,6 +4,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::net::route::Route;
 
 /// No test waits that long unless it fails.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -37,7 +38,8 @@ fn on(url: &str) -> BlockListSettings {
 fn a_remote_control_turns_a_list_on_and_off() {
     let folder = tempfile::tempdir().expect("a folder");
     let list =
-        ServiceBlockList::start(None, &BlockListSettings::default(), folder.path().join("list")).expect("a list");
+        ServiceBlockList::start(None, &BlockListSettings::default(), folder.path().join("list"), &Route::default())
+            .expect("a list");
     assert!(list.update().is_err(), "there is none");
     let (url, server) = serve_once("1.1.1.1");
     list.apply(&on(&url));
@@ -57,13 +59,15 @@ fn the_list_of_the_last_time_is_in_force_before_the_server_has_answered() {
     let folder = tempfile::tempdir().expect("a folder");
     let copy = folder.path().join("list");
     let (url, server) = serve_once("1.1.1.1\n2.2.2.2");
-    let first = ServiceBlockList::start(None, &BlockListSettings::default(), copy.clone()).expect("a list");
+    let first =
+        ServiceBlockList::start(None, &BlockListSettings::default(), copy.clone(), &Route::default()).expect("a list");
     first.apply(&on(&url));
     wait_until(|| first.view().ranges == 2 && copy.exists());
     server.join().expect("no panic");
-    let again = ServiceBlockList::start(None, &on(&url), copy.clone()).expect("a list");
+    let again = ServiceBlockList::start(None, &on(&url), copy.clone(), &Route::default()).expect("a list");
     assert_eq!(again.view().ranges, 2);
-    let other = ServiceBlockList::start(None, &on(&(url + "2")), copy).expect("a service starts all the same");
+    let other = ServiceBlockList::start(None, &on(&(url + "2")), copy, &Route::default())
+        .expect("a service starts all the same");
     assert_eq!(other.view().ranges, 0, "that is the list of another URL");
 }
 
@@ -73,7 +77,9 @@ fn the_list_of_the_option_stays_whatever_a_remote_control_sets() {
     let file = folder.path().join("x.p2p");
     std::fs::write(&file, "2.2.2.2\n").expect("a file");
     let copy = folder.path().join("list");
-    let start = |place: &str| ServiceBlockList::start(Some(place), &BlockListSettings::default(), copy.clone());
+    let start = |place: &str| {
+        ServiceBlockList::start(Some(place), &BlockListSettings::default(), copy.clone(), &Route::default())
+    };
     let list = start(file.to_str().expect("a name")).expect("a list");
     list.apply(&on("http://127.0.0.1:9/list"));
     assert_eq!(list.view(), BlockListView { enabled: true, url: String::new(), ranges: 1, hits: 0 });

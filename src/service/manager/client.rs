@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::client::{Client, ClientError, DhtSettings, PortMapping};
+use crate::client::{Client, ClientBuilder, ClientError};
 use crate::net::address_filter::AddressFilter;
 use crate::service::manager::Manager;
 use crate::service::settings::SessionSettings;
@@ -11,12 +11,11 @@ use crate::util::random::Random;
 /// The first of the ports of which a random one is chosen: those that no service has by custom.
 const FIRST_RANDOM_PORT: u16 = 49152;
 
-/// Starts a client with these settings.
+/// Starts a client with these settings in addition to those of `base`.
 pub(crate) fn start_client(
     settings: &SessionSettings,
-    dht: Option<DhtSettings>,
+    base: &ClientBuilder,
     filter: Arc<AddressFilter>,
-    port_mapping: PortMapping,
 ) -> Result<Arc<Client>, ClientError> {
     let network = &settings.network;
     let ports = if network.is_port_random {
@@ -26,12 +25,11 @@ pub(crate) fn start_client(
     } else {
         network.port..=network.port
     };
-    let builder = Client::builder()
-        .dht(dht.filter(|_| network.dht))
+    let builder = if network.dht { base.clone() } else { base.clone().dht(None) };
+    let builder = builder
         .lsd(network.lsd)
         .max_peers(usize::from(network.peer_limit))
         .limits(settings.limits())
-        .port_mapping(port_mapping)
         .address_filter(filter);
     builder.clone().listen_ports(ports).build().or_else(|error| {
         log::warn!("{error}; any free port will do");
@@ -58,12 +56,7 @@ impl Manager {
         // The port must be free before the new client asks for it.
         self.client.current = None;
         self.control.client.lock().take();
-        match start_client(
-            &self.settings,
-            Some(self.control.dht.clone()),
-            self.control.block_list.filter(),
-            self.control.port_mapping,
-        ) {
+        match start_client(&self.settings, &self.control.base, self.control.block_list.filter()) {
             Ok(client) => {
                 *self.control.client.lock() = Some(client.clone());
                 self.client.current = Some(client);

@@ -197,7 +197,7 @@ impl Announcer {
 
 /// The client for the trackers, of which `of_user` are the user's own.
 fn client(config: &TorrentConfig, of_user: impl IntoIterator<Item = String>) -> TrackerClient {
-    TrackerClient::new(config.client.bind.clone(), config.connections.user_agent.as_deref(), of_user)
+    TrackerClient::on_route(&config.client.route, config.connections.user_agent.as_deref(), of_user)
 }
 
 /// The trackers with unsupported URLs, in printable form.

@@ -2,9 +2,12 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use log::Level;
 
 use crate::peer::{Connection, DisconnectReason, Peer, TorrentContext};
 use crate::strategy::dial_rate;
@@ -61,7 +64,7 @@ impl PeerManager<'_> {
             return;
         }
         let allowed = self.registration.dials_allowed();
-        if allowed == 0 {
+        if allowed == 0 || self.waits_for_proxy(context, now) {
             return;
         }
         let half_open = self.max_half_open().saturating_sub(self.half_open());
@@ -80,7 +83,7 @@ impl PeerManager<'_> {
                 continue;
             }
             if addr.port() == self.port()
-                && own.get_or_insert_with(|| context.settings.bind.own_addresses()).contains(&addr.ip())
+                && own.get_or_insert_with(|| context.settings.route.interface().own_addresses()).contains(&addr.ip())
             {
                 self.peer_list.never_dial(addr);
                 continue;
@@ -94,7 +97,8 @@ impl PeerManager<'_> {
                     self.add_connection(context, key, connection, false);
                 }
                 Err(error) => {
-                    log::warn!("cannot connect to {addr}: {error}");
+                    let level = if error.kind() == ErrorKind::NotConnected { Level::Debug } else { Level::Warn };
+                    log::log!(level, "cannot connect to {addr}: {error}");
                     self.peer_list.dial_not_started(addr);
                     self.next.dial = now + DIAL_RETRY_DELAY;
                     return;
@@ -102,6 +106,19 @@ impl PeerManager<'_> {
             }
         }
         self.next.dial = self.peer_list.next_dial().unwrap_or(Duration::MAX);
+    }
+
+    /// Whether no dial may be started, because the proxy does not work. While it does not, one dial at a time tries it.
+    fn waits_for_proxy(&mut self, context: &TorrentContext, now: Duration) -> bool {
+        let Some(proxy) = context.settings.route.proxy() else { return false };
+        self.inner.peers.search.lock().proxy_failure = proxy.failure();
+        match proxy.may_dial(Instant::now()) {
+            Ok(()) => false,
+            Err(wait) => {
+                self.next.dial = now + wait;
+                true
+            }
+        }
     }
 
     pub(super) fn add_connection(
@@ -225,6 +242,9 @@ impl PeerManager<'_> {
         let worked = entry.handshake_done.is_some_and(|since| now >= since + MIN_USEFUL_DURATION) || received > 0;
         if let Some(stays) = duplicate {
             self.peer_list.note_duplicate(key, stays, now);
+        } else if matches!(why, DisconnectReason::Proxy(_)) {
+            self.peer_list.dial_not_started(addr);
+            self.next.dial = now; // `waits_for_proxy` decides
         } else if !(*why == DisconnectReason::Unanswered && self.peer_list.note_unanswered(addr, key)) {
             self.peer_list.disconnected(addr, key, now, worked);
         }

@@ -127,6 +127,10 @@ pub(super) const SERVE: &[OptionEntry] = &[
     option("no-port-mapping").manual(
         "Never ask the router to forward the port. This option takes precedence over `--port-mapping`.",
     ),
+    option("proxy").complete(Words(&["socks5://", "socks4a://", "http://"])).manual(
+        "Connect to peers, trackers, web seeds and URLs of torrents through this proxy only; as for a download. The page and the \
+         remote control are not affected. Without this option, the variable `BTSYNC_PROXY` counts, where other users do not see the password.",
+    ),
     option("block-list").complete(File).manual(
         "Neither connect to the addresses in this list nor accept connections from them; as for a download. The service \
          does not start if it cannot load the list.",

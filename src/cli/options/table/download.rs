@@ -132,7 +132,18 @@ pub(super) const OPTIONS: &[OptionEntry] = &[
          has it. If the interface or the address disappears, btsync sends nothing.\n\n\
          Host name look-ups are not bound: the system's resolver may send DNS queries for trackers and peers outside \
          the VPN. To prevent this, configure the resolver to use the VPN, or use addresses instead of host names. \
-         btsync uses no proxy with this option. Before Linux 5.7, the option needs the capability `CAP_NET_RAW`.",
+         btsync uses no proxy of the environment with this option, and connects to that of `--proxy` from this interface. Before Linux 5.7, the option needs the capability `CAP_NET_RAW`.",
+    ),
+    network("proxy").complete(Words(&["socks5://", "socks4a://", "http://"])).manual(
+        "Connect to peers, trackers, web seeds and URLs of torrents through this proxy only: `socks5://HOST:PORT`, `socks4a://HOST:PORT` \
+         or `http://HOST:PORT`, with `USER:PASSWORD@` before the host if the proxy needs them (`USER@` for SOCKS 4a; encode special \
+         characters as in `%40`). `socks5h` means the same as `socks5`: the proxy resolves all host names. An HTTP proxy must allow \
+         CONNECT to the ports of peers.\n\n\
+         Nothing goes around the proxy. If it does not work, btsync waits for it. What it cannot carry is off: incoming \
+         connections, local discovery, the DHT, UDP trackers, host name look-ups, and so host names of peers. SOCKS 4a proxies reach \
+         IPv4 peers only. The proxy variables of the environment do not apply.\n\n\
+         Other users see a password on the command line in the list of processes; set `BTSYNC_PROXY` or write it to the \
+         configuration file instead.",
     ),
     network("port-mapping").manual(
         "Ask the router at once to forward the port to this machine (port forwarding), so that peers can connect to it. With \

@@ -189,6 +189,7 @@ fn search_items(content: &PanelContent<'_>) -> Vec<StatusItem> {
     items.extend(trackers(search).map(|words| (2, words)));
     items.extend(search.dht_nodes.map(|nodes| (3, format!("DHT {}", count(nodes, "node")))));
     items.push((4, format!("known {}", now.known_peers)));
+    items.extend(search.proxy_failure.as_ref().map(|reason| (1, format!("proxy: {reason}"))));
     if let Some(list) = search.block_list.filter(|list| list.hits > 0) {
         items.push((3, format!("blocked {}", list.hits)));
     }

@@ -38,7 +38,7 @@ impl DormantClient for FakeClient {
 fn pool() -> (DormantPool, Arc<Flag>, Receiver<InfoHash>) {
     let (all_run, (in_dht, announced)) = (Arc::new(Flag::default()), bounded(16));
     let client = FakeClient { all_run: all_run.clone(), in_dht };
-    (DormantPool::new(Bind::Any, Box::new(client)), all_run, announced)
+    (DormantPool::new(crate::net::route::Route::default(), Box::new(client)), all_run, announced)
 }
 
 fn torrent(n: u8, is_private: bool) -> DormantAnnounce {

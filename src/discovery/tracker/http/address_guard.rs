@@ -12,10 +12,11 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
-use crate::discovery::host_names::{ResolveError, resolve};
 use crate::discovery::tracker::http::bound::wait;
 use crate::discovery::tracker::http::families::IpFamily;
+use crate::discovery::tracker::http::proxy::{HttpRoute, place_holder};
 use crate::net::address_filter::AddressFilter;
+use crate::net::host_names::{ResolveError, resolve};
 use crate::net::networks::is_private;
 use crate::util::os_error::reason;
 
@@ -35,6 +36,8 @@ pub(crate) struct AddressGuard {
     /// Accept only addresses of this family.
     family: Option<IpFamily>,
     names: StaticHosts,
+    /// Whether a request goes through a proxy, which then resolves names.
+    route: HttpRoute,
 }
 
 /// The addresses of a host.
@@ -66,8 +69,8 @@ struct Blocked;
 
 impl AddressGuard {
     /// Refuses addresses for which `refuses` is true.
-    pub(crate) fn refusing(refuses: fn(IpAddr) -> bool, names: StaticHosts) -> AddressGuard {
-        AddressGuard { refuses, block_list: None, last: None, family: None, names }
+    pub(crate) fn refusing(refuses: fn(IpAddr) -> bool, names: StaticHosts, route: HttpRoute) -> AddressGuard {
+        AddressGuard { refuses, block_list: None, last: None, family: None, names, route }
     }
 
     /// Accepts only addresses of one family.
@@ -125,25 +128,29 @@ fn look_up(host: &str, port: u16, timeout: NextTimeout) -> Result<Vec<SocketAddr
     Ok(found.into_iter().take(MAX_ADDRESSES).collect())
 }
 
-/// The host and port of the URL of a tracker or proxy.
+/// The host and port of a URL.
 fn host_and_port(uri: &Uri) -> Option<(&str, u16)> {
     let port = uri.port_u16().or(match uri.scheme_str()? {
         "http" => Some(80),
         "https" => Some(443),
-        "socks4" | "socks4a" | "socks5" | "socks5h" => Some(1080),
         _ => None,
     })?;
     Some((uri.host()?.trim_matches(['[', ']']), port))
 }
 
 impl Resolver for AddressGuard {
-    fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let all = self.addresses(uri, timeout)?;
-        // The user's proxy may have any address.
-        let is_proxy = config.proxy().is_some_and(|p| uri.host() == p.uri().host() && uri.port() == p.uri().port());
-        if is_proxy {
-            return Ok(all);
+    fn resolve(&self, uri: &Uri, _: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        if self.route.proxies(uri) {
+            // Names are not looked up here; addresses can be checked nevertheless.
+            let literal = host_and_port(uri).and_then(|(host, _)| host.parse::<IpAddr>().ok());
+            if literal.is_some_and(self.refuses) {
+                return Err(ureq::Error::Other(Box::new(Refused)));
+            }
+            let mut none = self.empty();
+            none.push(place_holder());
+            return Ok(none);
         }
+        let all = self.addresses(uri, timeout)?;
         let is_wanted = |addr: &&SocketAddr| self.family.is_none_or(|family| family.has(addr.ip()));
         if !all.iter().any(|addr| is_wanted(&addr)) {
             return Err(ureq::Error::Other(Box::new(NoFamily)));

@@ -1,4 +1,5 @@
-//! Connections for the HTTP client from sockets bound to an interface or address, instead of ureq's own sockets.
+//! Connections for the HTTP client over sockets of our own, instead of ureq's: they are bound to an interface or address, or lead to a
+//! proxy.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -6,57 +7,73 @@ use std::net::TcpStream;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use ureq::unversioned::transport::{
-    Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, ShutdownHandle, Transport,
-};
+use ureq::unversioned::transport::{Buffers, ConnectionDetails, LazyBuffers, NextTimeout, ShutdownHandle, Transport};
 use ureq::{Error, Timeout};
 
-use crate::discovery::tracker::http::tls::Tls;
 use crate::net::bind::Bind;
 
-/// The connect timeout if ureq sets none.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// A connector whose connections, with or without TLS, are bound to `bind`.
-pub fn connector(bind: Bind) -> impl Connector {
-    BoundConnector { bind }.chain(Tls)
-}
-
-/// Makes plain TCP connections.
-#[derive(Debug)]
-struct BoundConnector {
-    bind: Bind,
-}
-
-/// A plain TCP connection.
-struct BoundTransport {
+/// A plain TCP connection to a server, or to a proxy that accepts whole URLs.
+pub(crate) struct BoundTransport {
     stream: Arc<TcpStream>,
     buffers: LazyBuffers,
+    /// What a proxy needs in each request.
+    amendment: Option<Amendment>,
+    /// Whether what is sent next begins a request.
+    is_request_next: bool,
 }
 
-impl<In: Transport> Connector<In> for BoundConnector {
-    type Out = Either<In, BoundTransport>;
+/// What a request to a proxy has in addition.
+#[derive(Debug)]
+pub(crate) struct Amendment {
+    /// The part of the URL before the path.
+    pub root: String,
+    /// A header, or nothing.
+    pub header: String,
+}
 
-    fn connect(&self, details: &ConnectionDetails, chained: Option<In>) -> Result<Option<Self::Out>, Error> {
-        if let Some(chained) = chained {
-            return Ok(Some(Either::A(chained)));
-        }
-        let timeout = wait(details.timeout).unwrap_or(CONNECT_TIMEOUT);
-        let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-        for addr in &details.addrs {
-            match self.bind.connect(*addr, timeout) {
-                Ok(stream) => {
-                    stream.set_nodelay(true)?;
-                    let stream = Arc::new(stream);
-                    register(details, &stream)?;
-                    let buffers =
-                        LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
-                    return Ok(Some(Either::B(BoundTransport { stream, buffers })));
-                }
-                Err(error) => last = error,
+impl BoundTransport {
+    /// A transport over a connection that exists, which the agent's shutdown closes.
+    pub(crate) fn new(
+        details: &ConnectionDetails,
+        stream: TcpStream,
+        amendment: Option<Amendment>,
+    ) -> Result<BoundTransport, Error> {
+        let stream = Arc::new(stream);
+        register(details, &stream)?;
+        let buffers = LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
+        Ok(BoundTransport { stream, buffers, amendment, is_request_next: true })
+    }
+}
+
+/// Connects to the first of the server's addresses that answers.
+pub(crate) fn connect_directly(
+    bind: &Bind,
+    details: &ConnectionDetails,
+    timeout: Duration,
+) -> Result<BoundTransport, Error> {
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for addr in &details.addrs {
+        match bind.connect(*addr, timeout) {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                return BoundTransport::new(details, stream, None);
             }
+            Err(error) => last = error,
         }
-        Err(Error::Io(last))
+    }
+    Err(Error::Io(last))
+}
+
+/// The request with its whole URL in the first line, and `header` after that line. Unchanged if the request target is not a path.
+fn amended(request: &[u8], Amendment { root, header }: &Amendment) -> Vec<u8> {
+    let path = request.iter().position(|&byte| byte == b' ').map(|at| at + 1);
+    let line = request.windows(2).position(|end| end == b"\r\n").map(|at| at + 2);
+    let (Some(path), Some(line)) = (path, line) else { return request.to_vec() };
+    match (request.get(..path), request.get(path..line), request.get(line..)) {
+        (Some(method), Some(rest_of_line), Some(rest)) if rest_of_line.starts_with(b"/") => {
+            [method, root.as_bytes(), rest_of_line, header.as_bytes(), rest].concat()
+        }
+        _ => request.to_vec(),
     }
 }
 
@@ -86,11 +103,17 @@ impl Transport for BoundTransport {
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
         self.stream.set_write_timeout(wait(timeout))?;
-        let output = &self.buffers.output()[..amount];
-        (&*self.stream).write_all(output).map_err(|error| to_timeout_error(error, timeout.reason))
+        let output = self.buffers.output().get(..amount).unwrap_or_default();
+        let begins_request = std::mem::replace(&mut self.is_request_next, false);
+        let sent = match self.amendment.as_ref().filter(|_| begins_request) {
+            Some(amendment) => (&*self.stream).write_all(&amended(output, amendment)),
+            None => (&*self.stream).write_all(output),
+        };
+        sent.map_err(|error| to_timeout_error(error, timeout.reason))
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        self.is_request_next = true; // requests have no bodies, so each is complete before its answer is read
         self.stream.set_read_timeout(wait(timeout))?;
         let input = self.buffers.input_append_buf();
         let amount = (&*self.stream).read(input).map_err(|error| to_timeout_error(error, timeout.reason))?;
@@ -108,5 +131,21 @@ impl Transport for BoundTransport {
 impl fmt::Debug for BoundTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BoundTransport").field("addr", &self.stream.peer_addr().ok()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_for_a_proxy_names_its_whole_url() {
+        let amendment = Amendment { root: "http://t:80".to_owned(), header: "Proxy-Authorization: x\r\n".to_owned() };
+        let request = b"GET /a?b HTTP/1.1\r\nHost: t\r\n\r\n";
+        let expected = b"GET http://t:80/a?b HTTP/1.1\r\nProxy-Authorization: x\r\nHost: t\r\n\r\n";
+        assert_eq!(amended(request, &amendment), expected);
+        for odd in [&b"GET *\r\n"[..], b"x", b"", b"CONNECT t:1 HTTP/1.1\r\n\r\n"] {
+            assert_eq!(amended(odd, &amendment), odd);
+        }
     }
 }

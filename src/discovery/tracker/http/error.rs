@@ -8,6 +8,8 @@ use crate::util::printable_text::printable;
 
 use crate::discovery::tracker::http::address_guard::NoFamily;
 use crate::discovery::tracker::http::{TrackerError, url};
+use crate::net::proxy::connect::ProxyConnectError;
+use crate::net::proxy::environment::UnusableProxy;
 
 /// Converts an error that ureq returned for `url`. Omits texts that may contain the URL.
 pub(crate) fn from_ureq(error: ureq::Error, url: &str) -> TrackerError {
@@ -22,12 +24,18 @@ pub(crate) fn from_ureq(error: ureq::Error, url: &str) -> TrackerError {
         #[cfg(feature = "gzip")]
         E::Decompress(..) => TrackerError::Malformed("it cannot be decompressed".into()),
         E::ConnectionFailed => TrackerError::Connect("no address of the host answers".into()),
-        E::ConnectProxyFailed(_) | E::InvalidProxyUrl => TrackerError::Connect("cannot connect to the proxy".into()),
         E::Tls(why) => TrackerError::Tls(why.into()),
         #[cfg(feature = "tls")]
         E::Rustls(e) => TrackerError::Tls(line(&e)),
         E::Io(e) => from_io(&e),
         E::Other(e) if e.is::<NoFamily>() => TrackerError::NoFamily,
+        E::Other(e) if e.is::<ProxyConnectError>() => match e.downcast_ref() {
+            Some(error @ ProxyConnectError::Proxy(_)) if error.is_of_target() => TrackerError::Connect(line(error)),
+            Some(ProxyConnectError::Io(error)) if is_shortage(error) => TrackerError::Shortage,
+            Some(ProxyConnectError::Io(error)) => TrackerError::ProxyFailed(printable(&reason(error))),
+            _ => TrackerError::ProxyFailed(line(&e)),
+        },
+        E::Other(e) if e.is::<UnusableProxy>() => TrackerError::Proxy(line(&e)),
         other => TrackerError::Other(line(&other)),
     }
 }

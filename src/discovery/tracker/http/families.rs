@@ -112,11 +112,11 @@ impl HttpTracker {
         more: F,
     ) -> Result<AnnounceResponse, TrackerError> {
         let end = Instant::now() + deadline;
-        if let (Some(ip), false) = (url::literal_ip(url), self.is_proxied) {
+        if let (Some(ip), false) = (url::literal_ip(url), self.is_proxied(url)) {
             let family = if IpFamily::V4.has(ip) { IpFamily::V4 } else { IpFamily::V6 };
             return self.announce_over(family, url, &self.announce_url(family, url, a)?, end);
         }
-        if self.is_proxied {
+        if self.is_proxied(url) {
             return self.announce(url, a, deadline);
         }
         let families = self.known.lock().families_for(url, a.event);

@@ -6,6 +6,7 @@ use percent_encoding::utf8_percent_encode;
 
 use crate::discovery::tracker::http::{Content, HttpTracker, TrackerError, Trust, url};
 use crate::net::bind::Bind;
+use crate::net::route::Route;
 
 /// The result of fetching one of the user's URLs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,8 +31,14 @@ pub struct UrlFetcher {
 
 impl UrlFetcher {
     /// A fetcher whose sockets are bound to `bind`, with the user agent `user_agent` or else btsync's own.
+    /// `ClientBuilder::url_fetcher` makes one that uses the client's proxy.
     pub fn new(bind: &Bind, user_agent: Option<&str>) -> UrlFetcher {
-        UrlFetcher { http: HttpTracker::bound_to(bind, user_agent) }
+        UrlFetcher::on_route(&Route::direct(bind.clone()), user_agent)
+    }
+
+    /// The same with requests that take this route.
+    pub(crate) fn on_route(route: &Route, user_agent: Option<&str>) -> UrlFetcher {
+        UrlFetcher { http: HttpTracker::bound_to(route, user_agent) }
     }
 
     /// Sends cookies, as in the header `Cookie`, to the server of `url` and to no other. Leaves them out if they are too long or no
@@ -62,7 +69,7 @@ impl UrlFetcher {
     }
 
     /// Fetches the file at an untrusted URL, such as one from a magnet link. Connects to public addresses only, whatever names
-    /// and redirects say. Behind a proxy, which resolves names for us, this cannot be ensured, so the request fails.
+    /// and redirects say. A proxy resolves names for us, so behind one only names that are local by their form can be refused.
     ///
     /// # Errors
     /// Those of [`UrlFetcher::fetch`].
@@ -72,11 +79,6 @@ impl UrlFetcher {
 
     fn fetch_public(&self, url: &str, max: u64, deadline: Duration) -> Result<Vec<u8>, TrackerError> {
         let http = &self.http;
-        if http.is_proxied {
-            return Err(TrackerError::Other(
-                "not requested through a proxy, because the proxy could connect to a local address".into(),
-            ));
-        }
         match http.page(&http.any, sendable(url)?, Trust::Public, Instant::now() + deadline, max)?.content {
             Content::Body(status, _, body) if status.is_success() => Ok(body),
             Content::Body(status, ..) => Err(TrackerError::Http(status.as_u16())),

@@ -19,3 +19,8 @@ impl<In: Transport> Connector<In> for Tls {
         }
     }
 }
+
+/// No connection to a proxy.
+pub(crate) fn over_tls(_: &ConnectionDetails, _: &str, _: Box<dyn Transport>) -> Result<Box<dyn Transport>, Error> {
+    Err(Error::Tls("this program was built without support for https"))
+}

@@ -82,6 +82,14 @@ pub(crate) fn is_local(host: &str) -> bool {
     ["localhost", "local", "home.arpa", "internal"].into_iter().any(is_in)
 }
 
+/// Whether a host name looks like one of a local network: [`is_local`], or a single label. Resolvers also accept numbers in place of
+/// addresses, such as `127.1` and `0x7f000001`.
+pub(crate) fn has_local_form(host: &str) -> bool {
+    let bare = host.trim_end_matches('.');
+    let last = bare.rsplit('.').next().unwrap_or_default();
+    is_local(bare) || !bare.contains('.') || last.starts_with(|first: char| first.is_ascii_digit())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,6 +130,16 @@ mod tests {
         assert!(ThreadPermit::take(&THREADS).is_none());
         drop(taken);
         assert!(ThreadPermit::take(&THREADS).is_some(), "each is given back");
+    }
+
+    #[test]
+    fn some_names_have_a_local_form() {
+        for local in ["localhost", "nas.local", "router", "router.", "127.1", "0x7f000001", "10.0.1", "a.0x1"] {
+            assert!(has_local_form(local), "{local}");
+        }
+        for public in ["tracker.example", "tracker.example.", "1.example", "xn--a.xn--b"] {
+            assert!(!has_local_form(public), "{public}");
+        }
     }
 
     #[test]

@@ -1,96 +1,192 @@
-//! The proxy from the environment. An `http://` request is sent to an `http://` proxy with its whole URL (RFC 9112, absolute
-//! form), because many proxies allow CONNECT to port 443 only. An unusable proxy is never bypassed.
+//! How HTTP requests get to their servers: directly, through the proxy of the client, or through that of the environment. A request
+//! that needs a proxy never goes directly. An `http://` request is sent to an `http://` proxy with its whole URL (RFC 9112, absolute
+//! form), because many proxies allow CONNECT to port 443 only; all others go through a tunnel.
 
-use std::fmt;
-use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use ureq::config::Config;
+use ureq::Error;
 use ureq::http::Uri;
 use ureq::unversioned::transport::{
-    Buffers, ConnectProxyConnector, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, TcpConnector,
-    Transport,
+    Buffers, ConnectionDetails, Connector, Either, NextTimeout, Transport, TransportAdapter,
 };
-use ureq::{Error, Proxy, ProxyProtocol};
 
-use crate::discovery::tracker::http::bound::{register, to_timeout_error, wait};
-use crate::discovery::tracker::http::tls::Tls;
-use crate::discovery::tracker::http::url::split_port;
+use crate::discovery::tracker::http::bound::{Amendment, BoundTransport, connect_directly, wait};
+use crate::discovery::tracker::http::tls::{Tls, over_tls};
 use crate::net::bind::Bind;
+use crate::net::proxy::ProxyTarget;
+use crate::net::proxy::connect::{ProxyConnectError, run_handshake};
+use crate::net::proxy::environment::{ProxyEnvironment, UnusableProxy};
+use crate::net::proxy::handshake::ProxyRequest;
+use crate::net::proxy::state::Proxy;
+use crate::net::proxy::url::{Credentials, ProxyKind};
+use crate::net::route::Route;
 use crate::util::base64;
 
-/// The environment variables for proxies.
-const VARIABLES: [&str; 6] = ["ALL_PROXY", "all_proxy", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"];
 /// The connect timeout if ureq sets none.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Whether the environment specifies an unusable proxy. Requests must then not be sent directly.
-pub(crate) fn is_unusable(config: &Config) -> bool {
-    let is_named = VARIABLES.iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
-    let is_known = |proxy: &Proxy| matches!(proxy.protocol(), ProxyProtocol::Http | ProxyProtocol::Https);
-    config.proxy().map_or(is_named, |proxy| !is_known(proxy) || !has_sound_port(proxy))
+/// How requests leave the machine.
+#[derive(Clone, Debug)]
+pub(crate) enum HttpRoute {
+    /// As the client's connections do.
+    Client(Route),
+    /// As the variables of the environment say for each URL.
+    Environment(Arc<ProxyEnvironment>),
 }
 
-/// Whether the port, if there is one, is a valid number; ureq silently replaces an invalid one by the default.
-fn has_sound_port(proxy: &Proxy) -> bool {
-    let authority = proxy.uri().authority().map_or("", |authority| authority.as_str());
-    let port = split_port(authority).1.filter(|port| !port.is_empty());
-    port.is_none_or(|port| port.parse().is_ok_and(|port: u16| port != 0))
+impl HttpRoute {
+    /// As the client's connections do. The environment counts only if these are direct and bound to nothing: otherwise a proxy
+    /// would be another way out.
+    pub(crate) fn new(route: &Route) -> HttpRoute {
+        if route.without_proxy() == Some(&Bind::Any) {
+            let variables = ProxyEnvironment::new(|name| Some(std::env::var_os(name)?.to_string_lossy().into_owned()));
+            HttpRoute::Environment(Arc::new(variables))
+        } else {
+            HttpRoute::Client(route.clone())
+        }
+    }
+
+    /// The proxy for a request to this host; `None` if it goes directly.
+    pub(crate) fn proxy_for(&self, is_https: bool, host: &str) -> Result<Option<Arc<Proxy>>, UnusableProxy> {
+        match self {
+            HttpRoute::Client(route) => Ok(route.proxy().cloned()),
+            HttpRoute::Environment(variables) => {
+                Ok(variables.proxy_for(is_https, host)?.map(|url| Arc::new(Proxy::of_request(url.clone()))))
+            }
+        }
+    }
+
+    fn proxy_for_uri(&self, uri: &Uri) -> Result<Option<Arc<Proxy>>, Error> {
+        let found = self.proxy_for(uri.scheme_str() == Some("https"), uri.host().unwrap_or_default());
+        found.map_err(|error| Error::Other(Box::new(error)))
+    }
+
+    /// Whether a request goes through a proxy, which then resolves names; also if that proxy cannot be used.
+    pub(crate) fn is_proxied(&self, is_https: bool, host: &str) -> bool {
+        !matches!(self.proxy_for(is_https, host), Ok(None))
+    }
+
+    /// The same for a URL.
+    pub(crate) fn proxies(&self, uri: &Uri) -> bool {
+        self.is_proxied(uri.scheme_str() == Some("https"), uri.host().unwrap_or_default())
+    }
+
+    /// Whether the sockets of direct requests are bound to nothing.
+    pub(crate) fn is_unbound(&self) -> bool {
+        matches!(self, HttpRoute::Environment(_))
+    }
+
+    /// The binding of the sockets of direct requests.
+    fn bind(&self) -> Option<&Bind> {
+        match self {
+            HttpRoute::Client(route) => route.without_proxy(),
+            HttpRoute::Environment(_) => Some(&Bind::Any),
+        }
+    }
 }
 
-/// Whether requests to a URL bypass the proxy (`NO_PROXY`).
-pub(crate) fn bypasses_proxy(config: &Config, url: &str) -> bool {
-    let uri = url.parse::<Uri>();
-    config.proxy().is_some_and(|proxy| uri.is_ok_and(|uri| proxy.is_no_proxy(&uri)))
+/// The connector for all requests, with or without TLS.
+pub(crate) fn connector(route: HttpRoute) -> impl Connector {
+    RouteConnector { route }.chain(Tls)
 }
 
-/// The connector for clients that may use a proxy.
-pub(crate) fn connector() -> impl Connector {
-    ProxyConnector.chain(ConnectProxyConnector::default()).chain(TcpConnector::default()).chain(Tls)
-}
-
-/// Connects to a proxy that accepts whole URLs.
+/// Makes plain connections to servers, or to them through proxies.
 #[derive(Debug)]
-struct ProxyConnector;
-
-/// A connection to a proxy, for one request.
-struct ProxyTransport {
-    stream: Arc<TcpStream>,
-    buffers: LazyBuffers,
-    /// The URL prefix and the header to insert into the request; `None` once sent.
-    amendment: Option<(String, String)>,
+struct RouteConnector {
+    route: HttpRoute,
 }
 
-impl<In: Transport> Connector<In> for ProxyConnector {
-    type Out = Either<In, ProxyTransport>;
+impl<In: Transport> Connector<In> for RouteConnector {
+    type Out = Either<In, Box<dyn Transport>>;
 
     fn connect(&self, details: &ConnectionDetails, chained: Option<In>) -> Result<Option<Self::Out>, Error> {
         if let Some(chained) = chained {
             return Ok(Some(Either::A(chained)));
         }
-        let is_plain = details.uri.scheme_str() == Some("http");
-        let usable = |proxy: &&Proxy| proxy.protocol() == ProxyProtocol::Http && !proxy.is_no_proxy(details.uri);
-        let Some(proxy) = details.config.proxy().filter(usable).filter(|_| is_plain) else { return Ok(None) };
         let timeout = wait(details.timeout).unwrap_or(CONNECT_TIMEOUT);
-        let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-        for addr in &details.resolver.resolve(proxy.uri(), details.config, details.timeout)? {
-            match Bind::Any.connect(*addr, timeout) {
-                Ok(stream) => {
-                    stream.set_nodelay(true)?;
-                    let stream = Arc::new(stream);
-                    register(details, &stream)?;
-                    let (input, output) = (details.config.input_buffer_size(), details.config.output_buffer_size());
-                    let buffers = LazyBuffers::new(input, output);
-                    let amendment = Some((root(details.uri), authorization(proxy)));
-                    return Ok(Some(Either::B(ProxyTransport { stream, buffers, amendment })));
-                }
-                Err(error) => last = error,
-            }
-        }
-        Err(Error::Io(last))
+        let transport = match (self.route.proxy_for_uri(details.uri)?, self.route.bind()) {
+            (Some(proxy), _) => connect_through(&proxy, details, timeout)?,
+            (None, Some(bind)) => Box::new(connect_directly(bind, details, timeout)?),
+            (None, None) => return Err(Error::ConnectionFailed), // never happens: without a binding, there is a proxy
+        };
+        Ok(Some(Either::B(transport)))
     }
+}
+
+/// Connects to the server of the URL through a proxy.
+fn connect_through(proxy: &Proxy, details: &ConnectionDetails, timeout: Duration) -> Result<Box<dyn Transport>, Error> {
+    let deadline = Instant::now() + timeout;
+    let is_plain = details.uri.scheme_str() == Some("http");
+    let stream = proxy.connect_to_proxy(deadline).map_err(to_ureq)?;
+    let (kind, target) = (proxy.url().kind, target(details.uri)?);
+    if kind == ProxyKind::Http && is_plain {
+        let amendment = Amendment { root: root(details.uri), header: authorization(proxy.url().credentials.as_ref()) };
+        return Ok(Box::new(BoundTransport::new(details, stream, Some(amendment))?));
+    }
+    if kind != ProxyKind::Https {
+        let result = proxy.shake_hands(&stream, &target, deadline);
+        proxy.note(result.as_ref().err());
+        result.map_err(to_ureq)?;
+        return Ok(Box::new(BoundTransport::new(details, stream, None)?));
+    }
+    let plain = BoundTransport::new(details, stream, None)?;
+    let mut adapter =
+        TransportAdapter::new(over_tls(details, &proxy.url().host, Box::new(plain))?, details.current_time.clone());
+    adapter.set_timeout(NextTimeout { after: timeout.into(), ..details.timeout });
+    let adapter_cell = std::cell::RefCell::new(&mut adapter);
+    let send = |bytes: &[u8]| adapter_cell.borrow_mut().write_all(bytes);
+    let receive = |bytes: &mut [u8]| adapter_cell.borrow_mut().read_exact(bytes);
+    run_handshake(proxy.url(), &ProxyRequest::Connect(target), send, receive).map_err(to_ureq)?;
+    Ok(Box::new(Tunnel(adapter.into_inner())))
+}
+
+/// Through TLS to a proxy. For ureq it is a plain connection, so that it uses TLS to the server too.
+struct Tunnel(Box<dyn Transport>);
+
+impl std::fmt::Debug for Tunnel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tunnel")
+    }
+}
+
+impl Transport for Tunnel {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        self.0.buffers()
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        self.0.transmit_output(amount, timeout)
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        self.0.await_input(timeout)
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.0.is_open()
+    }
+}
+
+/// The server of a URL.
+fn target(uri: &Uri) -> Result<ProxyTarget, Error> {
+    let host = uri.host().ok_or(Error::HostNotFound)?.trim_matches(['[', ']']);
+    let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
+    Ok(match host.parse::<IpAddr>() {
+        Ok(ip) => ProxyTarget::Addr(SocketAddr::new(ip, port)),
+        Err(_) => ProxyTarget::Name(host.to_owned(), port),
+    })
+}
+
+/// What stands for the addresses of a server that a proxy resolves.
+pub(crate) fn place_holder() -> SocketAddr {
+    (Ipv4Addr::UNSPECIFIED, 0).into()
+}
+
+fn to_ureq(error: ProxyConnectError) -> Error {
+    Error::Other(Box::new(error))
 }
 
 /// The scheme, host and port of a URL, without credentials.
@@ -100,59 +196,9 @@ fn root(uri: &Uri) -> String {
 }
 
 /// The `Proxy-Authorization` header if the proxy has a user name or password, otherwise nothing.
-fn authorization(proxy: &Proxy) -> String {
-    if proxy.username().is_none() && proxy.password().is_none() {
-        return String::new();
-    }
-    let (user, password) = (proxy.username().unwrap_or_default(), proxy.password().unwrap_or_default());
+fn authorization(credentials: Option<&Credentials>) -> String {
+    let Some(Credentials { user, password }) = credentials else { return String::new() };
     format!("Proxy-Authorization: Basic {}\r\n", base64::encode(format!("{user}:{password}").as_bytes()))
-}
-
-/// The request with its whole URL in the first line, and `header` after that line. Unchanged if the request target is not a path.
-fn amended(request: &[u8], (root, header): &(String, String)) -> Vec<u8> {
-    let path = request.iter().position(|&byte| byte == b' ').map(|at| at + 1);
-    let line = request.windows(2).position(|end| end == b"\r\n").map(|at| at + 2);
-    let (Some(path), Some(line)) = (path, line) else { return request.to_vec() };
-    match (request.get(..path), request.get(path..line), request.get(line..)) {
-        (Some(method), Some(rest_of_line), Some(rest)) if rest_of_line.starts_with(b"/") => {
-            [method, root.as_bytes(), rest_of_line, header.as_bytes(), rest].concat()
-        }
-        _ => request.to_vec(),
-    }
-}
-
-impl Transport for ProxyTransport {
-    fn buffers(&mut self) -> &mut dyn Buffers {
-        &mut self.buffers
-    }
-
-    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        self.stream.set_write_timeout(wait(timeout))?;
-        let output = self.buffers.output().get(..amount).unwrap_or_default();
-        let sent = match self.amendment.take() {
-            Some(amendment) => (&*self.stream).write_all(&amended(output, &amendment)),
-            None => (&*self.stream).write_all(output),
-        };
-        sent.map_err(|error| to_timeout_error(error, timeout.reason))
-    }
-
-    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        self.stream.set_read_timeout(wait(timeout))?;
-        let input = self.buffers.input_append_buf();
-        let amount = (&*self.stream).read(input).map_err(|error| to_timeout_error(error, timeout.reason))?;
-        self.buffers.input_appended(amount);
-        Ok(amount > 0)
-    }
-
-    fn is_open(&mut self) -> bool {
-        false // one request per connection
-    }
-}
-
-impl fmt::Debug for ProxyTransport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ProxyTransport").field("addr", &self.stream.peer_addr().ok()).finish_non_exhaustive()
-    }
 }
 
 #[cfg(test)]
@@ -160,14 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_for_a_proxy_names_its_whole_url() {
-        let amendment = ("http://t:80".to_owned(), "Proxy-Authorization: x\r\n".to_owned());
-        let request = b"GET /a?b HTTP/1.1\r\nHost: t\r\n\r\n";
-        let expected = b"GET http://t:80/a?b HTTP/1.1\r\nProxy-Authorization: x\r\nHost: t\r\n\r\n";
-        assert_eq!(amended(request, &amendment), expected);
-        for odd in [&b"GET *\r\n"[..], b"x", b"", b"CONNECT t:1 HTTP/1.1\r\n\r\n"] {
-            assert_eq!(amended(odd, &amendment), odd);
-        }
+    fn the_root_of_a_url_has_no_credentials() {
         for (uri, from) in
             [("http://me:pw@t:8/x", "http://t:8"), ("http://[::1]/x", "http://[::1]"), ("http://t", "http://t")]
         {
@@ -177,8 +216,42 @@ mod tests {
 
     #[test]
     fn credentials_are_in_base64() {
-        let proxy = |url: &str| authorization(&Proxy::new(url).unwrap());
-        assert_eq!(proxy("http://foo:bar@h:1"), "Proxy-Authorization: Basic Zm9vOmJhcg==\r\n");
-        assert_eq!(proxy("http://h:1"), "");
+        let credentials = Credentials { user: "foo".to_owned(), password: "bar".to_owned() };
+        assert_eq!(authorization(Some(&credentials)), "Proxy-Authorization: Basic Zm9vOmJhcg==\r\n");
+        assert_eq!(authorization(None), "");
+    }
+
+    #[test]
+    fn names_are_left_to_the_proxy() {
+        let of = |uri: &str| target(&uri.parse().unwrap()).unwrap().to_string();
+        assert_eq!(of("https://tracker.example/a"), "tracker.example:443");
+        assert_eq!(of("http://[2001:db8::1]:8/a"), "[2001:db8::1]:8");
+        assert_eq!(of("http://192.0.2.1/a"), "192.0.2.1:80");
+    }
+
+    #[test]
+    fn the_clients_proxy_is_for_all_and_that_of_the_environment_for_some() {
+        let client = HttpRoute::new(&Route::default().through("http://127.0.0.1:1".parse().ok()));
+        assert!(client.is_proxied(true, "a") && client.is_proxied(false, "localhost") && !client.is_unbound());
+        assert!(client.bind().is_none());
+        let variables = |name: &str| match name {
+            "http_proxy" => Some("socks5h://p".to_owned()),
+            "https_proxy" => Some("what?".to_owned()),
+            "no_proxy" => Some("192.168.0.0/16,here".to_owned()),
+            _ => None,
+        };
+        let environment = HttpRoute::Environment(Arc::new(ProxyEnvironment::new(variables)));
+        let uri = |text: &str| text.parse::<Uri>().unwrap();
+        for (url, is_proxied) in [
+            ("http://t.example/a", true),
+            ("https://t.example/a", true), // which fails, as its proxy cannot be used
+            ("http://192.168.3.4/a", false),
+            ("https://x.here/a", false),
+        ] {
+            assert_eq!(environment.proxies(&uri(url)), is_proxied, "{url}");
+        }
+        assert!(environment.proxy_for(true, "t.example").is_err());
+        let bound = HttpRoute::new(&Route::direct(Bind::Interface("wg0".to_owned())));
+        assert!(!bound.is_proxied(false, "t.example") && bound.bind().is_some());
     }
 }

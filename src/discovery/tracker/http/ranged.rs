@@ -15,7 +15,7 @@ use crate::discovery::tracker::http::response::retry_after;
 use crate::discovery::tracker::http::setup::config;
 use crate::discovery::tracker::http::{HttpTracker, MAX_REDIRECTS, Retry, TrackerError, Trust, USER_AGENT, error, url};
 use crate::net::address_filter::AddressFilter;
-use crate::net::bind::Bind;
+use crate::net::route::Route;
 use crate::strategy::web_seed::RangeAnswer;
 use crate::util::base64;
 
@@ -73,7 +73,7 @@ impl RangedFetcher {
     /// A fetcher for the user's own URLs, or for others, which may lead to public addresses only. Connects to no address on the
     /// block list.
     pub fn new(
-        bind: &Bind,
+        route: &Route,
         user_agent: Option<&str>,
         is_users: bool,
         block_list: &Arc<AddressFilter>,
@@ -90,7 +90,7 @@ impl RangedFetcher {
             .timeout_per_read(Some(READ_TIMEOUT))
             .timeout_per_write(Some(READ_TIMEOUT));
         let trust = if is_users { Trust::EveryHop } else { Trust::Public };
-        let http = HttpTracker::bound_with(bind, config, Some(block_list));
+        let http = HttpTracker::bound_with(route, config, Some(block_list));
         RangedFetcher { http, trust, redirects: HashMap::new(), block_list: block_list.clone() }
     }
 
@@ -104,11 +104,6 @@ impl RangedFetcher {
     /// # Errors
     /// If the server does not respond, or redirects to where btsync must not go. Error messages contain no secrets of the URL.
     pub fn get(&mut self, url: &str, range: Option<&Range<u64>>) -> Result<RangedResponse, TrackerError> {
-        if self.http.is_proxied && self.trust == Trust::Public {
-            return Err(TrackerError::Other(
-                "not requested through a proxy, because the proxy could connect to a local address".into(),
-            ));
-        }
         if let Some(RememberedRedirect { to, from_public }) = self.redirects.remove(url)
             && let Ok((response, to, from_public)) = self.follow(to, from_public, range)
             && response.answer.status < 400

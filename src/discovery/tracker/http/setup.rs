@@ -5,26 +5,20 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ureq::Agent;
-use ureq::config::{Config, ConfigBuilder};
+use ureq::config::ConfigBuilder;
 use ureq::typestate::AgentScope;
 
 use crate::discovery::tracker::http::address_guard::{AddressGuard, StaticHosts};
 use crate::discovery::tracker::http::families::IpFamily;
-use crate::discovery::tracker::http::{
-    Agents, HttpTracker, MAX_HEADER, OUTPUT_BUFFER, USER_AGENT, bound, is_local, proxy,
-};
+use crate::discovery::tracker::http::proxy::HttpRoute;
+use crate::discovery::tracker::http::{Agents, HttpTracker, MAX_HEADER, OUTPUT_BUFFER, USER_AGENT, is_local, proxy};
 use crate::net::address_filter::AddressFilter;
-use crate::net::bind::Bind;
+use crate::net::route::Route;
 
 impl HttpTracker {
     /// Creates a client with verified TLS and the proxies from the environment.
     pub fn new() -> HttpTracker {
-        HttpTracker::with_user_agent(USER_AGENT)
-    }
-
-    /// Like [`HttpTracker::new`], with another user agent.
-    pub(super) fn with_user_agent(user_agent: &str) -> HttpTracker {
-        HttpTracker::bound_to(&Bind::Any, Some(user_agent))
+        HttpTracker::bound_to(&Route::default(), None)
     }
 
     /// Sets the user's own URLs, which may lead to any path at a local address.
@@ -33,68 +27,57 @@ impl HttpTracker {
         HttpTracker { trusted: urls, ..self }
     }
 
-    /// Creates a client with sockets bound to `bind`. Ignores proxies from the environment then, because traffic would leave
-    /// another way. The default for `user_agent` is btsync's own.
-    pub fn bound_to(bind: &Bind, user_agent: Option<&str>) -> HttpTracker {
-        HttpTracker::bound_with(bind, config(user_agent.unwrap_or(USER_AGENT)), None)
+    /// Creates a client whose requests take this route. Ignores proxies from the environment if sockets are bound or the route has a
+    /// proxy, because traffic would leave another way. The default for `user_agent` is btsync's own; an empty one is not sent.
+    pub fn bound_to(route: &Route, user_agent: Option<&str>) -> HttpTracker {
+        HttpTracker::bound_with(route, config(user_agent.unwrap_or(USER_AGENT)), None)
     }
 
     /// The same with another configuration of the agents, and with a block list.
     pub(super) fn bound_with(
-        bind: &Bind,
+        route: &Route,
         config: ConfigBuilder<AgentScope>,
         block_list: Option<&Arc<AddressFilter>>,
     ) -> HttpTracker {
-        if *bind == Bind::Any {
-            let config = config.build();
-            let unusable_proxy = proxy::is_unusable(&config).then(|| config.clone());
-            let tracker = HttpTracker::with_resolver(&config, is_local, AddressGuard::no_names, block_list);
-            return HttpTracker { unusable_proxy, ..tracker };
-        }
-        let config = config.proxy(None).build();
-        let agent = |guard: AddressGuard| {
-            Agent::with_parts(config.clone(), bound::connector(bind.clone()), guard.blocking(block_list.cloned()))
-        };
-        HttpTracker { announces_both: false, ..HttpTracker::build(agent, is_local, AddressGuard::no_names, false) }
+        HttpTracker::build(HttpRoute::new(route), config, is_local, AddressGuard::no_names, block_list)
     }
 
+    /// A client without proxies that takes the addresses named by `is_local` for local ones.
     #[cfg(test)]
-    pub(super) fn with_config(config: &Config, is_local: fn(IpAddr) -> bool) -> HttpTracker {
-        HttpTracker::with_resolver(config, is_local, AddressGuard::no_names, None)
+    pub(super) fn with_local_addresses(is_local: fn(IpAddr) -> bool) -> HttpTracker {
+        HttpTracker::with_resolver(is_local, AddressGuard::no_names)
     }
 
     /// Looks names up in `names` first, then with the system's resolver.
-    pub(super) fn with_resolver(
-        config: &Config,
+    #[cfg(test)]
+    pub(super) fn with_resolver(is_local: fn(IpAddr) -> bool, names: StaticHosts) -> HttpTracker {
+        let nothing = crate::net::proxy::environment::ProxyEnvironment::default();
+        HttpTracker::build(HttpRoute::Environment(Arc::new(nothing)), config(USER_AGENT), is_local, names, None)
+    }
+
+    fn build(
+        route: HttpRoute,
+        config: ConfigBuilder<AgentScope>,
         is_local: fn(IpAddr) -> bool,
         names: StaticHosts,
         block_list: Option<&Arc<AddressFilter>>,
     ) -> HttpTracker {
-        let blocking = |guard: AddressGuard| guard.blocking(block_list.cloned());
-        let agent = |guard| Agent::with_parts(config.clone(), proxy::connector(), blocking(guard));
-        HttpTracker::build(agent, is_local, names, config.proxy().is_some())
-    }
-
-    pub(super) fn build(
-        agent: impl Fn(AddressGuard) -> Agent,
-        is_local: fn(IpAddr) -> bool,
-        names: StaticHosts,
-        is_proxied: bool,
-    ) -> HttpTracker {
-        let agents = |family| Agents {
-            public: agent(AddressGuard::refusing(is_local, names).only(family)),
-            local: agent(AddressGuard::refusing(|_| false, names).only(family)),
+        let config = config.proxy(None).build();
+        let agent = |refuses, family| {
+            let guard = AddressGuard::refusing(refuses, names, route.clone()).only(family);
+            let guard = guard.blocking(block_list.cloned());
+            Agent::with_parts(config.clone(), proxy::connector(route.clone()), guard)
         };
+        let agents = |family| Agents { public: agent(is_local, family), local: agent(|_| false, family) };
         HttpTracker {
             any: agents(None),
             four: agents(Some(IpFamily::V4)),
             six: agents(Some(IpFamily::V6)),
             known: Arc::default(),
-            announces_both: !is_proxied,
+            announces_both: route.is_unbound(),
             is_local,
             trusted: Arc::default(),
-            is_proxied,
-            unusable_proxy: None,
+            route,
             cookies: None,
         }
     }

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::thread::{self, JoinHandle};
 
 use super::*;
-use crate::discovery::tracker::http::setup::config;
+use crate::net::route::Route;
 use crate::types::{InfoHash, PeerId};
 
 const PATIENT: Duration = Duration::from_secs(60);
@@ -28,7 +28,7 @@ fn redirect(location: &str) -> String {
 }
 
 fn ask(host: &str, path: &str) -> Result<AnnounceResponse, TrackerError> {
-    let tracker = HttpTracker::with_config(&config(USER_AGENT).proxy(None).build(), |ip| ip.to_string() != "127.0.0.2");
+    let tracker = HttpTracker::with_local_addresses(|ip| ip.to_string() != "127.0.0.2");
     let a = Announce {
         info_hash: InfoHash([1; 20]),
         peer_id: PeerId([2; 20]),
@@ -110,8 +110,7 @@ fn a_proxy_is_not_asked_for_local_addresses_either() {
     let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
     proxy.set_nonblocking(true).unwrap();
     let uri = format!("http://{}", proxy.local_addr().unwrap());
-    let config = config(USER_AGENT).proxy(Some(ureq::Proxy::new(&uri).unwrap())).build();
-    let tracker = HttpTracker::with_config(&config, is_local);
+    let tracker = HttpTracker::bound_to(&Route::default().through(uri.parse().ok()), None);
     let hop = |url, from_public| {
         tracker.hop(&tracker.any, url, Trust::AnnouncePathOnly, from_public, Instant::now() + PATIENT).err()
     };
@@ -122,7 +121,7 @@ fn a_proxy_is_not_asked_for_local_addresses_either() {
 }
 
 fn fetcher(is_local: fn(IpAddr) -> bool) -> UrlFetcher {
-    UrlFetcher { http: HttpTracker::with_config(&config(USER_AGENT).proxy(None).build(), is_local) }
+    UrlFetcher { http: HttpTracker::with_local_addresses(is_local) }
 }
 
 fn file(url: &str, max: u64) -> Result<Vec<u8>, TrackerError> {

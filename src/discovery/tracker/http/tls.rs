@@ -36,15 +36,31 @@ impl<In: Transport> Connector<In> for Tls {
         if !details.needs_tls() || transport.is_tls() {
             return Ok(Some(Either::A(transport)));
         }
-        let host = details.uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-        let name = ServerName::try_from(host).map_err(|_| Error::Tls("no certificate can name this host"))?;
+        let host = details.uri.host().unwrap_or_default().trim_matches(['[', ']']);
+        Ok(Some(Either::B(TlsTransport::connect(details, host, transport.boxed())?)))
+    }
+}
+
+/// A TLS connection to a proxy, over `transport`.
+pub(crate) fn over_tls(
+    details: &ConnectionDetails,
+    host: &str,
+    transport: Box<dyn Transport>,
+) -> Result<Box<dyn Transport>, Error> {
+    Ok(Box::new(TlsTransport::connect(details, host, transport)?))
+}
+
+impl TlsTransport {
+    /// Exchanges handshakes with `host`.
+    fn connect(details: &ConnectionDetails, host: &str, transport: Box<dyn Transport>) -> Result<TlsTransport, Error> {
+        let name = ServerName::try_from(host.to_owned());
+        let name = name.map_err(|_| Error::Tls("no certificate can name this host"))?;
         let mut session = ClientConnection::new(config()?, name)?;
-        let mut socket = TransportAdapter::new(transport.boxed(), details.current_time.clone());
+        let mut socket = TransportAdapter::new(transport, details.current_time.clone());
         socket.set_timeout(left(details));
         session.complete_io(&mut socket)?;
         let buffers = LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
-        let stream = StreamOwned { conn: session, sock: socket };
-        Ok(Some(Either::B(TlsTransport { buffers, stream })))
+        Ok(TlsTransport { buffers, stream: StreamOwned { conn: session, sock: socket } })
     }
 }
 

@@ -4,8 +4,6 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 
 use super::*;
-use crate::discovery::tracker::http::USER_AGENT;
-use crate::discovery::tracker::http::setup::config;
 use crate::types::{InfoHash, PeerId};
 
 const PATIENT: Duration = Duration::from_secs(60);
@@ -75,7 +73,7 @@ fn client() -> HttpTracker {
         "four.test" => vec![Ipv4Addr::LOCALHOST.into()],
         _ => Vec::new(),
     };
-    HttpTracker::with_resolver(&config(USER_AGENT).proxy(None).build(), |_| false, both, None)
+    HttpTracker::with_resolver(|_| false, both)
 }
 
 /// The result of one announce, and the receiver of later responses.

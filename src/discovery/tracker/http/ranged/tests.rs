@@ -41,7 +41,7 @@ fn part(range: &str, body: &str) -> String {
 }
 
 fn users() -> RangedFetcher {
-    RangedFetcher::new(&Bind::Any, None, true, &Arc::default())
+    RangedFetcher::new(&Route::default(), None, true, &Arc::default())
 }
 
 fn body(response: &mut RangedResponse) -> String {
@@ -90,7 +90,7 @@ fn urls_of_torrents_do_not_lead_to_local_addresses() {
     let local = TcpListener::bind("127.0.0.1:0").unwrap();
     local.set_nonblocking(true).unwrap();
     let port = local.local_addr().unwrap().port();
-    let mut fetcher = RangedFetcher::new(&Bind::Any, None, false, &Arc::default());
+    let mut fetcher = RangedFetcher::new(&Route::default(), None, false, &Arc::default());
     for host in ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]"] {
         let error = fetcher.get(&format!("http://{host}:{port}/f"), None).err();
         assert!(matches!(error, Some(TrackerError::Redirect(_))), "{host}: {error:?}");
@@ -105,7 +105,7 @@ fn nothing_is_requested_from_blocked_addresses() {
     let list = Arc::new(AddressFilter::default());
     list.set(ranges.build());
     let (blocked, told) = server("127.0.0.2", vec![part("0-0/1", "x")]);
-    let mut fetcher = RangedFetcher::new(&Bind::Any, None, true, &list);
+    let mut fetcher = RangedFetcher::new(&Route::default(), None, true, &list);
     let why = |fetcher: &mut RangedFetcher, url: &str| fetcher.get(url, None).err().map(|error| error.to_string());
     let is_refused = |why: Option<String>| why.is_some_and(|why| why.contains("on the block list"));
     assert!(is_refused(why(&mut fetcher, &format!("http://{blocked}/f"))));

@@ -1,0 +1,65 @@
+//! How connections leave the machine: from sockets that are bound to an interface or address, and through a proxy if there is one.
+//! Fails closed: the binding for sockets of our own is given out only without a proxy, so code that knows no proxy cannot go around it.
+
+use std::sync::Arc;
+
+use crate::net::bind::Bind;
+use crate::net::proxy::state::Proxy;
+use crate::net::proxy::url::ProxyUrl;
+
+/// See the module's documentation.
+#[derive(Clone, Debug, Default)]
+pub struct Route {
+    bind: Bind,
+    proxy: Option<Arc<Proxy>>,
+}
+
+impl Route {
+    /// Directly, from sockets bound to `bind`.
+    pub fn direct(bind: Bind) -> Route {
+        Route { bind, proxy: None }
+    }
+
+    /// The same with connections through this proxy only, or directly without one.
+    #[must_use]
+    pub fn through(self, proxy: Option<ProxyUrl>) -> Route {
+        let proxy = proxy.map(|url| Arc::new(Proxy::of_client(url, self.bind.clone())));
+        Route { proxy, ..self }
+    }
+
+    /// The same bound to another interface or address.
+    #[must_use]
+    pub fn bound_to(self, bind: Bind) -> Route {
+        Route::direct(bind).through(self.proxy.map(|proxy| proxy.url().clone()))
+    }
+
+    /// The proxy, if there is one.
+    pub fn proxy(&self) -> Option<&Arc<Proxy>> {
+        self.proxy.as_ref()
+    }
+
+    /// The binding for sockets that exchange packets with others directly; `None` if there is a proxy.
+    pub fn without_proxy(&self) -> Option<&Bind> {
+        self.proxy.is_none().then_some(&self.bind)
+    }
+
+    /// The interface or address, for messages.
+    pub fn interface(&self) -> &Bind {
+        &self.bind
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn with_a_proxy_there_is_no_binding_for_other_sockets() {
+        let route = Route::direct(Bind::Interface("wg0".to_owned()));
+        assert!(route.without_proxy().is_some() && route.proxy().is_none());
+        let proxied = route.through("socks5://127.0.0.1:1".parse().ok());
+        assert!(proxied.without_proxy().is_none() && proxied.proxy().is_some());
+        let moved = proxied.bound_to(Bind::Any);
+        assert!(moved.without_proxy().is_none() && *moved.interface() == Bind::Any);
+    }
+}
