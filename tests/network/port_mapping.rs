@@ -12,7 +12,7 @@ use crate::common::process::Running;
 use crate::common::router::{
     self, Log, OTHER, ROUTER, announce, answer, description, found_at, gateway, http, natpmp_answer, upnp_error,
 };
-use crate::common::{TestDir, btsync, free_port, until};
+use crate::common::{TestDir, btsync, free_port, schema, until};
 use btsync::{Bind, Client, MappingFailure, MappingProtocol, MappingState, PortMapping};
 
 /// A client that asks the router at once.
@@ -188,6 +188,8 @@ fn trackers_are_told_the_port_of_the_router() {
         let mut seed = seed(&temp, &payload, &format!("http://{tracker}/announce"), free_port(), &[]);
         seed.wait_for_output("\"event\":\"port_mapping\"");
         assert!(seed.log().contains("the router forwards port 7000 (NAT-PMP)"), "{}", seed.log());
+        let line = seed.log().lines().find(|line| line.contains("\"port_mapping\"")).expect("the event").to_owned();
+        schema::assert_fits(&serde_json::from_str(&line).expect("JSON"));
         until("the tracker is asked", || !texts(&log).is_empty());
         seed.terminate(0);
         let last = texts(&log).pop().expect("an announce");

@@ -10,7 +10,8 @@ use crate::common::seeder::{FakePeer, Gate, full_bitfield, serve};
 use crate::common::wire::id;
 use crate::common::{TestDir, free_port};
 
-/// `run` validates each line. One test validates a `lost` event: `a_reader_that_pauses_is_told_how_many_events_are_lost`.
+/// `run` validates each line. Other tests validate two events: `a_reader_that_pauses_is_told_how_many_events_are_lost`, and
+/// `trackers_are_told_the_port_of_the_router` in tests/network.
 #[test]
 fn every_event_of_the_schema_occurs_and_fits() {
     let (temp, payload) = (TestDir::new(), Payload::tree("set", &[("a.bin", 40_000), ("b.bin", 40_000)], 16 * 1024));
@@ -19,7 +20,7 @@ fn every_event_of_the_schema_occurs_and_fits() {
     let torrent = temp.torrent(&payload, &tracker).display().to_string();
     let (link, peer, out) = (payload.magnet(""), format!("--peer={}", peer.addr()), temp.path("out"));
     let (out, saved) = (out.display().to_string(), format!("--save-torrent={}", temp.path("saved.torrent").display()));
-    let mut seen = BTreeSet::from(["lost".to_owned()]);
+    let mut seen = BTreeSet::from(["lost", "port_mapping"].map(str::to_owned));
     for (args, expected) in [
         (vec![link.as_str(), &out, &peer, "--select=1", &saved], Some(0)),
         (vec![&torrent, "--list"], Some(0)),
