@@ -34,6 +34,7 @@ mod streams;
 mod transfer;
 mod unreported_completion;
 mod verification;
+mod verified_reads;
 mod views;
 mod wanted_files;
 
@@ -66,6 +67,7 @@ use save_torrent::save_torrent_file;
 pub use streams::{PieceStream, StreamWaker};
 use unreported_completion::UnreportedCompletion;
 pub use verification::{FlawedFile, Verification, Verifier};
+pub use verified_reads::{VerifiedFile, VerifiedReader};
 pub use views::{FileView, PeerView, Snapshot, Stage, TrackerView};
 
 /// How a torrent's run ended.

@@ -2,7 +2,7 @@
 
 use crate::hash::Sha1Stream;
 use crate::pieces::PieceManager;
-use crate::storage::{StorageError, clock, hash_range};
+use crate::storage::{DoubtfulPiece, StorageError, clock, hash_range};
 
 /// How many bytes of a piece are hashed at once.
 const CHUNK: usize = 64 * 1024;
@@ -15,9 +15,22 @@ impl PieceManager {
     /// Those of [`Storage::read_exact_at`](crate::storage::Storage::read_exact_at); an error that names the file if a piece does
     /// not verify any more.
     pub fn read_verified(&self, offset: u64, buf: &mut [u8]) -> Result<(), StorageError> {
+        self.storage.read_exact_at(offset, buf)?;
+        self.check_again(&self.storage.doubtful_pieces(offset, buf.len() as u64)?)
+    }
+
+    /// Like [`PieceManager::read_verified`], but looks at the files each time, not once a second.
+    ///
+    /// # Errors
+    /// Those of [`PieceManager::read_verified`].
+    pub fn read_unchanged(&self, offset: u64, buf: &mut [u8]) -> Result<(), StorageError> {
+        self.storage.read_exact_at(offset, buf)?;
+        self.check_again(&self.storage.doubtful_pieces_now(offset, buf.len() as u64)?)
+    }
+
+    fn check_again(&self, doubtful: &[DoubtfulPiece]) -> Result<(), StorageError> {
         let storage = &*self.storage;
-        storage.read_exact_at(offset, buf)?;
-        for doubtful in storage.doubtful_pieces(offset, buf.len() as u64)? {
+        for doubtful in doubtful.iter().copied() {
             let now = clock(); // before the first byte is read: a later change shows in a later time
             let hash = hash_range(storage, doubtful.piece, 0, Sha1Stream::new(), &mut vec![0; CHUNK])?;
             if self.hash(doubtful.piece) != Some(hash) {

@@ -193,7 +193,7 @@ impl Control for ServiceControl {
         let metainfo = self.metainfo(&record);
         let metainfo = metainfo.ok_or_else(|| ControlError::Invalid("its metadata is not known yet".to_owned()))?;
         let resume_folder = resume_folder(&self.state_folder, record.info_hash);
-        file_streaming::open(&record, &metainfo, (handle.as_ref(), &resume_folder), (file.index, client))
+        file_streaming::open(&record, &metainfo, (handle.as_ref(), Some(&resume_folder)), (file.index, client))
     }
 
     fn add(&self, request: AddRequest) -> Result<Added, ControlError> {

@@ -1,15 +1,16 @@
 //! Files of torrents that are read while they download.
 
+use std::io;
 use std::net::IpAddr;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::metainfo::Metainfo;
 use crate::service::metainfo_summary::real_files;
-use crate::service::model::{ControlError, OpenTorrentFile, ReadableBytes};
+use crate::service::model::{ControlError, OpenTorrentFile, ReadVerified};
 use crate::service::record::TorrentRecord;
-use crate::torrent::{PieceStream, StreamWaker, TorrentHandle};
+use crate::torrent::{StreamWaker, TorrentHandle, VerifiedFile, VerifiedReader};
 use crate::util::atomic_file::open_regular;
 use crate::util::os_error::reason;
 use crate::util::paths::resolved;
@@ -40,12 +41,12 @@ impl FileSpan {
     }
 }
 
-/// Opens the file with this number among those without padding, for a reader at this address. `resume_folder` has the resume data, which tells whether the file of
+/// Opens the file with this number among those without padding, for a reader at this address. `resume_folder`, if there is one, has the resume data, which tells whether the file of
 /// a torrent that does not run is verified.
 pub fn open(
     record: &TorrentRecord,
     metainfo: &Metainfo,
-    (handle, resume_folder): (Option<&TorrentHandle>, &Path),
+    (handle, resume_folder): (Option<&TorrentHandle>, Option<&Path>),
     (number, client): (u32, IpAddr),
 ) -> Result<OpenTorrentFile, ControlError> {
     let none = || ControlError::Invalid(format!("the torrent has no file {number}"));
@@ -55,7 +56,12 @@ pub fn open(
     let entry = metainfo.files.get(at).ok_or_else(none)?;
     let start = metainfo.files.iter().take(at).map(|file| file.length).sum();
     let span = FileSpan { start, length: entry.length, piece_length: u64::from(metainfo.piece_length.max(1)) };
-    let (is_wanted, stored) = handle.map_or((true, None), |handle| running_file(handle, index));
+    // A torrent that has just ended may still have a handle.
+    let handle = handle.filter(|handle| handle.try_wait().is_none());
+    let is_wanted = handle.is_none_or(|handle| {
+        let wanted = handle.files();
+        wanted.is_empty() || wanted.iter().any(|file| file.index == index)
+    });
     if !is_wanted || record.files.unwanted.binary_search(&index).is_ok() {
         // Its pieces may be verified, as far as others need them, while the file itself is the user's.
         return Err(ControlError::Invalid("this file is not wanted, so btsync has not verified it".to_owned()));
@@ -63,26 +69,23 @@ pub fn open(
     let renamed = record.files.renamed.binary_search_by_key(&index, |(renamed, _)| *renamed).ok();
     let renamed = renamed.and_then(|at| record.files.renamed.get(at)).map(|(_, path)| path);
     let path = renamed.unwrap_or(&entry.path);
-    let file = open_below(&record.folder, stored.as_ref().unwrap_or(path))?;
-    if handle.is_none() && !record.idle(metainfo, resume_folder).is_verified(index, &file) {
-        return Err(ControlError::Invalid("start the torrent first: this file is not known to be complete".to_owned()));
-    }
-    // A seed may become dormant meanwhile; it has everything.
-    let has_all = record.progress.is_complete && !record.needs_check;
-    let stream = match handle.filter(|_| !has_all) {
-        Some(handle) => Some(handle.stream(client).ok_or(ControlError::TooManyReaders)?),
-        None => None,
+    let read = match handle {
+        Some(handle) => {
+            let reader = handle.verified_reader(client);
+            read_running(span, reader.ok_or(ControlError::TooManyReaders)?)
+        }
+        None => {
+            let verified = |folder: &Path| {
+                let file = open_below(&record.folder, path)?;
+                Ok(record.idle(metainfo, folder).verified_file(index, file))
+            };
+            let unknown =
+                || ControlError::Invalid("start the torrent first: this file is not known to be complete".to_owned());
+            read_idle(span, resume_folder.map(verified).transpose()?.flatten().ok_or_else(unknown)?)
+        }
     };
     let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-    Ok(OpenTorrentFile { name, length: entry.length, file, readable: readable(span, stream) })
-}
-
-/// Whether a running torrent wants a file, as far as it knows yet, and the path at which it keeps the file for now, if it is another.
-fn running_file(handle: &TorrentHandle, index: u32) -> (bool, Option<PathBuf>) {
-    let wanted = handle.files();
-    let file = wanted.iter().find(|file| file.index == index);
-    let stored = file.and_then(|file| file.stored_as.as_ref()).map(PathBuf::from);
-    (file.is_some() || wanted.is_empty(), stored)
+    Ok(OpenTorrentFile { name, length: entry.length, read })
 }
 
 fn open_below(folder: &Path, path: &Path) -> Result<std::fs::File, ControlError> {
@@ -98,14 +101,22 @@ fn open_below(folder: &Path, path: &Path) -> Result<std::fs::File, ControlError>
     }
 }
 
-fn readable(span: FileSpan, stream: Option<PieceStream>) -> ReadableBytes {
-    let all = move |offset: u64, wanted: u64| wanted.min(span.length.saturating_sub(offset));
-    let Some(stream) = stream else { return Box::new(move |offset, wanted, _| Ok(all(offset, wanted))) };
+/// Reads through the files that the torrent's run has opened and verified, whatever has their paths by now.
+fn read_running(span: FileSpan, reader: VerifiedReader) -> ReadVerified {
     Box::new(move |offset, wanted, waker| {
         let waker = waker.clone();
         let wake: StreamWaker = Arc::new(move || waker.wake());
-        let count = stream.poll(span.pieces_from(offset), &wake)?;
-        Ok(span.verified(offset, wanted, count))
+        let length = |count| span.verified(offset, wanted, count);
+        reader.read(span.pieces_from(offset), span.start + offset, length, &wake)
+    })
+}
+
+fn read_idle(span: FileSpan, file: VerifiedFile) -> ReadVerified {
+    Box::new(move |offset, wanted, _| {
+        let readable = wanted.min(span.length.saturating_sub(offset));
+        let mut bytes = vec![0; usize::try_from(readable).map_err(io::Error::other)?];
+        file.read_exact_at(&mut bytes, offset)?;
+        Ok(bytes)
     })
 }
 

@@ -19,8 +19,7 @@ use crate::service::settings::{SessionSettings, SettingsChange};
 use crate::types::InfoHash;
 
 pub use details::{
-    FileDetails, OpenTorrentFile, PeerDetails, PieceDetails, ReadableBytes, TorrentFileId, TrackerAnswer,
-    TrackerDetails,
+    FileDetails, OpenTorrentFile, PeerDetails, PieceDetails, ReadVerified, TorrentFileId, TrackerAnswer, TrackerDetails,
 };
 pub use request::{AddRequest, AddSource, Added, FileIndexes, QueueMove, TorrentChange};
 pub use session::{BandwidthGroup, BlockListView, SessionStats, SessionSums};

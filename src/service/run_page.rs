@@ -185,7 +185,7 @@ impl Control for RunPageControl {
         let (record, handle) = torrent.ok_or(ControlError::NoTorrent(file.torrent))?;
         let metainfo = handle.metainfo();
         let metainfo = metainfo.ok_or_else(|| ControlError::Invalid("its metadata is not known yet".to_owned()))?;
-        file_streaming::open(&record, metainfo, (Some(&handle), Path::new("")), (file.index, client))
+        file_streaming::open(&record, metainfo, (Some(&handle), None), (file.index, client))
     }
 
     fn start(&self, ids: &[TorrentId], _: bool) -> Result<(), ControlError> {

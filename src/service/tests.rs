@@ -3,6 +3,7 @@
 mod checking;
 mod dormant;
 mod files;
+mod links;
 mod overwriting;
 mod text_limits;
 

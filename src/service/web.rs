@@ -80,7 +80,7 @@ impl WebHandler {
             "/transmission" | "/transmission/" | "/transmission/web" | "/transmission/web/" => {
                 Response::redirect(302, format!("{}/", self.prefix))
             }
-            path if path.starts_with("/files/") => files::response(head, path, &*self.control),
+            path if path.starts_with("/files/") => files::response(head, path, &self.control),
             path => assets::response(head, path),
         }
     }

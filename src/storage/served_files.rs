@@ -75,6 +75,18 @@ impl Storage {
     /// # Errors
     /// Those of [`Storage::read_exact_at`].
     pub fn doubtful_pieces(&self, offset: u64, len: u64) -> Result<Vec<DoubtfulPiece>, StorageError> {
+        self.doubtful_pieces_after(CHECK_INTERVAL, offset, len)
+    }
+
+    /// Like [`Storage::doubtful_pieces`], but looks at each file now.
+    ///
+    /// # Errors
+    /// Those of [`Storage::read_exact_at`].
+    pub fn doubtful_pieces_now(&self, offset: u64, len: u64) -> Result<Vec<DoubtfulPiece>, StorageError> {
+        self.doubtful_pieces_after(0, offset, len)
+    }
+
+    fn doubtful_pieces_after(&self, interval: i64, offset: u64, len: u64) -> Result<Vec<DoubtfulPiece>, StorageError> {
         let mut doubtful = Vec::new();
         if self.served.verified.is_empty() {
             return Ok(doubtful);
@@ -85,7 +97,7 @@ impl Storage {
                 continue; // the part file
             }
             let opened = self.handle(file, false)?;
-            if opened.checked_at.get().abs_diff(clock()) >= CHECK_INTERVAL.unsigned_abs() {
+            if opened.checked_at.get().abs_diff(clock()) >= interval.unsigned_abs() {
                 self.check_served(file, &opened)?;
             }
             if self.served.has_doubts.is_set() {

@@ -11,6 +11,7 @@ use crate::storage::FileSpec;
 use crate::strategy::peer_list::PeerSource;
 use crate::strategy::rate_limiter::{Direction, Limits};
 use crate::torrent::AddOptions;
+use crate::torrent::VerifiedReader;
 use crate::torrent::config::SeedGoal;
 use crate::torrent::events::Events;
 use crate::torrent::inner::TorrentInner;
@@ -177,6 +178,13 @@ impl TorrentHandle {
     #[doc(hidden)]
     pub fn stream(&self, client: IpAddr) -> Option<PieceStream> {
         PieceStream::open(&self.0, Some(client))
+    }
+
+    /// A reader of the torrent's verified data for an HTTP client. If there are too many while the torrent downloads, the oldest
+    /// reader of the host that has the most ends. `None` if all are the program's own.
+    #[doc(hidden)]
+    pub fn verified_reader(&self, client: IpAddr) -> Option<VerifiedReader> {
+        VerifiedReader::open(&self.0, client)
     }
 
     /// The torrent's trackers, by tier; empty until it has started to look for peers. Those with URLs that btsync does not support

@@ -15,6 +15,7 @@ use crate::storage::{
 use crate::torrent::original_names::layout_as_found;
 use crate::torrent::record_files::{record_path, replace};
 use crate::torrent::resume_store;
+use crate::torrent::verified_reads::VerifiedFile;
 use crate::torrent::wanted_files::layout;
 use crate::types::Bitfield;
 use crate::util::cold_sort;
@@ -175,19 +176,20 @@ impl IdleTorrent<'_> {
         })
     }
 
-    /// Whether an open file is the torrent's file with this number, and nobody has changed it since all its pieces were verified.
-    pub fn is_verified(&self, number: u32, opened: &fs::File) -> bool {
-        let is_verified = || {
-            let layout = layout(self.metainfo).ok()?;
-            let record = self.read_record(&self.record_path(self.place.folder)?, &layout)?;
-            let file = usize::try_from(number).ok()?;
-            let length = layout.files().get(file)?.length;
-            let seen = Stamp::of(&opened.metadata().ok()?)?;
-            // An empty file has no pieces.
-            let is_as_recorded = record.stamp(number) == Some(seen) || (length == 0 && seen.size == 0);
-            Some(is_as_recorded && layout.is_complete(file, &record.have))
-        };
-        !self.is_unwanted(number) && is_verified().unwrap_or(false)
+    /// The torrent's file with this number, if all its pieces were verified and nobody has changed it since.
+    pub fn verified_file(&self, number: u32, opened: fs::File) -> Option<VerifiedFile> {
+        if self.is_unwanted(number) {
+            return None;
+        }
+        let layout = layout(self.metainfo).ok()?;
+        let record = self.read_record(&self.record_path(self.place.folder)?, &layout)?;
+        let file = usize::try_from(number).ok()?;
+        let length = layout.files().get(file)?.length;
+        let seen = Stamp::of(&opened.metadata().ok()?)?;
+        // An empty file has no pieces.
+        let is_as_recorded = record.stamp(number) == Some(seen) || (length == 0 && seen.size == 0);
+        let is_verified = is_as_recorded && layout.is_complete(file, &record.have);
+        VerifiedFile::new(opened, seen).filter(|_| is_verified)
     }
 
     fn is_unwanted(&self, number: u32) -> bool {

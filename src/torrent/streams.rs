@@ -221,7 +221,17 @@ impl PieceStream {
     /// there is no such piece.
     pub fn poll(&self, pieces: Range<u32>, wake: &StreamWaker) -> io::Result<u32> {
         let context = self.inner.context().filter(|context| !context.settings.is_fetching_metadata);
-        self.inner.streams.poll(self.id, context.as_deref(), pieces, wake)
+        self.poll_in(context.as_deref(), pieces, wake)
+    }
+
+    /// Like [`PieceStream::poll`], with the context that the caller has.
+    pub(crate) fn poll_in(
+        &self,
+        context: Option<&TorrentContext>,
+        pieces: Range<u32>,
+        wake: &StreamWaker,
+    ) -> io::Result<u32> {
+        self.inner.streams.poll(self.id, context, pieces, wake)
     }
 
     /// Waits until the piece is verified. Returns false if the time is up, the torrent has ended, or there is no such piece.

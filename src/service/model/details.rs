@@ -1,7 +1,6 @@
 //! The files, peers, trackers and pieces of one torrent.
 
 use std::fmt;
-use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 
@@ -127,9 +126,9 @@ pub struct TorrentFileId {
     pub index: u32,
 }
 
-/// How many of the bytes from an offset on can be read now, at most as many as asked for. If it is none, the waker is called
-/// when that may have changed. It is an error if none can arrive any more.
-pub type ReadableBytes = Box<dyn Fn(u64, u64, &Waker) -> io::Result<u64> + Send + Sync>;
+/// Reads verified bytes of a file from an offset on, at most as many as asked for. If it returns none, the waker is called when
+/// that may have changed. It is an error if none can arrive any more.
+pub type ReadVerified = Box<dyn Fn(u64, u64, &Waker) -> io::Result<Vec<u8>> + Send + Sync>;
 
 /// An open file of a torrent, which may still download.
 pub struct OpenTorrentFile {
@@ -137,10 +136,8 @@ pub struct OpenTorrentFile {
     pub name: String,
     /// Its length when it is complete.
     pub length: u64,
-    /// The file.
-    pub file: File,
-    /// How much of it is verified.
-    pub readable: ReadableBytes,
+    /// Reads it as far as it is verified.
+    pub read: ReadVerified,
 }
 
 impl fmt::Debug for OpenTorrentFile {

@@ -1,9 +1,8 @@
 //! The files of torrents over HTTP, also while they download: for a player, or to fetch them from the machine.
 
-use std::fs::File;
 use std::io;
+use std::net::IpAddr;
 use std::ops::Range;
-use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use crate::http_server::{BodySource, Pulled, QueryString, RequestHead, Response, ResponseBody, Waker};
@@ -25,7 +24,7 @@ pub fn file_of(head: &RequestHead, path: &str) -> Option<(TorrentFileId, String)
 }
 
 /// The response to a request for a file.
-pub fn response(head: &RequestHead, path: &str, control: &dyn Control) -> Response {
+pub fn response(head: &RequestHead, path: &str, control: &Arc<dyn Control>) -> Response {
     let Some((file, token)) = file_of(head, path) else { return Response::text(404, "not found\n") };
     if !control.is_link_valid(file, &token) {
         return Response::text(403, "this link has expired\n");
@@ -42,10 +41,10 @@ pub fn response(head: &RequestHead, path: &str, control: &dyn Control) -> Respon
     let kind = mime_type(extension);
     let is_shown = ["audio/", "video/", "image/"].iter().any(|start| kind.starts_with(start));
     let length = opened.length;
-    let opened = Arc::new(opened);
+    let (client, control) = (client_ip(head), control.clone());
     let body = |range: Range<u64>| {
         let length = Some(range.end.saturating_sub(range.start));
-        ResponseBody::Source { source: Box::new(TorrentFileSource { opened, range }), length }
+        ResponseBody::Source { source: Box::new(TorrentFileSource { opened, range, file, client, control }), length }
     };
     let response = Response::ranged(head, length, kind, body)
         .header("Content-Security-Policy", "sandbox; default-src 'none'")
@@ -61,8 +60,30 @@ fn encoded(name: &str) -> String {
 
 /// Reads a file of a torrent as far as its pieces are verified, and waits for the others.
 struct TorrentFileSource {
-    opened: Arc<OpenTorrentFile>,
+    opened: OpenTorrentFile,
     range: Range<u64>,
+    file: TorrentFileId,
+    client: IpAddr,
+    control: Arc<dyn Control>,
+}
+
+impl TorrentFileSource {
+    fn read(&mut self, wanted: u64, waker: &Waker) -> io::Result<Vec<u8>> {
+        let at = self.range.start;
+        (self.opened.read)(at, wanted, waker).or_else(|error| {
+            if error.kind() != io::ErrorKind::NotConnected {
+                return Err(error);
+            }
+            // The torrent may have become dormant or may run again, or its files have moved.
+            self.opened = self
+                .control
+                .open_file(self.file, self.client)
+                .ok()
+                .filter(|opened| opened.length == self.opened.length)
+                .ok_or(error)?;
+            (self.opened.read)(at, wanted, waker)
+        })
+    }
 }
 
 impl BodySource for TorrentFileSource {
@@ -72,18 +93,12 @@ impl BodySource for TorrentFileSource {
             return Ok(Pulled::End);
         }
         let wanted = left.min(max.min(READ_SIZE) as u64);
-        let readable = (self.opened.readable)(self.range.start, wanted, waker)?;
-        if readable == 0 {
+        let bytes = self.read(wanted, waker)?;
+        if bytes.is_empty() {
             return Ok(Pulled::Pending);
         }
-        let mut bytes = vec![0; usize::try_from(readable.min(wanted)).unwrap_or(READ_SIZE)];
-        read_at(&self.opened.file, &mut bytes, self.range.start)?;
         self.range.start += bytes.len() as u64;
         out.extend_from_slice(&bytes);
         Ok(Pulled::Data)
     }
-}
-
-fn read_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<()> {
-    file.read_exact_at(bytes, at)
 }
