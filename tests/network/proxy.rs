@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-use crate::common::netns::{address, in_network_namespace};
+use crate::common::netns::{address, find, in_network_namespace};
 use crate::common::packets::{RecordedMachine, SWARM};
 use crate::common::payload::Payload;
 use crate::common::process::{Running, without_settings};
@@ -254,4 +254,55 @@ fn wrong_proxies_are_refused_before_anything_is_sent() {
         "{}",
         shown.log()
     );
+}
+
+/// The proxies of other people, each as its users start it, with the record of all packets.
+#[test]
+fn the_proxies_of_debian_carry_a_download() {
+    let programs = ["microsocks", "danted", "tinyproxy", "squid"];
+    in_network_namespace("the_proxies_of_debian_carry_a_download", &programs, || {
+        let scene = Scene::new();
+        let tracker = scene.temp.torrent(&scene.payload, &scene.tracker.url(&address(1)));
+        let ip = proxy_ip();
+        for program in programs {
+            let port = free_port();
+            let (scheme, config) = match program {
+                "danted" => (
+                    "socks5",
+                    format!(
+                        "logoutput: stderr\ninternal: {ip} port = {port}\nexternal: lo\nsocksmethod: none\n\
+                         clientmethod: none\nuser.privileged: root\nuser.unprivileged: nobody\n\
+                         client pass {{ from: 0.0.0.0/0 to: 0.0.0.0/0 }}\nsocks pass {{ from: 0.0.0.0/0 to: 0.0.0.0/0 }}\n"
+                    ),
+                ),
+                "tinyproxy" => ("http", format!("Port {port}\nListen {ip}\nTimeout 600\nMaxClients 50\n")),
+                "squid" => (
+                    "http",
+                    format!(
+                        "http_port {ip}:{port}\nhttp_access allow all\ncache deny all\npid_filename none\n\
+                         access_log none\ncache_log stdio:/dev/stderr\nshutdown_lifetime 1 seconds\npinger_enable off\n"
+                    ),
+                ),
+                _ => ("socks5", String::new()),
+            };
+            let file = scene.temp.path(&format!("{program}.conf"));
+            std::fs::write(&file, config).expect("a configuration");
+            let file = file.to_str().expect("UTF-8");
+            let (listen, listen_port) = (ip.to_string(), port.to_string());
+            let args: Vec<&str> = match program {
+                "microsocks" => vec!["-i", &listen, "-p", &listen_port],
+                "danted" => vec!["-f", file],
+                "tinyproxy" => vec!["-d", "-c", file],
+                _ => vec!["-N", "-f", file],
+            };
+            let mut command = std::process::Command::new(find(program).expect("the program"));
+            let _running = scene.temp.start(program, command.args(args));
+            until("the proxy listens", || std::net::TcpStream::connect((ip, port)).is_ok());
+            let through = format!("{scheme}://{ip}:{port}");
+            let mut btsync = scene.btsync(&format!("by-{program}"), &tracker, &["--proxy", &through]);
+            btsync.expect_exit(0);
+            assert!(scene.is_complete(&format!("by-{program}")), "{program}");
+            assert_eq!(scene.far.flows_beside(&[ip]), [], "{program}");
+        }
+    });
 }
