@@ -17,7 +17,7 @@ struct CrowdedNetwork {
 
 /// What a lookup came to.
 #[derive(Debug)]
-struct Outcome {
+struct LookupResult {
     /// How many of the eight nodes closest to the target, which know the peers, were queried.
     closest: usize,
     queries: usize,
@@ -70,7 +70,7 @@ impl CrowdedNetwork {
     }
 
     /// A lookup from four random nodes. The attacker's nodes are in the tables of all honest nodes near the target.
-    fn look_up(&mut self) -> Outcome {
+    fn look_up(&mut self) -> LookupResult {
         let (closest, insiders) = (self.closest(K), self.closest(128));
         let addrs: Vec<_> = self.honest.keys().copied().collect();
         let seeds: Vec<_> = (0..4)
@@ -78,7 +78,7 @@ impl CrowdedNetwork {
             .map(|addr| Contact { id: self.honest[&addr], addr })
             .collect();
         let mut lookup = Lookup::new(NodeId([0xff; 20]), TARGET, Family::V4, &seeds, &[]);
-        let mut outcome = Outcome { closest: 0, queries: 0, attacker_queries: 0 };
+        let mut outcome = LookupResult { closest: 0, queries: 0, attacker_queries: 0 };
         let mut in_flight = std::collections::VecDeque::new();
         loop {
             in_flight.extend(std::iter::from_fn(|| lookup.next_query()));
