@@ -1,6 +1,7 @@
 //! A service for many torrents, whose users control it over HTTP: with the page in their browser, or with a program that speaks
 //! Transmission's RPC.
 
+mod added_files;
 mod block_list;
 mod control;
 mod details;

@@ -21,6 +21,7 @@ use rustix::io::Errno;
 use crate::client::Client;
 use crate::metainfo::Magnet;
 use crate::metainfo::torrent::TORRENT_FILE_MAX;
+use crate::service::added_files::put_away;
 use crate::service::model::{AddRequest, AddSource, Control};
 use crate::util::atomic_file::open_regular;
 use crate::util::cold_sort;
@@ -34,10 +35,6 @@ const MAX_MAGNET_FILE: usize = 1 << 20;
 const EVENT_BUFFER: usize = 8 << 10;
 /// How often btsync looks for a folder that is gone, in seconds.
 const RETRY_SECONDS: i64 = 10;
-/// The suffix of files that were added.
-const ADDED: &str = "added";
-/// How many files of the same name may have been added.
-const MAX_SAME_NAMES: u32 = 1000;
 
 /// Watches a folder until dropped.
 pub struct WatchedFolder {
@@ -202,58 +199,49 @@ impl FolderReader {
     fn look_at(&self, name: &OsStr) {
         let path = self.folder.join(name);
         match self.add(name, &path) {
-            Ok(true) => self.rename_or_delete(name, &path),
-            Ok(false) => {}
+            Ok(Some(bytes)) => self.rename_or_delete(name, &path, &bytes),
+            Ok(None) => {}
             Err(why) => log::error!("{}: not added: {}", self.shown(name), printable(&why)),
         }
     }
 
-    /// Adds the torrents of a file. `false` if it is gone, is no regular file, or belongs to a download.
-    fn add(&self, name: &OsStr, path: &Path) -> Result<bool, String> {
-        let Some(kind) = Kind::of(name) else { return Ok(false) };
+    /// Adds the torrents of a file. Returns its content; `None` if it is gone, is no regular file, or belongs to a download.
+    fn add(&self, name: &OsStr, path: &Path) -> Result<Option<Vec<u8>>, String> {
+        let Some(kind) = Kind::of(name) else { return Ok(None) };
         let is_link_to_download = path.is_symlink()
             && self.download_folders.iter().any(|folder| resolved(path).starts_with(resolved(folder)));
         let file = match open_regular(path) {
             Ok(Some(file)) => file,
-            Ok(None) => return Ok(false),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Ok(None) => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(reason(&error)),
         };
         if is_link_to_download || Client::is_downloaded_file(path, &file, Some(&self.records)) {
             log::info!("{}: not added, because it belongs to a download", self.shown(name));
-            return Ok(false);
+            return Ok(None);
         }
-        for source in kind.sources(file)? {
+        let bytes = kind.read(file)?;
+        for source in kind.sources(&bytes)? {
             let request = AddRequest { source, ..AddRequest::default() };
             let added = self.control.add(request).map_err(|error| error.to_string())?;
             let what = if added.is_duplicate { "is there already" } else { "added" };
             log::info!("{}: {}: {what}", self.shown(name), printable(&added.name));
         }
-        Ok(true)
+        Ok(Some(bytes))
     }
 
-    fn rename_or_delete(&self, name: &OsStr, path: &Path) {
-        let done = if self.control.settings().deletes_watched { fs::remove_file(path) } else { rename(path) };
-        if let Err(error) = done {
-            log::error!("{}: cannot be deleted or renamed: {}", self.shown(name), reason(&error));
+    fn rename_or_delete(&self, name: &OsStr, path: &Path, read: &[u8]) {
+        match put_away(path, read, self.control.settings().deletes_watched) {
+            // Somebody has taken it away.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => log::error!("{}: cannot be deleted or renamed: {}", self.shown(name), reason(&error)),
+            Ok(()) => {}
         }
     }
 
     fn shown(&self, name: impl AsRef<Path>) -> String {
         printable(&self.folder.join(name).to_string_lossy())
     }
-}
-
-/// Appends `.added` to a file's name, and a number if there is such a file.
-fn rename(path: &Path) -> io::Result<()> {
-    for number in 0..MAX_SAME_NAMES {
-        let mut name = path.as_os_str().to_owned();
-        name.push(if number == 0 { format!(".{ADDED}") } else { format!(".{ADDED}.{number}") });
-        if fs::symlink_metadata(&name).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-            return fs::rename(path, name);
-        }
-    }
-    Err(io::ErrorKind::AlreadyExists.into())
 }
 
 /// Whether it is a symbolic or hard link, which has its full content as soon as it appears.
@@ -278,18 +266,20 @@ impl Kind {
         }
     }
 
-    /// What a file of this kind has: a torrent, or one magnet link a line.
-    fn sources(self, file: File) -> Result<Vec<AddSource>, String> {
+    /// The content of a file of this kind.
+    fn read(self, file: File) -> Result<Vec<u8>, String> {
         let most = if self == Kind::Torrent { TORRENT_FILE_MAX } else { MAX_MAGNET_FILE };
         let mut bytes = Vec::new();
         let length = file.take(most as u64 + 1).read_to_end(&mut bytes).map_err(|error| reason(&error))?;
-        if length > most {
-            return Err("too large".to_owned());
-        }
+        if length > most { Err("too large".to_owned()) } else { Ok(bytes) }
+    }
+
+    /// What a file of this kind has: a torrent, or one magnet link a line.
+    fn sources(self, bytes: &[u8]) -> Result<Vec<AddSource>, String> {
         if self == Kind::Torrent {
-            return Ok(vec![AddSource::Metainfo(bytes)]);
+            return Ok(vec![AddSource::Metainfo(bytes.to_owned())]);
         }
-        let text = String::from_utf8(bytes).map_err(|_| "not text".to_owned())?;
+        let text = std::str::from_utf8(bytes).map_err(|_| "not text".to_owned())?;
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
         let source = |line: &str| match Magnet::parse(line) {
             Ok(_) => Ok(AddSource::Name(line.to_owned())),
@@ -307,7 +297,8 @@ mod tests {
     fn sources(kind: Kind, content: &[u8]) -> Result<usize, String> {
         let temp = tempfile::tempdir().expect("a folder");
         fs::write(temp.path().join("x"), content).expect("written");
-        kind.sources(File::open(temp.path().join("x")).expect("the file")).map(|sources| sources.len())
+        let bytes = kind.read(File::open(temp.path().join("x")).expect("the file"))?;
+        kind.sources(&bytes).map(|sources| sources.len())
     }
 
     #[test]
@@ -330,17 +321,5 @@ mod tests {
         for bad in [&b""[..], b"\xff", &long, b"magnet:?xt=urn:btih:x", b"http://h/x.torrent", b"/etc/x.torrent"] {
             assert!(sources(Kind::Magnets, bad).is_err(), "{bad:?}");
         }
-    }
-
-    #[test]
-    fn a_name_that_exists_is_not_replaced() {
-        let temp = tempfile::tempdir().expect("a folder");
-        let path = temp.path().join("x.torrent");
-        for content in ["a", "b", "c"] {
-            fs::write(&path, content).expect("written");
-            rename(&path).expect("renamed");
-        }
-        let read = |name: &str| fs::read_to_string(temp.path().join(name)).expect("the file");
-        assert_eq!(["x.torrent.added", "x.torrent.added.1", "x.torrent.added.2"].map(read), ["a", "b", "c"]);
     }
 }
