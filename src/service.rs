@@ -29,6 +29,7 @@ mod run_page;
 mod schedule;
 pub mod settings;
 mod state_folder;
+mod state_owner;
 #[cfg(test)]
 mod tests;
 mod text_limits;
@@ -117,7 +118,7 @@ impl Service {
     /// If it cannot be saved.
     pub fn save_password(state_folder: &Path, password: &PasswordHash) -> Result<(), ServiceError> {
         let failed = |error: std::io::Error| ServiceError::State(format!("{}: {error}", state_folder.display()));
-        crate::util::atomic_file::private_folder(state_folder).map_err(failed)?;
+        state_owner::claim(state_folder)?;
         state_folder::save_json(&password_file(state_folder), password)?;
         crate::util::atomic_file::sync_folder(state_folder).map_err(failed)
     }
@@ -128,6 +129,10 @@ impl Service {
     /// If it cannot be removed.
     pub fn remove_password(state_folder: &Path) -> Result<(), ServiceError> {
         let path = password_file(state_folder);
+        if path.symlink_metadata().is_err() {
+            return Ok(());
+        }
+        state_owner::check(state_folder)?;
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(ServiceError::State(format!("{}: {error}", path.display())))

@@ -7,13 +7,14 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use rustix::fs::{FlockOperation, flock};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::service::model::{BandwidthGroup, SessionSums, TorrentId};
 use crate::service::record::TorrentRecord;
 use crate::service::settings::SessionSettings;
+use crate::service::state_owner;
 use crate::types::InfoHash;
 use crate::util::atomic_file;
 use crate::util::atomics::Flag;
@@ -21,15 +22,15 @@ use crate::util::cold_sort;
 use crate::util::os_error::reason;
 
 /// The file that a running service keeps locked.
-const LOCK: &str = "lock";
+pub(super) const LOCK: &str = "lock";
 /// The folder of torrents and their records.
-const TORRENTS: &str = "torrents";
+pub(super) const TORRENTS: &str = "torrents";
 /// The folder of resume data.
-const RESUME: &str = "resume";
+pub(super) const RESUME: &str = "resume";
 /// The folder of records of torrent files that downloads created.
 const DOWNLOADED_TORRENTS: &str = "downloaded-torrents";
-const SETTINGS: &str = "settings.json";
-const SESSION: &str = "session.json";
+pub(super) const SETTINGS: &str = "settings.json";
+pub(super) const SESSION: &str = "session.json";
 /// The most threads that wait for the disk at once.
 const MAX_SYNCING: usize = 8;
 /// No file of the state folder but a .torrent is larger.
@@ -41,6 +42,9 @@ pub enum StateError {
     /// Another service uses it.
     #[error("{}: another service uses this state folder", .0.display())]
     InUse(PathBuf),
+    /// It is not empty, and btsync has not made it.
+    #[error("{}: this folder is not empty, and btsync did not create it; name an empty or a new folder", .0.display())]
+    NotOurs(PathBuf),
     /// A file cannot be read or written.
     #[error("{}: {}", path.display(), reason(source))]
     Io {
@@ -97,7 +101,7 @@ pub struct StateFolder {
     _lock: File,
 }
 
-fn io_error(path: &Path) -> impl FnOnce(io::Error) -> StateError {
+pub(super) fn io_error(path: &Path) -> impl FnOnce(io::Error) -> StateError {
     move |source| StateError::Io { path: path.to_owned(), source }
 }
 
@@ -105,15 +109,12 @@ impl StateFolder {
     /// Creates the folder if it is missing, and locks it.
     ///
     /// # Errors
-    /// If another service has locked it, or it cannot be created.
+    /// If another service has locked it, if it is a folder of the user's, or if it cannot be created.
     pub fn open(folder: &Path) -> Result<StateFolder, StateError> {
-        for folder in [folder.to_owned(), folder.join(TORRENTS), folder.join(RESUME)] {
+        let (lock, path) = (state_owner::claim(folder)?, folder.join(LOCK));
+        for folder in [folder.join(TORRENTS), folder.join(RESUME)] {
             atomic_file::private_folder(&folder).map_err(io_error(&folder))?;
         }
-        let path = folder.join(LOCK);
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let lock = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR);
-        let lock = File::from(lock.map_err(|error| io_error(&path)(error.into()))?);
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(StateFolder { folder: folder.to_owned(), is_unsynced: Flag::default(), _lock: lock }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(StateError::InUse(folder.to_owned())),
@@ -239,8 +240,23 @@ impl StateFolder {
     /// If it cannot be written.
     pub fn save_torrent(&self, info_hash: InfoHash, bytes: &[u8]) -> Result<(), StateError> {
         let path = self.torrent_file(info_hash);
+        self.keep_unrecorded(&path, info_hash, bytes).map_err(io_error(&path))?;
         self.is_unsynced.set(true);
         atomic_file::replace_durably(&path, bytes).map_err(io_error(&path))
+    }
+
+    /// Renames another .torrent of this name without a record, which a crash or the user may have left.
+    fn keep_unrecorded(&self, path: &Path, info_hash: InfoHash, bytes: &[u8]) -> io::Result<()> {
+        if fs::symlink_metadata(path).is_err() || fs::symlink_metadata(self.record_file(info_hash)).is_ok() {
+            return Ok(());
+        }
+        let is_same = atomic_file::may_be_ours(path, |found| found == bytes)?;
+        let kept = path.with_extension("torrent.old");
+        match fs::symlink_metadata(&kept) {
+            _ if is_same => Ok(()),
+            Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+            Err(_) => fs::rename(path, kept),
+        }
     }
 
     /// Saves the settings.
@@ -330,109 +346,4 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StateErr
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::service::model::UnixTime;
-
-    fn record(id: u32) -> TorrentRecord {
-        let hash = InfoHash([u8::try_from(id).expect("a small number"); 20]);
-        TorrentRecord::new(TorrentId(id), hash, format!("torrent {id}"), "/downloads".into(), UnixTime(1))
-    }
-
-    #[test]
-    fn all_that_is_saved_is_there_after_a_restart() {
-        let temp = tempfile::tempdir().expect("a folder");
-        let path = temp.path().join("state");
-        let state = StateFolder::open(&path).expect("a state folder");
-        assert!(state.load().expect("an empty state").settings.is_none());
-        let settings = SessionSettings { download_folder: "/elsewhere".into(), ..SessionSettings::default() };
-        state.save_settings(&settings).expect("saved");
-        for id in [2, 1, 9] {
-            state.save_record(&record(id)).expect("saved");
-            state.save_torrent(record(id).info_hash, b"de").expect("saved");
-        }
-        state.remove(TorrentId(1), record(1).info_hash).expect("removed");
-        drop(state);
-        let state = StateFolder::open(&path).expect("a state folder");
-        let saved = state.load().expect("the state");
-        assert_eq!(saved.settings, Some(settings));
-        assert_eq!(saved.records, [record(2), record(9)]);
-        assert_eq!(saved.session.next_id, 10);
-        assert!(!state.torrent_file(record(1).info_hash).exists() && state.torrent_file(record(2).info_hash).exists());
-    }
-
-    #[test]
-    fn all_that_is_confirmed_was_synced() {
-        use crate::util::atomic_file::synced::count;
-        let temp = tempfile::tempdir().expect("a folder");
-        let state = StateFolder::open(temp.path()).expect("a state folder");
-        let records: Vec<TorrentRecord> = (1..=20).map(record).collect();
-        assert!(state.save_records(&records).iter().all(Result::is_ok));
-        state.save_torrent(records[0].info_hash, b"de").expect("saved");
-        state.save_settings(&SessionSettings::default()).expect("saved");
-        state.save_session(&SessionRecord::default()).expect("saved");
-        for record in &records {
-            assert_eq!(count(&state.record_file(record.info_hash)), 1);
-        }
-        for file in [state.torrent_file(records[0].info_hash), temp.path().join(SETTINGS), temp.path().join(SESSION)] {
-            assert_eq!(count(&file), 1, "{}", file.display());
-        }
-        for _ in 0..2 {
-            state.sync().expect("synced");
-            assert_eq!((count(temp.path()), count(&temp.path().join(TORRENTS))), (1, 1), "only after a change");
-        }
-        assert_eq!(state.load().expect("the state").records, records);
-    }
-
-    #[test]
-    fn a_second_service_is_kept_out() {
-        let temp = tempfile::tempdir().expect("a folder");
-        let first = StateFolder::open(temp.path()).expect("a state folder");
-        assert!(matches!(StateFolder::open(temp.path()), Err(StateError::InUse(_))));
-        drop(first);
-        assert!(StateFolder::open(temp.path()).is_ok());
-    }
-
-    #[test]
-    fn a_damaged_record_costs_its_torrent_only_and_damaged_settings_are_an_error() {
-        let temp = tempfile::tempdir().expect("a folder");
-        let state = StateFolder::open(temp.path()).expect("a state folder");
-        state.save_record(&record(3)).expect("saved");
-        fs::write(state.record_file(record(4).info_hash), b"{\"id\":4").expect("written");
-        fs::write(state.record_file(record(5).info_hash), serde_json::to_vec(&record(6)).expect("JSON"))
-            .expect("written");
-        let mut same_number = record(7);
-        same_number.id = TorrentId(3);
-        state.save_record(&same_number).expect("saved");
-        let saved = state.load().expect("the state");
-        assert_eq!((saved.records.len(), saved.records[0].id), (1, TorrentId(3)));
-        assert_eq!(saved.left_out.len(), 3, "{:?}", saved.left_out);
-        fs::write(temp.path().join(SETTINGS), b"{").expect("written");
-        assert!(matches!(state.load(), Err(StateError::Damaged { .. })));
-    }
-
-    #[test]
-    fn nothing_is_saved_that_could_not_be_read_again() {
-        let temp = tempfile::tempdir().expect("a folder");
-        let state = StateFolder::open(temp.path()).expect("a state folder");
-        state.save_record(&record(3)).expect("saved");
-        let mut large = record(3);
-        large.name = "x".repeat(usize::try_from(MAX_FILE).expect("a length"));
-        assert!(matches!(state.save_record(&large), Err(StateError::TooLarge(_))));
-        assert_eq!(state.load().expect("the state").records, [record(3)], "the old one stays");
-        let file = File::create(state.record_file(record(4).info_hash)).expect("a file");
-        file.set_len(MAX_FILE + 1).expect("a length");
-        assert_eq!(state.load().expect("the state").left_out.len(), 1);
-    }
-
-    #[test]
-    fn only_the_user_can_read_the_state() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let temp = tempfile::tempdir().expect("a folder");
-        let path = temp.path().join("state");
-        let state = StateFolder::open(&path).expect("a state folder");
-        state.save_record(&record(3)).expect("saved");
-        let mode = |path: &Path| fs::metadata(path).expect("metadata").permissions().mode() & 0o777;
-        assert_eq!((mode(&path), mode(&state.record_file(record(3).info_hash))), (0o700, 0o600));
-    }
-}
+mod tests;

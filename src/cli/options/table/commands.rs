@@ -110,7 +110,8 @@ pub(super) const SERVE: &[OptionEntry] = &[
     ),
     option("state-dir").aliases(&["state"]).complete(Folder).manual(
         "Keep the torrents, the settings and the resume data in this folder. The default is `btsync/serve` in the user's \
-         state folder (`$XDG_STATE_HOME` or `~/.local/state`). Only one service at a time can use it.",
+         state folder (`$XDG_STATE_HOME` or `~/.local/state`). Only one service at a time can use it. btsync refuses a folder that is \
+         not empty and that it did not create.",
     ),
     option("watch").complete(Folder).manual(
         "Add the `.torrent` files that appear in this folder, and the magnet links in `.magnet` files, one a line. btsync \
