@@ -251,6 +251,9 @@ impl EventText {
                 }
                 Some(format!("piece {} does not verify; its blocks came from {}", piece.0, senders.join(", ")))
             }
+            Event::WebSeedEnded { url, reason } => {
+                Some(format!("web seed {} is not used any more: {}", sanitize(url), sanitize(reason)))
+            }
             Event::PeerBanned { addr, piece } => Some(format!("{addr} sent wrong data (piece {}): banned", piece.0)),
             _ => None,
         }

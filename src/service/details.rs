@@ -127,6 +127,7 @@ pub fn peer_counts(handle: &TorrentHandle) -> PeerCounts {
         connected: peers.len(),
         sending: count(&|peer| peer.down_rate > 0),
         receiving: count(&|peer| peer.up_rate > 0),
+        web_seeds: handle.snapshot().web_seeds,
         incoming: count(&|peer| peer.incoming),
         from: PeerSources {
             dht: from(PeerSource::Dht),

@@ -42,6 +42,7 @@ impl Event {
             Event::PeerBanned { addr, piece } => {
                 peer(addr, "banned", None, Some(&format!("wrong data in piece {}", piece.0)))
             }
+            Event::WebSeedEnded { url, reason } => ("web_seed", json!({ "url": url, "reason": reason })),
             Event::MetadataRefused { addr } => peer(addr, "banned", None, Some("wrong metadata")),
             Event::Repaired { what } | Event::Note { what } => ("note", json!({ "text": without_numbers(what) })),
             Event::TorrentSaved { path, is_new } => {

@@ -152,6 +152,13 @@ pub enum Event {
         /// The piece with the wrong data.
         piece: PieceIndex,
     },
+    /// btsync does not use a web seed any more, in this run of the torrent.
+    WebSeedEnded {
+        /// Its URL, without credentials, path and query.
+        url: String,
+        /// The reason, in one line.
+        reason: String,
+    },
     /// Events about peers and trackers were dropped because the receiver did not read them.
     EventsDropped {
         /// The number of dropped events.

@@ -299,6 +299,10 @@ impl TorrentHandle {
             snapshot.up_rate = peers.iter().map(|peer| peer.rate(Direction::Up, now)).sum();
             snapshot.active_peers = peers.iter().filter(|p| p.is_active(now)).count();
             snapshot.connected_peers = peers.len();
+            if !context.is_paused() && !context.pieces.is_complete() {
+                snapshot.web_seeds = context.web_seeds.count();
+                snapshot.down_rate = snapshot.down_rate.saturating_add(context.web_seeds.rate());
+            }
         }
         snapshot
     }

@@ -25,6 +25,7 @@ use crate::strategy::quality::duplicates::DuplicateTrials;
 use crate::torrent::peer_manager::{LoopEvent, PeerManager};
 use crate::torrent::resume_store::{MANY_FILES, ResumeStore, skip_after_stop};
 use crate::torrent::{Event, Outcome, Stage, send_event};
+use crate::util::printable_text::printable;
 pub use reopening::TransferEnd;
 use web_seeds::WebSeeds;
 
@@ -217,7 +218,11 @@ impl<'c, 'a> Transfer<'c, 'a> {
                 self.piece_failed(piece, &senders, has_resumed_blocks);
             }
             PeerEvent::CorruptSendersFound { piece, senders } => self.ban(piece, &senders),
-            PeerEvent::WebSeedEnded { key, .. } => self.web_seeds.stop_one(self.context, key),
+            PeerEvent::WebSeedEnded { key, why } => {
+                if let Some(url) = self.web_seeds.stop_one(self.context, key) {
+                    send_event(&self.peer_manager.events, Event::WebSeedEnded { url, reason: printable(&why) });
+                }
+            }
             PeerEvent::Complete => self.complete(),
             // A thread that waited for a descriptor, or went through very many files, gave up because of the stop.
             PeerEvent::Storage(error)

@@ -171,6 +171,8 @@ pub struct Snapshot {
     pub connected_peers: usize,
     /// The number of peers to or from which payload flowed within the last ten seconds.
     pub active_peers: usize,
+    /// The number of web seeds from which btsync downloads.
+    pub web_seeds: usize,
     /// The number of known addresses.
     pub known_peers: usize,
 }

@@ -59,6 +59,7 @@ struct TorrentJson<'a> {
     total: u64,
     trackers: &'a [Vec<String>],
     web_seeds: &'a [String],
+    http_seeds: &'a [String],
 }
 
 /// `pad` occurs only if true.
@@ -91,6 +92,7 @@ fn write_json(metainfo: &Metainfo, mut out: &mut dyn Write) -> io::Result<()> {
         total: metainfo.total(),
         trackers: &metainfo.tiers,
         web_seeds: &metainfo.web_seeds,
+        http_seeds: &metainfo.http_seeds,
     };
     json.serialize(&mut serde_json::Serializer::with_formatter(&mut out, EscapingFormatter))?;
     out.write_all(b"\n")
@@ -109,6 +111,9 @@ fn write_text(metainfo: &Metainfo, out: &mut dyn Write) -> io::Result<()> {
     }
     for seed in &metainfo.web_seeds {
         line("web seed", seed)?;
+    }
+    for seed in &metainfo.http_seeds {
+        line("HTTP seed", seed)?;
     }
     for node in &metainfo.nodes {
         line("DHT node", &self::node(node))?;
@@ -199,7 +204,7 @@ mod tests {
             "info_hash": torrent.info_hash.hex(), "name": "t", "piece_length": 16384, "pieces": 1, "total": 8,
             "files": [{"path": "t/d/a", "length": 5}, {"path": "t/.pad/3", "length": 3, "pad": true}],
             "trackers": [["http://a"]], "private": false, "comment": "x\u{1b}[1m\ny!\u{202e}", "created_by": null,
-            "creation_date": 86400, "web_seeds": [], "nodes": [],
+            "creation_date": 86400, "web_seeds": [], "http_seeds": [], "nodes": [],
             "magnet": format!("magnet:?xt=urn:btih:{}&dn=t&tr=http://a", torrent.info_hash.hex()),
         });
         let mut out = Vec::new();

@@ -243,6 +243,7 @@ fn progress(now: &Snapshot) -> Value {
         "peers": now.connected_peers,
         "active": now.active_peers,
         "known": now.known_peers,
+        "web_seeds": now.web_seeds,
     })
 }
 

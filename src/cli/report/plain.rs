@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::cli::report::stall::StallDetector;
 use crate::cli::report::status::{
-    Rates, join, metadata_pieces, part_of_total, percent, rate, ratio, seeding, size, stage_name,
+    Rates, join, metadata_pieces, part_of_total, peers_and_web_seeds, percent, rate, ratio, seeding, size, stage_name,
 };
 use crate::cli::report::tui::text::shorten_middle;
 use crate::cli::report::{EventText, FinalStatus, Reporter, sanitize};
@@ -114,7 +114,7 @@ impl Reporter for PlainReporter {
 /// One line about the torrent's progress.
 fn line(name: &str, now: &Snapshot, rates: &Rates, goal: SeedGoal) -> String {
     let (down, up) = (rate(rates.down()), rate(rates.up()));
-    let peers = format!("peers {}/{}", now.active_peers, now.connected_peers);
+    let peers = peers_and_web_seeds(now);
     match now.stage {
         Stage::Starting => format!("{name} starting"),
         Stage::Metadata => format!("{name} metadata {} {peers}", metadata_pieces(now.metadata)),

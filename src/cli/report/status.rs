@@ -107,6 +107,12 @@ pub fn join(items: &[StatusItem]) -> String {
     items.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>().join(", ")
 }
 
+/// The active and connected peers, and the web seeds if there are any.
+pub(crate) fn peers_and_web_seeds(now: &Snapshot) -> String {
+    let peers = format!("peers {}/{}", now.active_peers, now.connected_peers);
+    if now.web_seeds > 0 { format!("{peers} web {}", now.web_seeds) } else { peers }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -175,6 +175,8 @@ pub struct PeerCounts {
     pub sending: usize,
     /// Peers that we send to.
     pub receiving: usize,
+    /// Web seeds that send to us.
+    pub web_seeds: usize,
     /// Peers that connected to us.
     pub incoming: usize,
     /// Peers known by the DHT, local discovery, peer exchange, trackers, and resume data or the user.

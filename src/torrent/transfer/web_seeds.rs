@@ -57,10 +57,14 @@ impl WebSeeds {
         }
     }
 
-    /// Stops a web seed.
-    pub fn stop_one(&mut self, context: &TorrentContext, key: PeerKey) {
-        let ended = self.running.extract_if(.., |seed| seed.key == key);
-        self.stopped.extend(ended.inspect(|seed| seed.stop(context)));
+    /// Stops a web seed. Returns its URL for display.
+    pub fn stop_one(&mut self, context: &TorrentContext, key: PeerKey) -> Option<String> {
+        let at = self.running.iter().position(|seed| seed.key == key)?;
+        let seed = self.running.remove(at);
+        seed.stop(context);
+        let name = public_name(seed.url.as_str());
+        self.stopped.push(seed);
+        Some(name)
     }
 
     /// Stops all web seeds.

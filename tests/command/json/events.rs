@@ -7,6 +7,7 @@ use crate::common::extended_peer::{ExtendedPeer, size_of};
 use crate::common::payload::Payload;
 use crate::common::schema;
 use crate::common::seeder::{FakePeer, Gate, full_bitfield, serve};
+use crate::common::web_seed::{TestWebSeed, status};
 use crate::common::wire::id;
 use crate::common::{TestDir, free_port};
 
@@ -20,12 +21,14 @@ fn every_event_of_the_schema_occurs_and_fits() {
     let torrent = temp.torrent(&payload, &tracker).display().to_string();
     let (link, peer, out) = (payload.magnet(""), format!("--peer={}", peer.addr()), temp.path("out"));
     let (out, saved) = (out.display().to_string(), format!("--save-torrent={}", temp.path("saved.torrent").display()));
+    let refusing = TestWebSeed::with(&payload, |_, _| Some(status("403 Forbidden", "")));
+    let web_seed = format!("--web-seed={}", refusing.url());
     let mut seen = BTreeSet::from(["lost", "port_mapping"].map(str::to_owned));
     for (args, expected) in [
         (vec![link.as_str(), &out, &peer, "--select=1", &saved], Some(0)),
         (vec![&torrent, "--list"], Some(0)),
         // Nobody has the other file.
-        (vec![&torrent, &out, "--stop-timeout=0.3"], Some(2)),
+        (vec![&torrent, &out, &web_seed, "--stop-timeout=0.3"], Some(2)),
     ] {
         let (lines, code) = run(&args.iter().map(AsRef::as_ref).collect::<Vec<_>>());
         assert_eq!(code, expected, "{args:?}: {lines:?}");

@@ -6,7 +6,8 @@
 
 use crate::cli::report::piece_map::{Cell, Style, cells, progress_cells};
 use crate::cli::report::status::{
-    Rates, StatusItem, count, hashing, metadata_pieces, part_of_total, percent, rate, ratio, seeding, size, stage_name,
+    Rates, StatusItem, count, hashing, metadata_pieces, part_of_total, peers_and_web_seeds, percent, rate, ratio,
+    seeding, size, stage_name,
 };
 use crate::cli::report::tui::files;
 use crate::cli::report::tui::peers::{self, LEGEND, PeerRow};
@@ -111,7 +112,7 @@ fn stage_items(content: &PanelContent<'_>, width: usize) -> Vec<StatusItem> {
     let label = if width < NARROW_WIDTH { "" } else { "down " };
     let down = (2, format!("{label}{}", rate(rates.down())));
     let up = (3, format!("up {}", rate(rates.up())));
-    let peers = (4, format!("peers {}/{}", now.active_peers, now.connected_peers));
+    let peers = (4, peers_and_web_seeds(now));
     match now.stage {
         Stage::Starting => vec![(0, "starting".to_owned()), (1, size(now.total))],
         Stage::Metadata => {
