@@ -69,20 +69,17 @@ pub fn open(
     let renamed = record.files.renamed.binary_search_by_key(&index, |(renamed, _)| *renamed).ok();
     let renamed = renamed.and_then(|at| record.files.renamed.get(at)).map(|(_, path)| path);
     let path = renamed.unwrap_or(&entry.path);
-    let read = match handle {
-        Some(handle) => {
-            let reader = handle.verified_reader(client);
-            read_running(span, reader.ok_or(ControlError::TooManyReaders)?)
-        }
-        None => {
-            let verified = |folder: &Path| {
-                let file = open_below(&record.folder, path)?;
-                Ok(record.idle(metainfo, folder).verified_file(index, file))
-            };
-            let unknown =
-                || ControlError::Invalid("start the torrent first: this file is not known to be complete".to_owned());
-            read_idle(span, resume_folder.map(verified).transpose()?.flatten().ok_or_else(unknown)?)
-        }
+    let read = if let Some(handle) = handle {
+        let reader = handle.verified_reader(client);
+        read_running(span, reader.ok_or(ControlError::TooManyReaders)?)
+    } else {
+        let verified = |folder: &Path| {
+            let file = open_below(&record.folder, path)?;
+            Ok(record.idle(metainfo, folder).verified_file(index, file))
+        };
+        let unknown =
+            || ControlError::Invalid("start the torrent first: this file is not known to be complete".to_owned());
+        read_idle(span, resume_folder.map(verified).transpose()?.flatten().ok_or_else(unknown)?)
     };
     let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     Ok(OpenTorrentFile { name, length: entry.length, read })

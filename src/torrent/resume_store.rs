@@ -247,7 +247,9 @@ impl ResumeStore {
         if failed.is_empty() {
             return;
         }
-        failed.into_iter().for_each(|piece| _ = record.have.clear(piece));
+        for piece in failed {
+            record.have.clear(piece);
+        }
         if let Err(error) = replace(&self.path, &record.encode(), ResumeData::is_encoded) {
             log::warn!("{}: cannot be written: {error}", self.path.display());
         }

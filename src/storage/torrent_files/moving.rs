@@ -319,7 +319,15 @@ impl FileMover<'_> {
         if !self.always_copies {
             match rename_to_new((&old_folder, from), (&new_folder, to)) {
                 Err(Errno::XDEV) => {}
-                renamed => return renamed.map_err(|errno| rename_failed(errno.into())),
+                Err(errno) => return Err(rename_failed(errno.into())),
+                Ok(()) if is_renamed(target, to, seen)? => return Ok(()),
+                // Another program saved its file in the place of ours, which is gone.
+                Ok(()) => {
+                    if let Err(errno) = rename_to_new((&new_folder, to), (&old_folder, from)) {
+                        log::warn!("{}: this file cannot be renamed back: {errno}", target.path().join(to).display());
+                    }
+                    return Err(FileJobError::Changed(source.path().join(from)));
+                }
             }
         }
         let temporary = temporary_name(to, &self.info_hash, file);
@@ -380,4 +388,9 @@ impl FileMover<'_> {
         let is_same = is_ours && done.before.has_same_size_and_mtime(&found) && time_step(changed_at) < COARSE_STEP;
         is_same.then_some(MovedFile { file: done.file, before: done.before, after })
     }
+}
+
+/// Whether a name belongs to the file that was `seen` under another one.
+fn is_renamed(root: &Root, name: &Path, seen: &FileSnapshot) -> Result<bool, FileJobError> {
+    Ok(lookup(root, name)?.is_some_and(|now| now.is_file() && seen.is_renamed(&now)))
 }

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
 
 use crate::storage::error::Operation;
@@ -105,7 +105,15 @@ pub(super) fn rename_to_new(
         // A file system, or a sandbox, that does not support `NOREPLACE`. The system refuses a hard link to a name that is taken.
         Err(Errno::INVAL | Errno::NOSYS) => {
             match rustix::fs::linkat(old_folder, from, new_folder, to, AtFlags::empty()) {
-                Ok(()) => rustix::fs::unlinkat(old_folder, from, AtFlags::empty()),
+                Ok(()) => {
+                    let id = |found: Stat| (found.st_dev, found.st_ino);
+                    let look = |folder, name| rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).map(id);
+                    // Another program may just have saved its file under the old name.
+                    if look(old_folder.as_fd(), from)? != look(new_folder.as_fd(), to)? {
+                        return Ok(());
+                    }
+                    rustix::fs::unlinkat(old_folder, from, AtFlags::empty())
+                }
                 // Without hard links (some file systems of FUSE say `ROFS`): checking first must suffice.
                 Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK | Errno::ROFS) => {
                     match rustix::fs::statat(new_folder, to, AtFlags::SYMLINK_NOFOLLOW) {

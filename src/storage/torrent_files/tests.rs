@@ -206,6 +206,33 @@ fn a_move_that_fails_halfway_moves_everything_back() {
 }
 
 #[test]
+fn a_document_that_is_saved_over_a_file_during_a_rename_stays_where_it_is() {
+    let mut noticed = 0;
+    for step in 1..20 {
+        let it = Fixture::new();
+        let (file, document) = (it.old().join("t/d/b"), it.dir.path().join("document"));
+        fs::write(&document, vec![3; 500]).unwrap();
+        let save = CallAt(AtomicUsize::new(step), || {
+            if file.exists() {
+                fs::rename(&document, &file).unwrap();
+            }
+        });
+        match it.run(false, &save) {
+            // Before the job looked at the file, or after it had moved it.
+            Ok(_) => assert!(document.exists() || files(&it.old()).is_empty(), "{step}"),
+            Err(FileJobError::Changed(path)) => {
+                noticed += 1;
+                assert_eq!(path, file);
+                assert_eq!(files(&it.old()), [("t/a".to_owned(), 1, 3_000_000), ("t/d/b".to_owned(), 3, 500)]);
+                assert_eq!(files(&it.new_folder()), [], "{step}");
+            }
+            Err(error) => panic!("{step}: {error}"),
+        }
+    }
+    assert!(noticed >= 1, "{noticed}");
+}
+
+#[test]
 fn a_move_follows_no_symbolic_link() {
     let it = Fixture::new();
     let outside = it.dir.path().join("outside");
