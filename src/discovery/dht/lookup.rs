@@ -278,15 +278,23 @@ impl Lookup {
         self.insert(candidate);
     }
 
-    /// Inserts a candidate by distance. If there are too many, drops the farthest that was not queried.
+    /// Inserts a candidate by distance. If there are too many, drops the farthest that was not queried, of those whose ids do not fit
+    /// if they are more than half.
     fn insert(&mut self, candidate: LookupNode) {
         let target = self.target;
         let key = |c: &LookupNode| c.id.map_or((true, [0; 20]), |id| (false, id.distance(target)));
         let at = self.candidates.partition_point(|c| key(c) <= key(&candidate));
         self.candidates.insert(at, candidate);
-        if self.candidates.len() > MAX_CANDIDATES
-            && let Some(farthest) = self.candidates.iter().rposition(|c| c.state == QueryState::New)
-        {
+        if self.candidates.len() <= MAX_CANDIDATES {
+            return;
+        }
+        // Those whose ids do not fit may be nearer than all others, but displace no others beyond their share.
+        let are_unfit_too_many = self.candidates.iter().filter(|c| c.is_unfit()).count() > MAX_CANDIDATES / UNFIT_SHARE;
+        let farthest = |may_go: fn(&LookupNode) -> bool| {
+            self.candidates.iter().rposition(|c| c.state == QueryState::New && may_go(c))
+        };
+        let unfit = farthest(LookupNode::is_unfit).filter(|_| are_unfit_too_many);
+        if let Some(farthest) = unfit.or_else(|| farthest(|_| true)) {
             let gone = self.candidates.remove(farthest);
             self.known.remove(&gone.addr);
             count_down(&mut self.per_network, network(gone.addr));

@@ -116,6 +116,19 @@ fn strangers_neither_lead_us_into_the_local_network_nor_endlessly_on() {
 }
 
 #[test]
+fn nodes_whose_ids_do_not_fit_displace_no_others_beyond_their_share() {
+    let unfit = |n: u8| Contact { id: NodeId([0; 20]), addr: SocketAddr::from(([80, n, 9, 9], 1)) };
+    let fit = |n: u8| {
+        let ip = std::net::IpAddr::from([90, n, 9, 9]);
+        Contact { id: NodeId::for_ip(ip, &mut fastrand::Rng::with_seed(u64::from(n))), addr: SocketAddr::new(ip, 1) }
+    };
+    let seeds: Vec<Contact> = (0..40).map(fit).chain((0..=255).map(unfit)).chain((40..100).map(fit)).collect();
+    let lookup = lookup(&seeds);
+    let unfit = lookup.candidates.iter().filter(|c| c.is_unfit()).count();
+    assert_eq!((lookup.candidates.len(), unfit), (MAX_CANDIDATES, MAX_CANDIDATES / UNFIT_SHARE));
+}
+
+#[test]
 fn one_ipv6_subnet_has_three_nodes_in_a_lookup() {
     let node = |subnet, n| Contact {
         id: NodeId([n as u8; 20]),
