@@ -179,16 +179,13 @@ impl EventLoop {
         let may_close = |priority: u8| error == Errno::MFILE || priority < MIN_BUSY_PRIORITY;
         let candidate =
             self.open.to_evict_among(|open| Some(open.connection.keep_priority()).filter(|it| may_close(*it)));
-        match candidate.filter(|_| !self.has_made_room) {
-            Some(key) => {
-                self.has_made_room = true;
-                self.close(key);
-            }
-            None => {
-                self.has_made_room = false;
-                self.accepts_at = Some(self.context.now + ACCEPT_RETRY_DELAY);
-                self.watch_listeners(EventFlags::empty());
-            }
+        if let Some(key) = candidate.filter(|_| !self.has_made_room) {
+            self.has_made_room = true;
+            self.close(key);
+        } else {
+            self.has_made_room = false;
+            self.accepts_at = Some(self.context.now + ACCEPT_RETRY_DELAY);
+            self.watch_listeners(EventFlags::empty());
         }
     }
 
