@@ -27,6 +27,7 @@ pub mod quality;
 pub mod rate;
 pub mod rate_limiter;
 pub mod send_schedule;
+pub mod slow_reader;
 pub mod smart_ban;
 pub mod super_seed;
 pub mod traffic;

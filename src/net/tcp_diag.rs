@@ -31,10 +31,13 @@ const WANTS_INFO: u8 = 1 << (INFO - 1);
 const ATTRIBUTES: usize = 16 + 72;
 /// The offset of `idiag_wqueue`, the bytes written and not acknowledged.
 const QUEUED: usize = 16 + 60;
-/// The offsets of `tcpi_rtt`, `tcpi_bytes_acked` and `tcpi_min_rtt` in a struct `tcp_info`; times in microseconds.
+/// The offsets of `tcpi_rtt`, `tcpi_bytes_acked`, `tcpi_min_rtt`, `tcpi_busy_time` and `tcpi_rwnd_limited` in a struct `tcp_info`;
+/// times in microseconds.
 const RTT: usize = 68;
 const BYTES_ACKED: usize = 120;
 const MIN_RTT: usize = 148;
+const BUSY: usize = 168;
+const WINDOW_FULL: usize = 176;
 /// Larger than any response.
 const BUFFER_SIZE: usize = 1024;
 
@@ -49,6 +52,10 @@ pub struct TcpInfo {
     pub rtt: Duration,
     /// The minimum round-trip time of the last minutes.
     pub min_rtt: Duration,
+    /// For how long there were bytes that the peer had not acknowledged; zero before Linux 4.10.
+    pub busy: Duration,
+    /// For how much of that the peer's receive window was full, so that the kernel could send nothing.
+    pub window_full: Duration,
 }
 
 /// A netlink socket that queries the kernel about this process's TCP connections.
@@ -63,11 +70,6 @@ impl TcpDiag {
     pub fn open() -> io::Result<TcpDiag> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         Ok(TcpDiag(socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(SOCK_DIAG))?))
-    }
-
-    /// The acknowledged bytes of those written to `stream`; `None` if the kernel does not report them.
-    pub fn acknowledged_bytes(&self, stream: &TcpStream) -> Option<u64> {
-        self.tcp_info(stream).map(|tcp_info| tcp_info.acknowledged)
     }
 
     /// What the kernel knows about `stream`; `None` if it does not report that.
@@ -128,11 +130,14 @@ fn parse_response(message: &[u8]) -> Option<TcpInfo> {
         let kind = u16::from_ne_bytes(*rest.get(2..)?.first_chunk()?);
         let body = rest.get(4..length)?;
         if kind == INFO {
+            let long = |at: usize| Some(u64::from_ne_bytes(*body.get(at..)?.first_chunk()?));
             return Some(TcpInfo {
-                acknowledged: u64::from_ne_bytes(*body.get(BYTES_ACKED..)?.first_chunk()?),
+                acknowledged: long(BYTES_ACKED)?,
                 queued: u64::from(number(message, QUEUED)?),
                 rtt: Duration::from_micros(u64::from(number(body, RTT)?)),
                 min_rtt: Duration::from_micros(u64::from(number(body, MIN_RTT)?)),
+                busy: Duration::from_micros(long(BUSY).unwrap_or_default()),
+                window_full: Duration::from_micros(long(WINDOW_FULL).unwrap_or_default()),
             });
         }
         rest = rest.get(length.next_multiple_of(4)..)?;
@@ -148,11 +153,12 @@ mod tests {
     /// Writes until the kernel accepts no more, reads everything at the other end, and queries before, in between and afterwards.
     fn fills_and_empties(listen: SocketAddr, dial: IpAddr) {
         let kernel = TcpDiag::open().unwrap();
+        let acknowledged = |stream: &TcpStream| kernel.tcp_info(stream).map(|tcp_info| tcp_info.acknowledged);
         let listener = TcpListener::bind(listen).unwrap();
         let port = listener.local_addr().unwrap().port();
         let mut theirs = TcpStream::connect(SocketAddr::new(dial, port)).unwrap();
         let mut ours = listener.accept().unwrap().0;
-        assert_eq!(kernel.acknowledged_bytes(&ours), Some(0));
+        assert_eq!(acknowledged(&ours), Some(0));
         ours.set_nonblocking(true).unwrap();
         let mut written = 0;
         while let Ok(count) = ours.write(&[7; 8192]) {
@@ -163,12 +169,16 @@ mod tests {
         assert!((1..written).contains(&arrived), "{arrived} of {written}");
         assert!((1..=written).contains(&tcp_info.queued), "{tcp_info:?}");
         assert!(tcp_info.min_rtt <= tcp_info.rtt && tcp_info.rtt > Duration::ZERO, "{tcp_info:?}");
+        assert!(tcp_info.window_full <= tcp_info.busy, "{tcp_info:?}");
+        while kernel.tcp_info(&ours).unwrap().window_full == tcp_info.window_full {
+            std::thread::yield_now(); // the peer reads nothing, so its window stays full
+        }
         let mut buffer = vec![0; 65536];
         let mut left = written;
         while left > 0 {
             left -= theirs.read(&mut buffer).unwrap() as u64;
         }
-        while kernel.acknowledged_bytes(&ours) != Some(written) {
+        while acknowledged(&ours) != Some(written) {
             std::thread::yield_now(); // the last acknowledgement may be in transit
         }
     }
@@ -187,7 +197,7 @@ mod tests {
         SockRef::from(&listener).bind_device(Some(b"lo")).unwrap();
         let _theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let ours = listener.accept().unwrap().0;
-        assert_eq!(TcpDiag::open().unwrap().acknowledged_bytes(&ours), Some(0));
+        assert_eq!(TcpDiag::open().unwrap().tcp_info(&ours).map(|tcp_info| tcp_info.acknowledged), Some(0));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::net::tcp_diag::TcpDiag;
+use crate::net::tcp_diag::{TcpDiag, TcpInfo};
 use crate::peer::TorrentContext;
 use crate::peer::outbox::{Outbox, WriterCommand};
 use crate::strategy::Traffic;
@@ -104,9 +104,9 @@ impl Peer {
         self.outbox.has_overrun()
     }
 
-    /// The bytes, payload or not, that the peer's TCP has acknowledged, if `kernel` provides the figure.
-    pub fn acknowledged(&self, kernel: &TcpDiag) -> Option<u64> {
-        kernel.acknowledged_bytes(&self.stream)
+    /// What `kernel` knows about the connection, if it reports that.
+    pub fn tcp_info(&self, kernel: &TcpDiag) -> Option<TcpInfo> {
+        kernel.tcp_info(&self.stream)
     }
 
     /// Ends the connection because we want nothing more from the peer: its threads exit, and received bytes are not read any

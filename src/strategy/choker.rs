@@ -5,7 +5,7 @@
 //! slots that are left. Optimistic slots (`optimistic`) come on top and are drawn at random, so that new peers can show what
 //! they deliver. A peer that snubs us gets no regular slot. While seeding, all interested peers are served; if there are too
 //! many, they take turns, each until its quota is used up. [`slots`] decides the number of slots. A peer with `upload_only`
-//! (BEP 21) gets none.
+//! (BEP 21) gets none. Slots of peers that read slowly do not count, because these peers leave the uplink to others.
 //!
 //! Claiming interest costs a peer nothing. So a peer that requests nothing or little for some seconds loses its slot to a waiting
 //! peer, and then ranks last for a while (`idle`). A host or network whose peers hold a quarter of the slots ranks after others
@@ -44,6 +44,9 @@ const MIN_TURN: Duration = Duration::from_secs(30);
 const MAX_TURN: Duration = Duration::from_secs(90);
 /// … or when it has taken no byte for this long.
 const IDLE_TURN: Duration = Duration::from_secs(20);
+/// For how long after a further peer with a slot was found to read slowly rounds are as frequent as during a ramp-up: those that
+/// got the slots instead may read as slowly.
+const SLOW_READERS_SEARCH: Duration = Duration::from_secs(10);
 
 /// The state of one connected peer at the time of a round.
 #[allow(clippy::struct_excessive_bools)] // independent facts about both sides
@@ -57,6 +60,9 @@ pub struct ChokeCandidate {
     pub network: Network,
     /// Whether requests of the peer are waiting for blocks, and the peer reads what we send.
     pub is_requesting: bool,
+    /// Whether the peer has a slot and requests, and its slow reading, not our uplink, limits the upload to it
+    /// ([`crate::strategy::slow_reader`]).
+    pub reads_slowly: bool,
     /// Whether the peer is interested in our pieces.
     pub interested: bool,
     /// Whether the peer does not download: a seed, or `upload_only` (BEP 21).
@@ -130,6 +136,9 @@ pub struct Choker {
     peers: BTreeMap<PeerKey, PeerHistory>,
     /// The optimistically unchoked peers, with the start of each turn.
     optimistic: BTreeMap<PeerKey, Duration>,
+    /// How many peers with a slot read slowly, as of the last round, and when that number last grew.
+    slow_readers: usize,
+    slow_readers_grew: Option<Duration>,
 }
 
 impl Choker {
@@ -154,9 +163,11 @@ impl Choker {
     /// is no reason for an early round.
     pub fn early_round_in(&self, now: Duration) -> Option<Duration> {
         let idle = self.idle_from().filter(|from| *from > now).min();
+        let is_searching = self.slow_readers_grew.is_some_and(|grew| now < grew + SLOW_READERS_SEARCH);
         self.slots
             .early_round_in()
             .into_iter()
+            .chain(is_searching.then_some(slots::RAMP_UP_INTERVAL))
             .chain(idle.map(|from| from.saturating_sub(now).max(slots::RAMP_UP_INTERVAL)))
             .min()
     }
@@ -188,13 +199,16 @@ impl Choker {
     pub fn round(&mut self, now: Duration, seeding: bool, candidates: &[ChokeCandidate]) -> Vec<PeerKey> {
         self.observe(now, candidates);
         let eligible: Vec<&ChokeCandidate> = candidates.iter().filter(|c| can_use_slot(c)).collect();
+        let slow_readers = eligible.iter().filter(|c| c.reads_slowly).count();
+        if slow_readers > self.slow_readers {
+            self.slow_readers_grew = Some(now);
+        }
+        self.slow_readers = slow_readers;
+        let is_active = |c: &ChokeCandidate| c.up_rate >= slots::SLOW_SLOT_RATE || c.is_requesting;
         let load = Load {
-            demand: eligible.len(),
-            served: eligible.iter().filter(|c| c.unchoked).count(),
-            active: eligible
-                .iter()
-                .filter(|c| c.unchoked && (c.up_rate >= slots::SLOW_SLOT_RATE || c.is_requesting))
-                .count(),
+            demand: eligible.len() - slow_readers,
+            served: eligible.iter().filter(|c| uses_slot(c)).count(),
+            active: eligible.iter().filter(|c| uses_slot(c) && is_active(c)).count(),
             upload_rate: candidates.iter().map(|c| c.up_rate).fold(0, u64::saturating_add),
             sent: candidates.iter().map(|c| c.sent).fold(0, u64::saturating_add),
         };
@@ -223,8 +237,11 @@ impl Choker {
     ) -> bool {
         let Some(candidate) = candidates.iter().find(|c| c.key == key && can_use_slot(c)) else { return false };
         self.slots.set_seeding(seeding);
-        let served = candidates.iter().filter(|c| can_use_slot(c) && c.unchoked && c.key != key).count();
-        let free = served < self.slots.count() + usize::from(!seeding) && (seeding || !self.is_snubbing(now, key));
+        let others = || candidates.iter().filter(|c| can_use_slot(c) && c.unchoked && c.key != key);
+        let served = others().filter(|c| uses_slot(c)).count();
+        let free = others().count() < slots::MAX_SLOTS
+            && served < self.slots.count() + usize::from(!seeding)
+            && (seeding || !self.is_snubbing(now, key));
         if free {
             self.begin_turn(now, candidate);
         }
@@ -241,7 +258,7 @@ impl Choker {
     pub fn fill_free_slot(&mut self, now: Duration, seeding: bool, candidates: &[ChokeCandidate]) -> Option<PeerKey> {
         self.slots.set_seeding(seeding);
         let eligible: Vec<&ChokeCandidate> = candidates.iter().filter(|c| can_use_slot(c)).collect();
-        let has_regular_slot = |c: &ChokeCandidate| c.unchoked && (seeding || !self.optimistic.contains_key(&c.key));
+        let has_regular_slot = |c: &ChokeCandidate| uses_slot(c) && (seeding || !self.optimistic.contains_key(&c.key));
         if eligible.iter().filter(|c| has_regular_slot(c)).count() >= self.slots.count() {
             return None;
         }
@@ -300,8 +317,10 @@ impl Choker {
             let crowding = crowding.get(&c.key).copied().unwrap_or_default();
             (class, Reverse(merit), self.rank(now, c, turn_state, crowding), c.since, c.key)
         });
+        let (slow_readers, ranked): (Vec<_>, Vec<_>) = ranked.into_iter().partition(|c| c.reads_slowly);
         let fresh = ranked.iter().filter(|c| self.turn_state(now, c) == TurnState::Fresh && !lucky(c)).count();
-        ranked.into_iter().take(self.slots.count().max(fresh)).map(|c| c.key).collect()
+        let chosen = ranked.into_iter().take(self.slots.count().max(fresh));
+        chosen.chain(slow_readers).take(slots::MAX_SLOTS).map(|c| c.key).collect()
     }
 
     /// The state of the peer's turn.
@@ -368,6 +387,11 @@ impl Choker {
 /// Whether the peer can use a slot.
 fn can_use_slot(c: &ChokeCandidate) -> bool {
     c.interested && !c.upload_only
+}
+
+/// Whether the peer has a slot that counts.
+fn uses_slot(c: &ChokeCandidate) -> bool {
+    c.unchoked && !c.reads_slowly
 }
 
 #[cfg(test)]

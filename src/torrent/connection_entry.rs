@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::peer::{Connection, Peer};
 use crate::strategy::pex::PexDiffer;
+use crate::strategy::slow_reader::ReadingPace;
 use crate::types::PeerKey;
 
 /// A peer that accepts no byte from us for this long is considered stuck.
@@ -30,6 +31,8 @@ pub struct ConnectionEntry {
     pub rate_samples: [(Duration, u64, u64); 2],
     /// What had been delivered to the peer at the last round.
     pub delivered: DeliveryProgress,
+    /// Whether the peer reads slowly what we send, as of the last round.
+    pub reading_pace: ReadingPace,
     /// What peer exchange has told the peer.
     pub pex_differ: Option<PexDiffer>,
 }

@@ -22,7 +22,7 @@ pub const SLOW_SLOT_RATE: u64 = 16 * 1024;
 pub const MIN_SLOT_RATE: u64 = 8 * 1024;
 
 /// The most slots.
-const MAX_SLOTS: usize = 256;
+pub(super) const MAX_SLOTS: usize = 256;
 /// The fewest slots while downloading, unless an upload limit leaves each less than [`MIN_SLOT_RATE`].
 const MIN_DOWNLOAD_SLOTS: usize = 8;
 /// While downloading without a limit, up to this many peers are all served from the start.
@@ -54,7 +54,7 @@ struct SlotTrial {
 /// The upload as a round observes it.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
-    /// Peers that want a slot.
+    /// Peers that want a slot. Here and in the next two numbers, peers with a slot that read slowly do not count.
     pub demand: usize,
     /// Peers that have a slot.
     pub served: usize,

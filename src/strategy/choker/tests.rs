@@ -1,6 +1,7 @@
 //! The choker with a simulated clock: one round every ten simulated seconds, hours in milliseconds.
 
 mod idle_and_crowded;
+mod slow_readers;
 
 use super::*;
 use std::collections::BTreeSet;
@@ -31,6 +32,7 @@ fn peer(key: u32) -> ChokeCandidate {
         host: Network::host(key.to_be_bytes().into()),
         network: Network::subnet([10, 0, 0, 1].into()),
         is_requesting: true,
+        reads_slowly: false,
         interested: true,
         upload_only: false,
         unchoked: false,

@@ -11,6 +11,7 @@ use log::Level;
 
 use crate::peer::{Connection, DisconnectReason, Peer, TorrentContext};
 use crate::strategy::dial_rate;
+use crate::strategy::slow_reader::ReadingPace;
 use crate::torrent::connection_entry::{ConnectionEntry, DeliveryProgress};
 use crate::torrent::events::Event;
 use crate::torrent::peer_manager::PeerManager;
@@ -142,6 +143,7 @@ impl PeerManager<'_> {
                 duplicate: None,
                 rate_samples,
                 delivered: DeliveryProgress::default(),
+                reading_pace: ReadingPace::default(),
                 pex_differ: None,
             },
         );

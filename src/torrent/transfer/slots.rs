@@ -98,8 +98,12 @@ impl Transfer<'_, '_> {
             let sent_to_kernel = peer.rates.sent_to_kernel.get();
             let before = entry.delivered.payload;
             if round && sent_to_kernel > before {
-                let acknowledged = self.tcp_diag.as_ref().and_then(|kernel| peer.acknowledged(kernel));
+                let tcp_info = self.tcp_diag.as_ref().and_then(|kernel| peer.tcp_info(kernel));
+                let acknowledged = tcp_info.map(|tcp_info| tcp_info.acknowledged);
                 entry.delivered.update(sent_to_kernel, peer.rates.uploaded.get(), acknowledged);
+                if let Some(tcp_info) = &tcp_info {
+                    entry.reading_pace.observe(tcp_info);
+                }
             }
             if round && self.tcp_diag.is_some() {
                 entry.delivered.note_progress(now, sent_to_kernel, before);
@@ -107,7 +111,7 @@ impl Transfer<'_, '_> {
             // Bytes in transit show that the peer has requested more than it has, unless it does not read.
             let waits = peer.serving.queued_requests.get() > 0 || sent_to_kernel > entry.delivered.payload;
             let is_requesting = waits && !entry.delivered.is_stuck(now);
-            let sent = entry.delivered.payload;
+            let (sent, unchoked) = (entry.delivered.payload, !peer.choking.am_choking.is_set());
             let (then, received_then, sent_then) = entry.rate_samples[0];
             let rate = |bytes: u64| (bytes as f64 / (now.saturating_sub(then).as_secs_f64()).max(1.0)) as u64;
             // Rounds may come in quicker succession.
@@ -119,9 +123,10 @@ impl Transfer<'_, '_> {
                 host: Network::host(peer.addr.ip()),
                 network: Network::subnet(peer.addr.ip()),
                 is_requesting,
+                reads_slowly: unchoked && is_requesting && entry.reading_pace.is_slow(),
                 interested: peer.choking.peer_interested.is_set(),
                 upload_only: peer.extensions.upload_only.is_set(),
-                unchoked: !peer.choking.am_choking.is_set(),
+                unchoked,
                 owes_blocks: !paused && peer.choking.am_interested.is_set() && !peer.choking.peer_choking.is_set(),
                 down_rate: rate(received.saturating_sub(received_then)),
                 up_rate: rate(sent.saturating_sub(sent_then)),
