@@ -26,9 +26,9 @@ use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags};
 
 use crate::discovery::port_mapping::epoch::RouterClock;
-use crate::discovery::port_mapping::exchange::{AskFailure, RouterIo};
+use crate::discovery::port_mapping::exchange::{RequestFailure, RouterIo};
 use crate::discovery::port_mapping::network::{RouterPath, RouterPaths, look_up};
-use crate::discovery::port_mapping::planner::{LeasePlanner, MappingQuestion, NextMappingStep};
+use crate::discovery::port_mapping::planner::{LeasePlanner, MappingRequest, NextMappingStep};
 use crate::discovery::port_mapping::router::RouterClient;
 use crate::discovery::port_mapping::status::{
     MappingFailure, MappingProtocol, MappingState, PortMappingStatus, SharedMappingStatus,
@@ -83,8 +83,8 @@ impl PortMapper {
         // Subscribe before the first look, so that no change is missed.
         let changes = InterfaceChanges::watch().ok();
         let started = Instant::now();
-        let (sides, ipv4, asked_again, unanswered) = (Vec::new(), Err(MappingFailure::NoRouter), None, None);
-        let run = MapperThread { config, client, changes, started, shown, sides, ipv4, asked_again, unanswered };
+        let (families, ipv4, asked_again, unanswered) = (Vec::new(), Err(MappingFailure::NoRouter), None, None);
+        let run = MapperThread { config, client, changes, started, shown, families, ipv4, asked_again, unanswered };
         let thread = Builder::new().name("port-mapping".into()).stack_size(STACK).spawn(move || run.run())?;
         Ok(PortMapper { stop: Mutex::new(Some(stop)), thread: Some(thread) })
     }
@@ -105,7 +105,7 @@ impl Drop for PortMapper {
 }
 
 /// One address family of the gateway.
-struct RouterSide {
+struct GatewayFamily {
     path: RouterPath,
     planner: LeasePlanner,
     clock: RouterClock,
@@ -121,13 +121,13 @@ struct MapperThread {
     started: Instant,
     shown: Arc<SharedMappingStatus>,
     /// At most one for each family.
-    sides: Vec<RouterSide>,
+    families: Vec<GatewayFamily>,
     /// The gateway for IPv4, or why there is none.
     ipv4: Result<RouterPath, MappingFailure>,
     /// When everything was last asked again.
     asked_again: Option<Instant>,
-    /// The question without an answer, which may have made a mapping.
-    unanswered: Option<(RouterPath, MappingQuestion)>,
+    /// The request without an answer, which may have made a mapping.
+    unanswered: Option<(RouterPath, MappingRequest)>,
 }
 
 impl MapperThread {
@@ -138,7 +138,7 @@ impl MapperThread {
                 return;
             }
         }
-        while self.turn().is_ok() {}
+        while self.run_once().is_ok() {}
         // The status stays: trackers must be told `stopped` with the port that they know.
         self.client.io.stop = None;
         let mappings = self.mappings();
@@ -149,13 +149,13 @@ impl MapperThread {
     }
 
     /// Looks for the gateway, asks what is due, and sleeps.
-    fn turn(&mut self) -> Result<(), AskFailure> {
-        self.look();
+    fn run_once(&mut self) -> Result<(), RequestFailure> {
+        self.find_gateways();
         self.publish();
-        while let Some(side) = self.ask_next()? {
-            // Both transports of a side are shown together.
+        while let Some(family) = self.ask_next()? {
+            // Both transports of a family are shown together.
             let now = self.started.elapsed();
-            if self.sides.get_mut(side).is_some_and(|side| !side.planner.has_question(now)) {
+            if self.families.get_mut(family).is_some_and(|family| !family.planner.is_request_due(now)) {
                 self.publish();
             }
         }
@@ -163,18 +163,18 @@ impl MapperThread {
     }
 
     /// Looks whether the gateways are still the same. Mappings of another one are left to expire: we no longer reach it.
-    fn look(&mut self) {
+    fn find_gateways(&mut self) {
         let RouterPaths { ipv4, ipv6 } = look_up(&self.config.bind, self.config.is_forced);
         if self.ipv4 != ipv4 {
             (self.ipv4, self.client.upnp) = (ipv4, None);
         }
         let paths: Vec<RouterPath> = self.ipv4.iter().copied().chain(ipv6).collect();
-        self.sides.retain(|side| paths.contains(&side.path));
+        self.families.retain(|family| paths.contains(&family.path));
         for path in paths {
-            if self.sides.iter().all(|side| side.path != path) {
+            if self.families.iter().all(|family| family.path != path) {
                 let protocols = if path.client.is_ipv4() { IPV4_PROTOCOLS } else { IPV6_PROTOCOLS };
                 log::debug!("port mapping: the router is {}", path.gateway());
-                self.sides.push(RouterSide {
+                self.families.push(GatewayFamily {
                     path,
                     planner: LeasePlanner::new(self.config.port, protocols),
                     clock: RouterClock::default(),
@@ -184,28 +184,28 @@ impl MapperThread {
         }
     }
 
-    /// Asks one question that is due. Returns which side it was of.
-    fn ask_next(&mut self) -> Result<Option<usize>, AskFailure> {
+    /// Sends one request that is due. Returns the index of its family.
+    fn ask_next(&mut self) -> Result<Option<usize>, RequestFailure> {
         let now = self.started.elapsed();
-        for (at, side) in self.sides.iter_mut().enumerate() {
-            let NextMappingStep::Ask(question) = side.planner.next(now) else { continue };
-            self.unanswered = Some((side.path, question));
-            let asked = self.client.ask(&side.path, self.ipv4.as_ref().ok(), question);
+        for (at, family) in self.families.iter_mut().enumerate() {
+            let NextMappingStep::Ask(mapping) = family.planner.next(now) else { continue };
+            self.unanswered = Some((family.path, mapping));
+            let asked = self.client.ask(&family.path, self.ipv4.as_ref().ok(), mapping);
             let now = self.started.elapsed();
             let (answer, epoch) = match asked {
                 Ok(answer) => (Ok(answer.grant), answer.epoch),
-                Err(AskFailure::Failed(failure)) => (Err(failure), None),
-                Err(AskFailure::Stopped) => return Err(AskFailure::Stopped),
+                Err(RequestFailure::Failed(failure)) => (Err(failure), None),
+                Err(RequestFailure::Stopped) => return Err(RequestFailure::Stopped),
             };
             self.unanswered = None;
-            let (before, transport) = (side.planner.state(), question.transport);
-            log::debug!("port mapping, {} {transport:?} at {}: {answer:?}", question.protocol, side.path.gateway());
-            side.planner.answered(now, transport, answer);
-            if epoch.is_some_and(|(epoch, is_pcp)| side.clock.has_restarted(now, epoch, is_pcp)) {
+            let (before, transport) = (family.planner.state(), mapping.transport);
+            log::debug!("port mapping, {} {transport:?} at {}: {answer:?}", mapping.protocol, family.path.gateway());
+            family.planner.note_answer(now, transport, answer);
+            if epoch.is_some_and(|(epoch, is_pcp)| family.clock.has_restarted(now, epoch, is_pcp)) {
                 log::info!("port mapping: the router has restarted");
-                side.planner.ask_again(now);
+                family.planner.ask_again(now);
             }
-            let state = side.planner.state();
+            let state = family.planner.state();
             if state != before {
                 log::info!("port mapping: {state}");
             }
@@ -215,15 +215,15 @@ impl MapperThread {
     }
 
     /// Sleeps until something is due, the interfaces change, or the router says that it has restarted.
-    fn sleep(&mut self) -> Result<(), AskFailure> {
+    fn sleep(&mut self) -> Result<(), RequestFailure> {
         let now = self.started.elapsed();
-        let look = if self.sides.is_empty() { LOOK_AGAIN } else { LOOK_INTERVAL };
-        let due = self.sides.iter_mut().map(|side| match side.planner.next(now) {
+        let look = if self.families.is_empty() { LOOK_AGAIN } else { LOOK_INTERVAL };
+        let due = self.families.iter_mut().map(|family| match family.planner.next(now) {
             NextMappingStep::Ask(_) => now,
             NextMappingStep::Wait(until) => until,
         });
         let until = self.started + due.chain([now + look]).min().unwrap_or(now + look);
-        let sockets = self.sides.iter().filter_map(|side| side.announces.as_ref());
+        let sockets = self.families.iter().filter_map(|family| family.announces.as_ref());
         let mut fds: Vec<PollFd<'_>> = sockets.map(|socket| PollFd::new(socket, PollFlags::IN)).collect();
         fds.extend(self.changes.as_ref().map(|changes| PollFd::new(changes, PollFlags::IN)));
         self.client.io.wait(&mut fds, until)?;
@@ -236,10 +236,10 @@ impl MapperThread {
         }
         let mut has_restarted = false;
         let now = self.started.elapsed();
-        for side in &mut self.sides {
-            let Some(socket) = &side.announces else { continue };
-            for (epoch, is_pcp) in announces::take(socket, &side.path) {
-                has_restarted |= side.clock.has_restarted(now, epoch, is_pcp);
+        for family in &mut self.families {
+            let Some(socket) = &family.announces else { continue };
+            for (epoch, is_pcp) in announces::receive(socket, &family.path) {
+                has_restarted |= family.clock.has_restarted(now, epoch, is_pcp);
             }
         }
         if has_restarted {
@@ -256,13 +256,13 @@ impl MapperThread {
         }
         self.asked_again = Some(Instant::now());
         let now = self.started.elapsed();
-        self.sides.iter_mut().for_each(|side| side.planner.ask_again(now));
+        self.families.iter_mut().for_each(|family| family.planner.ask_again(now));
     }
 
     fn publish(&self) {
         let state = |v4: bool| {
-            let side = self.sides.iter().find(|side| side.path.client.is_ipv4() == v4);
-            side.map(|side| side.planner.state())
+            let family = self.families.iter().find(|family| family.path.client.is_ipv4() == v4);
+            family.map(|family| family.planner.state())
         };
         let failed = || MappingState::Failed(self.ipv4.clone().err().unwrap_or(MappingFailure::NoRouter));
         let status = PortMappingStatus { ipv4: state(true).unwrap_or_else(failed), ipv6: state(false) };
@@ -270,17 +270,17 @@ impl MapperThread {
     }
 
     /// The mappings to remove.
-    fn mappings(&self) -> Vec<(RouterPath, MappingQuestion)> {
-        let of_side = |side: &RouterSide| {
-            let path = side.path;
-            let question = move |(transport, protocol, grant): (_, _, planner::PortGrant)| {
+    fn mappings(&self) -> Vec<(RouterPath, MappingRequest)> {
+        let of_family = |family: &GatewayFamily| {
+            let path = family.path;
+            let request = move |(transport, protocol, grant): (_, _, planner::PortGrant)| {
                 let (external_port, pinhole) = (grant.external_port, grant.pinhole);
-                (path, MappingQuestion { protocol, transport, external_port, pinhole })
+                (path, MappingRequest { protocol, transport, external_port, pinhole })
             };
-            side.planner.leases().map(question).collect::<Vec<_>>()
+            family.planner.leases().map(request).collect::<Vec<_>>()
         };
         // UPnP removes by the external port, which might be somebody else's.
-        let unanswered = self.unanswered.filter(|(_, question)| question.protocol != MappingProtocol::Upnp);
-        self.sides.iter().flat_map(of_side).chain(unanswered).collect()
+        let unanswered = self.unanswered.filter(|(_, mapping)| mapping.protocol != MappingProtocol::Upnp);
+        self.families.iter().flat_map(of_family).chain(unanswered).collect()
     }
 }

@@ -25,7 +25,7 @@ use crate::strategy::picker::{PickContext, Speed};
 use crate::strategy::pipeline::EndGameLimit;
 use crate::strategy::rate_limiter::Direction;
 use crate::strategy::web_seed::{
-    NextStep, WebSeedFault, WebSeedFiles, WebSeedHealth, WebSeedKind, WebSeedUrl, pick_size,
+    WebSeedFault, WebSeedFiles, WebSeedHealth, WebSeedKind, WebSeedStep, WebSeedUrl, pick_size,
 };
 use crate::types::{BLOCK_SIZE, Bitfield, BlockInfo, PeerKey, PieceIndex};
 use crate::util::atomics::Flag;
@@ -45,7 +45,9 @@ const FAST_PIECE_SECONDS: u64 = 20;
 /// Near the end, a request has at least what the server sends in so many round trips, so that most of the time it sends.
 const ROUND_TRIPS: f64 = 2.0;
 /// But at most so many blocks: what peers send in the meantime cannot be taken out of a request.
-const MOST_AT_END: usize = 256;
+const MAX_BLOCKS_AT_END: usize = 256;
+/// Why a web seed ends that has none of the files.
+const HAS_NOTHING: &str = "it has no file of the torrent";
 
 /// What a web seed's thread needs to know.
 #[derive(Clone, Debug)]
@@ -79,7 +81,7 @@ pub struct WebSeed {
 /// Pieces whose data from a web seed was wrong, until its thread looks at them.
 #[derive(Default)]
 struct FailedPieces {
-    are_there: Flag,
+    has_some: Flag,
     pieces: Mutex<Vec<PieceIndex>>,
 }
 
@@ -95,7 +97,7 @@ impl WebSeed {
         let (url, is_asking) = (settings.url.clone(), Arc::<Flag>::default());
         let failed = Arc::<FailedPieces>::default();
         let (tell, ended) = bounded(0);
-        let work = WebSeedWork {
+        let work = WebSeedWorker {
             weak: Arc::downgrade(context),
             key,
             settings,
@@ -118,7 +120,7 @@ impl WebSeed {
     /// A piece failed its hash because of this web seed's data.
     pub fn piece_failed(&self, context: &TorrentContext, piece: PieceIndex) {
         self.failed.pieces.lock().push(piece);
-        self.failed.are_there.set(true);
+        self.failed.has_some.set(true);
         context.web_seeds.wake();
     }
 
@@ -143,7 +145,7 @@ impl WebSeed {
 }
 
 /// Runs the thread; `_tell` is dropped at its end, even if it panics.
-fn run(mut work: WebSeedWork, _tell: Sender<ShutdownSignal>) {
+fn run(mut work: WebSeedWorker, _tell: Sender<ShutdownSignal>) {
     let guard = WebSeedGuard { weak: work.weak.clone(), key: work.key };
     let why = work.run();
     drop(guard);
@@ -176,7 +178,7 @@ fn leave(context: &TorrentContext, key: PeerKey) {
 }
 
 /// The state of the thread.
-struct WebSeedWork {
+struct WebSeedWorker {
     weak: Weak<TorrentContext>,
     key: PeerKey,
     settings: WebSeedSettings,
@@ -205,11 +207,11 @@ enum FetchEnd {
     NotNeeded,
     /// The server ignored the range of a request.
     WholeFile,
-    /// The request for this file failed.
-    Fault(usize, WebSeedFault),
+    /// The request failed: for this file, or a script's request, which is for no file.
+    Fault(Option<usize>, WebSeedFault),
 }
 
-impl WebSeedWork {
+impl WebSeedWorker {
     /// The torrent's context, unless the web seed has to end.
     fn context(&self) -> Option<Arc<TorrentContext>> {
         self.weak.upgrade().filter(|context| !self.must_end(context))
@@ -253,9 +255,13 @@ impl WebSeedWork {
                 Err(FetchEnd::Fault(file, fault)) => {
                     let context = self.context()?;
                     match self.health.failed(context.now(), file, &fault) {
-                        NextStep::End => return Some(fault.to_string()),
-                        NextStep::LeaveFile(_) | NextStep::LeavePiece(_) => self.leave_file(&context, &fault)?,
-                        NextStep::WaitUntil(at) => {
+                        WebSeedStep::End => return Some(fault.to_string()),
+                        WebSeedStep::LeaveFile(_) | WebSeedStep::LeavePiece(_) => {
+                            if !self.leave_file(&context, &fault) {
+                                return Some(HAS_NOTHING.to_owned());
+                            }
+                        }
+                        WebSeedStep::WaitUntil(at) => {
                             is_in_picker = false;
                             leave(&context, self.key);
                             self.report(&fault);
@@ -311,7 +317,7 @@ impl WebSeedWork {
 
     /// Requests nothing more of files with wrong data. An error if the web seed has to end.
     fn leave_failed_pieces(&mut self, context: &TorrentContext) -> Result<(), WebSeedFault> {
-        if !self.failed.are_there.swap(false) {
+        if !self.failed.has_some.swap(false) {
             return Ok(());
         }
         let failed = std::mem::take(&mut *self.failed.pieces.lock());
@@ -321,23 +327,22 @@ impl WebSeedWork {
             let is_file = |file: &usize| layout.files().get(*file).is_some_and(|spec| !spec.is_pad);
             let files: Vec<usize> = spans.map(|span| span.file).filter(is_file).collect();
             let is_multi_file = self.settings.url.kind == WebSeedKind::Mirror && layout.files().len() > 1;
-            if self.health.piece_failed(piece, &files, is_multi_file) == NextStep::End {
+            if self.health.piece_failed(piece, &files, is_multi_file) == WebSeedStep::End {
                 return Err(WebSeedFault::WrongData);
             }
         }
-        self.leave_file(context, &WebSeedFault::WrongData).ok_or(WebSeedFault::WrongData)
+        if self.leave_file(context, &WebSeedFault::WrongData) { Ok(()) } else { Err(WebSeedFault::WrongData) }
     }
 
-    /// The server does not have some file. `None` if it then has nothing.
-    fn leave_file(&self, context: &TorrentContext, fault: &WebSeedFault) -> Option<()> {
+    /// The server does not have some file. Returns whether it has others.
+    fn leave_file(&self, context: &TorrentContext, fault: &WebSeedFault) -> bool {
         self.report(fault);
         let pieces = self.pieces(context);
-        if pieces.count() == 0 || self.settings.url.kind == WebSeedKind::Script {
-            log::warn!("{}: this web seed has no file of the torrent", public_name(self.settings.url.as_str()));
-            return None;
+        let has_others = pieces.count() > 0 && self.settings.url.kind == WebSeedKind::Mirror;
+        if has_others {
+            context.pieces.set_web_seed_pieces(self.key, pieces);
         }
-        context.pieces.set_web_seed_pieces(self.key, pieces);
-        Some(())
+        has_others
     }
 
     /// Picks the blocks of the next requests. Also returns when to pick again.
@@ -350,7 +355,7 @@ impl WebSeedWork {
         };
         let round_trip = self.answer_time.unwrap_or_default().as_secs_f64();
         let least = (self.rate as f64 * round_trip * ROUND_TRIPS / f64::from(BLOCK_SIZE)) as usize;
-        let limit = EndGameLimit { outstanding: 0, least: least.clamp(4, MOST_AT_END), proven: self.rate > 0 };
+        let limit = EndGameLimit { outstanding: 0, least: least.clamp(4, MAX_BLOCKS_AT_END), proven: self.rate > 0 };
         let share = context.share_of_rate(self.rate, now);
         context.web_seeds.forget_cancels(self.key);
         let again = context.pieces.pick(self.key, n, self.pick_context(context), limit, share, &mut picked);

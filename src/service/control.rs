@@ -19,8 +19,9 @@ use crate::service::manager_channel::ManagerSender;
 use crate::service::messages::{Answer, ControlRequest, PreparedTorrent};
 use crate::service::metainfo_summary::read_metainfo;
 use crate::service::model::{
-    AddRequest, Added, BandwidthGroup, BlockListView, Control, ControlError, FileDetails, OpenTorrentFile, PeerDetails,
-    PieceDetails, QueueMove, SessionStats, TorrentChange, TorrentFileId, TorrentId, TorrentSummary, TrackerDetails,
+    AddRequest, AddedTorrent, BandwidthGroup, BlockListView, Control, ControlError, FileDetails, OpenTorrentFile,
+    PeerDetails, PieceDetails, QueueMove, SessionStats, TorrentChange, TorrentFileId, TorrentId, TorrentSummary,
+    TrackerDetails,
 };
 use crate::service::page_events::PageEvents;
 use crate::service::published::PublishedState;
@@ -196,7 +197,7 @@ impl Control for ServiceControl {
         file_streaming::open(&record, &metainfo, (handle.as_ref(), Some(&resume_folder)), (file.index, client))
     }
 
-    fn add(&self, request: AddRequest) -> Result<Added, ControlError> {
+    fn add(&self, request: AddRequest) -> Result<AddedTorrent, ControlError> {
         let AddRequest { source, folder, paused, mut change, cookies, overwrite } = request;
         let folder = folder.or_else(|| change.folder.take());
         let folder =

@@ -50,10 +50,10 @@ impl ManagerSender {
         let (reply, answer) = bounded(1);
         self.send(ManagerMessage::Request(request, reply), REQUEST_TIMEOUT)?;
         select! {
-            recv(answer) -> answer => answer.map_err(|_| has_ended())?,
+            recv(answer) -> answer => answer.map_err(|_| ended_error())?,
             // The answer may have come at the same time.
-            recv(self.ended) -> _ => answer.try_recv().map_err(|_| has_ended())?,
-            default(REQUEST_TIMEOUT) => Err(is_busy()),
+            recv(self.ended) -> _ => answer.try_recv().map_err(|_| ended_error())?,
+            default(REQUEST_TIMEOUT) => Err(busy_error()),
         }
     }
 
@@ -63,9 +63,9 @@ impl ManagerSender {
     /// If there is no room in time, or the manager has ended.
     pub fn send(&self, message: ManagerMessage, timeout: Duration) -> Result<(), ControlError> {
         select! {
-            send(self.sender, message) -> sent => sent.map_err(|_| has_ended()),
-            recv(self.ended) -> _ => Err(has_ended()),
-            default(timeout) => Err(is_busy()),
+            send(self.sender, message) -> sent => sent.map_err(|_| ended_error()),
+            recv(self.ended) -> _ => Err(ended_error()),
+            default(timeout) => Err(busy_error()),
         }
     }
 
@@ -87,11 +87,11 @@ impl ManagerSender {
     }
 }
 
-fn is_busy() -> ControlError {
+fn busy_error() -> ControlError {
     ControlError::System("the service is busy".to_owned())
 }
 
-fn has_ended() -> ControlError {
+fn ended_error() -> ControlError {
     ControlError::System("the service ends".to_owned())
 }
 
@@ -123,7 +123,7 @@ mod tests {
         manager.alive = None;
         for request in [asked, late] {
             let failed = request.join().expect("no panic");
-            assert_eq!(failed.expect_err("no answer"), has_ended());
+            assert_eq!(failed.expect_err("no answer"), ended_error());
         }
     }
 

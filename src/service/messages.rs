@@ -6,7 +6,7 @@ use crossbeam_channel::Sender;
 
 use crate::metainfo::Metainfo;
 use crate::service::file_jobs::FileJobResult;
-use crate::service::model::{Added, BandwidthGroup, ControlError, QueueMove, TorrentChange, TorrentId};
+use crate::service::model::{AddedTorrent, BandwidthGroup, ControlError, QueueMove, TorrentChange, TorrentId};
 use crate::service::settings::SettingsChange;
 use crate::types::InfoHash;
 
@@ -60,7 +60,7 @@ pub enum Answer {
     /// It is done.
     Done,
     /// The torrent was added, or was there.
-    Added(Added),
+    Added(AddedTorrent),
 }
 
 /// A torrent to add, with everything read and checked that takes time.

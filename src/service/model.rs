@@ -21,7 +21,7 @@ use crate::types::InfoHash;
 pub use details::{
     FileDetails, OpenTorrentFile, PeerDetails, PieceDetails, ReadVerified, TorrentFileId, TrackerAnswer, TrackerDetails,
 };
-pub use request::{AddRequest, AddSource, Added, FileIndexes, QueueMove, TorrentChange};
+pub use request::{AddRequest, AddSource, AddedTorrent, FileIndexes, QueueMove, TorrentChange};
 pub use session::{BandwidthGroup, BlockListView, SessionStats, SessionSums};
 pub use summary::{
     Activity, MetainfoSummary, PeerCounts, PeerSources, Problem, ProblemKind, TorrentSummary, TorrentTimes,
@@ -138,7 +138,7 @@ pub trait Control: Send + Sync {
     ///
     /// # Errors
     /// If its source or its settings are not valid.
-    fn add(&self, request: AddRequest) -> Result<Added, ControlError> {
+    fn add(&self, request: AddRequest) -> Result<AddedTorrent, ControlError> {
         Err(self.refusal())
     }
     /// Starts torrents: when it is their turn, or `now` whatever the queue says.

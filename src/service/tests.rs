@@ -16,8 +16,8 @@ use rustix::fs::{FileType, Mode};
 
 use crate::metainfo::{CreateOptions, CreatePlan};
 use crate::service::model::{
-    Activity, AddRequest, AddSource, Added, BandwidthGroup, Control, ControlError, FileIndexes, Priority, ProblemKind,
-    QueueMove, TorrentChange, TorrentFileId, TorrentId, TorrentSummary,
+    Activity, AddRequest, AddSource, AddedTorrent, BandwidthGroup, Control, ControlError, FileIndexes, Priority,
+    ProblemKind, QueueMove, TorrentChange, TorrentFileId, TorrentId, TorrentSummary,
 };
 use crate::service::settings::SettingsChange;
 use crate::service::{Service, ServiceError, ServiceOptions};
@@ -58,7 +58,7 @@ impl Fixture {
         self.folder.join("downloads")
     }
 
-    fn add(&self, torrent: &[u8]) -> Added {
+    fn add(&self, torrent: &[u8]) -> AddedTorrent {
         let request = AddRequest { source: AddSource::Metainfo(torrent.to_vec()), ..AddRequest::default() };
         self.control.add(request).expect("added")
     }

@@ -32,7 +32,7 @@ pub fn listen(bind: &Bind, path: &RouterPath) -> std::io::Result<UdpSocket> {
 }
 
 /// The router's clock in its announcements that have arrived, each with whether it is PCP's.
-pub fn take(socket: &UdpSocket, path: &RouterPath) -> Vec<(u32, bool)> {
+pub fn receive(socket: &UdpSocket, path: &RouterPath) -> Vec<(u32, bool)> {
     let mut epochs = Vec::new();
     let mut buffer = [0; DATAGRAM];
     for _ in 0..MAX_DATAGRAMS {

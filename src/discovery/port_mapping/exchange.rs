@@ -27,21 +27,21 @@ const MAX_RECEIVED: usize = 160 * 1024;
 
 /// Why there is no answer.
 #[derive(Debug, PartialEq, Eq)]
-pub enum AskFailure {
+pub enum RequestFailure {
     /// The client ends.
     Stopped,
     /// The router is silent or refuses.
     Failed(MappingFailure),
 }
 
-impl From<MappingFailure> for AskFailure {
-    fn from(failure: MappingFailure) -> AskFailure {
-        AskFailure::Failed(failure)
+impl From<MappingFailure> for RequestFailure {
+    fn from(failure: MappingFailure) -> RequestFailure {
+        RequestFailure::Failed(failure)
     }
 }
 
 /// The answer of the router, or why there is none.
-pub type Asked<T> = Result<T, AskFailure>;
+pub type RouterResult<T> = Result<T, RequestFailure>;
 
 /// Sends and waits.
 #[derive(Debug)]
@@ -56,8 +56,8 @@ impl RouterIo {
     /// Waits until one of `fds` has something or it is `until`. Sets their events.
     ///
     /// # Errors
-    /// [`AskFailure::Stopped`] if the client ends, or nothing can be waited for.
-    pub fn wait<'a>(&'a self, fds: &mut Vec<PollFd<'a>>, until: Instant) -> Asked<()> {
+    /// [`RequestFailure::Stopped`] if the client ends, or nothing can be waited for.
+    pub fn wait<'a>(&'a self, fds: &mut Vec<PollFd<'a>>, until: Instant) -> RouterResult<()> {
         let timeout = until.saturating_duration_since(Instant::now());
         let own = fds.len();
         fds.extend(self.stop.iter().map(|stop| PollFd::new(stop, PollFlags::IN)));
@@ -66,7 +66,7 @@ impl RouterIo {
         fds.truncate(own);
         match polled {
             Ok(_) | Err(rustix::io::Errno::INTR) if !has_stopped => Ok(()),
-            _ => Err(AskFailure::Stopped),
+            _ => Err(RequestFailure::Stopped),
         }
     }
 
@@ -85,7 +85,7 @@ impl RouterIo {
         port: u16,
         request: &[u8],
         mut read: impl FnMut(&[u8]) -> Option<T>,
-    ) -> Asked<T> {
+    ) -> RouterResult<T> {
         let socket = self.router_socket(path, port).map_err(|error| silent(&error))?;
         let mut left = MAX_DATAGRAMS;
         for wait in WAITS {
@@ -111,16 +111,16 @@ impl RouterIo {
     }
 
     /// Sends a request over a connection of its own.
-    pub fn request(&self, path: &RouterPath, port: u16, request: Vec<u8>) -> Asked<RouterAnswer> {
+    pub fn request(&self, path: &RouterPath, port: u16, request: Vec<u8>) -> RouterResult<RouterAnswer> {
         let exchange = RouterExchange::start(&self.bind, path, port, request).map_err(|error| silent(&error))?;
         let mut exchanges = [exchange];
         self.run(&mut exchanges, Instant::now() + REQUEST_TIMEOUT)?;
         let [exchange] = exchanges;
-        exchange.answer.ok_or(AskFailure::Failed(MappingFailure::Silent))
+        exchange.answer.ok_or(RequestFailure::Failed(MappingFailure::Silent))
     }
 
     /// Runs several requests at once until all have ended or it is `until`.
-    pub fn run(&self, exchanges: &mut [RouterExchange], until: Instant) -> Asked<()> {
+    pub fn run(&self, exchanges: &mut [RouterExchange], until: Instant) -> RouterResult<()> {
         while exchanges.iter().any(|exchange| !exchange.is_over) && Instant::now() < until {
             let open = || exchanges.iter().filter(|exchange| !exchange.is_over);
             let mut fds: Vec<PollFd<'_>> =
@@ -205,7 +205,7 @@ impl RouterExchange {
     }
 }
 
-fn silent(error: &io::Error) -> AskFailure {
+fn silent(error: &io::Error) -> RequestFailure {
     log::debug!("port mapping: {error}");
     MappingFailure::Silent.into()
 }

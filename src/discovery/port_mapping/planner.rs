@@ -49,9 +49,9 @@ pub struct PortGrant {
     pub pinhole: Option<u16>,
 }
 
-/// A question to the router.
+/// What to ask the router for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MappingQuestion {
+pub struct MappingRequest {
     /// How to ask.
     pub protocol: MappingProtocol,
     /// For what.
@@ -66,7 +66,7 @@ pub struct MappingQuestion {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NextMappingStep {
     /// Ask this, and report the answer.
-    Ask(MappingQuestion),
+    Ask(MappingRequest),
     /// Nothing before this time.
     Wait(Duration),
 }
@@ -139,19 +139,24 @@ impl LeasePlanner {
                 let grant = plan.lease.map(|lease| lease.grant);
                 let external_port = grant.map_or(self.port, |grant| grant.external_port);
                 let pinhole = grant.and_then(|grant| grant.pinhole);
-                return NextMappingStep::Ask(MappingQuestion { protocol, transport, external_port, pinhole });
+                return NextMappingStep::Ask(MappingRequest { protocol, transport, external_port, pinhole });
             }
         }
         NextMappingStep::Wait(self.plans.iter().map(|plan| plan.due).min().unwrap_or(Duration::MAX))
     }
 
     /// Whether there is something to ask `now`.
-    pub fn has_question(&mut self, now: Duration) -> bool {
+    pub fn is_request_due(&mut self, now: Duration) -> bool {
         matches!(self.next(now), NextMappingStep::Ask(_))
     }
 
-    /// The answer to the question of [`LeasePlanner::next`] for this transport.
-    pub fn answered(&mut self, now: Duration, transport: MappedTransport, answer: Result<PortGrant, MappingFailure>) {
+    /// Records the answer to the request of [`LeasePlanner::next`] for this transport.
+    pub fn note_answer(
+        &mut self,
+        now: Duration,
+        transport: MappedTransport,
+        answer: Result<PortGrant, MappingFailure>,
+    ) {
         let Some(&protocol) = self.protocols.get(self.current) else { return };
         match answer {
             Ok(grant) => {

@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags};
 use crate::discovery::port_mapping::exchange::{DATAGRAM, RouterExchange};
 use crate::discovery::port_mapping::natpmp::{self, ROUTER_PORT};
 use crate::discovery::port_mapping::network::RouterPath;
-use crate::discovery::port_mapping::planner::MappingQuestion;
+use crate::discovery::port_mapping::planner::MappingRequest;
 use crate::discovery::port_mapping::router::RouterClient;
 use crate::discovery::port_mapping::status::MappingProtocol;
 
@@ -25,16 +25,16 @@ struct RemovalDatagram {
     is_answered: bool,
 }
 
-/// Removes the mappings, each given as the question that made it. Returns how many removals the router has confirmed.
-pub fn remove(client: &RouterClient, mappings: &[(RouterPath, MappingQuestion)]) -> usize {
+/// Removes the mappings, each given as the request that made it. Returns how many removals the router has confirmed.
+pub fn remove(client: &RouterClient, mappings: &[(RouterPath, MappingRequest)]) -> usize {
     let start = Instant::now();
     let (mut datagrams, mut exchanges) = (Vec::new(), Vec::new());
-    for (path, question) in mappings {
-        let request = match question.protocol {
-            MappingProtocol::Pcp => client.pcp_request(path, *question, Duration::ZERO).encode(),
-            MappingProtocol::NatPmp => natpmp::map_request(question.transport, client.port, 0, Duration::ZERO),
+    for (path, mapping) in mappings {
+        let request = match mapping.protocol {
+            MappingProtocol::Pcp => client.pcp_request(path, *mapping, Duration::ZERO).encode(),
+            MappingProtocol::NatPmp => natpmp::map_request(mapping.transport, client.port, 0, Duration::ZERO),
             MappingProtocol::Upnp => {
-                let removal = client.upnp_removal(path, *question);
+                let removal = client.upnp_removal(path, *mapping);
                 let started =
                     removal.map(|(port, request)| RouterExchange::start(&client.io.bind, path, port, request));
                 exchanges.extend(started.and_then(Result::ok));

@@ -1,4 +1,4 @@
-//! Asks the router one question, with the protocol that the planner chose.
+//! Sends the router one request, with the protocol that the planner chose.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 use socket2::SockRef;
 
-use crate::discovery::port_mapping::exchange::{AskFailure, Asked, DATAGRAM, MAX_DATAGRAMS, RouterIo};
+use crate::discovery::port_mapping::exchange::{DATAGRAM, MAX_DATAGRAMS, RequestFailure, RouterIo, RouterResult};
 use crate::discovery::port_mapping::natpmp::{self, NatPmpAnswer, NatPmpContent, ROUTER_PORT};
 use crate::discovery::port_mapping::network::RouterPath;
 use crate::discovery::port_mapping::pcp::{self, PcpAnswer, PcpContent, PcpMapRequest, PcpNonce};
-use crate::discovery::port_mapping::planner::{LEASE, MappingQuestion, PortGrant};
+use crate::discovery::port_mapping::planner::{LEASE, MappingRequest, PortGrant};
 use crate::discovery::port_mapping::status::{MappingFailure, MappingProtocol};
 use crate::discovery::port_mapping::upnp::description::{RouterService, RouterServices, services};
 use crate::discovery::port_mapping::upnp::soap::{
@@ -63,18 +63,18 @@ pub struct UpnpRouter {
 }
 
 impl RouterClient {
-    /// Asks a question of the router at `path`. UPnP is found through `ipv4`, for IPv6 too.
+    /// Asks the router at `path` for a mapping. UPnP is found through `ipv4`, for IPv6 too.
     pub fn ask(
         &mut self,
         path: &RouterPath,
         ipv4: Option<&RouterPath>,
-        question: MappingQuestion,
-    ) -> Asked<RouterGrant> {
-        match question.protocol {
-            MappingProtocol::Pcp => self.ask_pcp(path, question),
-            MappingProtocol::NatPmp => self.ask_natpmp(path, question),
+        mapping: MappingRequest,
+    ) -> RouterResult<RouterGrant> {
+        match mapping.protocol {
+            MappingProtocol::Pcp => self.ask_pcp(path, mapping),
+            MappingProtocol::NatPmp => self.ask_natpmp(path, mapping),
             MappingProtocol::Upnp => {
-                let asked = self.ask_upnp(path, ipv4, question);
+                let asked = self.ask_upnp(path, ipv4, mapping);
                 if asked.is_err() {
                     self.upnp = None; // it may be another router by now
                 }
@@ -83,8 +83,8 @@ impl RouterClient {
         }
     }
 
-    fn ask_pcp(&self, path: &RouterPath, question: MappingQuestion) -> Asked<RouterGrant> {
-        let request = self.pcp_request(path, question, LEASE);
+    fn ask_pcp(&self, path: &RouterPath, mapping: MappingRequest) -> RouterResult<RouterGrant> {
+        let request = self.pcp_request(path, mapping, LEASE);
         let answer = self.io.ask(path, ROUTER_PORT, &request.encode(), |datagram| {
             if pcp::is_from_natpmp_router(datagram) {
                 return Some(Err("it speaks only NAT-PMP".to_owned()));
@@ -107,20 +107,20 @@ impl RouterClient {
     }
 
     /// A request for a mapping; with a lifetime of zero to remove it.
-    pub fn pcp_request(&self, path: &RouterPath, question: MappingQuestion, lifetime: Duration) -> PcpMapRequest {
-        let external = if lifetime.is_zero() { 0 } else { question.external_port };
-        let (client, nonce, transport, internal) = (path.client, self.nonce, question.transport, self.port);
+    pub fn pcp_request(&self, path: &RouterPath, mapping: MappingRequest, lifetime: Duration) -> PcpMapRequest {
+        let external = if lifetime.is_zero() { 0 } else { mapping.external_port };
+        let (client, nonce, transport, internal) = (path.client, self.nonce, mapping.transport, self.port);
         PcpMapRequest { client, nonce, transport, internal, external, lifetime }
     }
 
-    fn ask_natpmp(&self, path: &RouterPath, question: MappingQuestion) -> Asked<RouterGrant> {
-        let request = natpmp::map_request(question.transport, self.port, question.external_port, LEASE);
-        let opcode = natpmp::opcode(question.transport);
+    fn ask_natpmp(&self, path: &RouterPath, mapping: MappingRequest) -> RouterResult<RouterGrant> {
+        let request = natpmp::map_request(mapping.transport, self.port, mapping.external_port, LEASE);
+        let opcode = natpmp::opcode(mapping.transport);
         let answer = self.io.ask(path, ROUTER_PORT, &request, |datagram| {
             let NatPmpAnswer { epoch, content } = natpmp::decode(datagram)?;
             match content {
                 NatPmpContent::Mapped { transport, internal, external, lifetime } => {
-                    let is_ours = (transport, internal) == (question.transport, self.port);
+                    let is_ours = (transport, internal) == (mapping.transport, self.port);
                     let grant = grant(external, None, lifetime);
                     is_ours.then(|| grant.map(|grant| (epoch, grant)).ok_or_else(|| "no port".to_owned()))
                 }
@@ -137,7 +137,7 @@ impl RouterClient {
             }
         });
         grant.external_address = match address {
-            Err(AskFailure::Stopped) => None, // the mapping exists, and has to be removed
+            Err(RequestFailure::Stopped) => None, // the mapping exists, and has to be removed
             address => address.ok().flatten().filter(|address| !address.is_unspecified()),
         };
         Ok(RouterGrant { grant, epoch: Some((epoch, false)) })
@@ -147,8 +147,8 @@ impl RouterClient {
         &mut self,
         path: &RouterPath,
         ipv4: Option<&RouterPath>,
-        question: MappingQuestion,
-    ) -> Asked<PortGrant> {
+        mapping: MappingRequest,
+    ) -> RouterResult<PortGrant> {
         let ipv4 = ipv4.ok_or(MappingFailure::Silent)?;
         if self.upnp.is_none() {
             self.upnp = Some(self.find_upnp(ipv4)?);
@@ -157,17 +157,17 @@ impl RouterClient {
         if path.client.is_ipv6() {
             let service = upnp.services.firewall.as_ref();
             let service = service.ok_or_else(|| upnp_refused("it has no firewall control".to_owned()))?;
-            return self.open_firewall(path, ipv4, service, question);
+            return self.open_firewall(path, ipv4, service, mapping);
         }
         let (service, address) = upnp.nat.as_ref().ok_or_else(|| upnp_refused("it maps no ports".to_owned()))?;
-        let grant = self.add_port(path, service, question)?;
+        let grant = self.add_port(path, service, mapping)?;
         Ok(PortGrant { external_address: *address, ..grant })
     }
 
     /// Has a port mapped: the wanted one, or the one that the router chooses, or others.
-    fn add_port(&self, path: &RouterPath, service: &RouterService, question: MappingQuestion) -> Asked<PortGrant> {
-        let (transport, client) = (question.transport, path.client);
-        let (mut external, mut lifetime) = (question.external_port, LEASE);
+    fn add_port(&self, path: &RouterPath, service: &RouterService, mapping: MappingRequest) -> RouterResult<PortGrant> {
+        let (transport, client) = (mapping.transport, path.client);
+        let (mut external, mut lifetime) = (mapping.external_port, LEASE);
         let (mut may_choose, mut other_ports) = (service.can_choose_port(), OTHER_PORTS);
         // Each round but the last changes something that is changed once, or uses up a port.
         for _ in 0..OTHER_PORTS + 3 {
@@ -202,8 +202,8 @@ impl RouterClient {
         path: &RouterPath,
         ipv4: &RouterPath,
         service: &RouterService,
-        question: MappingQuestion,
-    ) -> Asked<PortGrant> {
+        mapping: MappingRequest,
+    ) -> RouterResult<PortGrant> {
         let IpAddr::V6(client) = path.client else { return Err(MappingFailure::NoRouter.into()) };
         let granted = |id| PortGrant {
             external_port: self.port,
@@ -211,14 +211,14 @@ impl RouterClient {
             lifetime: Some(LEASE),
             pinhole: Some(id),
         };
-        if let Some(id) = question.pinhole {
+        if let Some(id) = mapping.pinhole {
             match self.act_either(path, ipv4, service, &RouterAction::UpdatePinhole { id, lifetime: LEASE })? {
                 Ok(_) => return Ok(granted(id)),
                 Err(refusal) if refusal.is_unknown_pinhole() => {}
                 Err(refusal) => return Err(upnp_refused(refusal.reason)),
             }
         }
-        let (transport, internal, lifetime) = (question.transport, self.port, LEASE);
+        let (transport, internal, lifetime) = (mapping.transport, self.port, LEASE);
         let action = RouterAction::AddPinhole { transport, internal, client, lifetime };
         let body = self.act_either(path, ipv4, service, &action)?.map_err(|refusal| upnp_refused(refusal.reason))?;
         Ok(granted(pinhole(&body).ok_or_else(|| upnp_refused("it names no pinhole".to_owned()))?))
@@ -232,9 +232,9 @@ impl RouterClient {
         ipv4: &RouterPath,
         service: &RouterService,
         action: &RouterAction,
-    ) -> Asked<Result<String, RouterRefusal>> {
+    ) -> RouterResult<Result<String, RouterRefusal>> {
         match self.act(path, service, action) {
-            Err(AskFailure::Failed(MappingFailure::Silent)) => self.act(ipv4, service, action),
+            Err(RequestFailure::Failed(MappingFailure::Silent)) => self.act(ipv4, service, action),
             asked => asked,
         }
     }
@@ -244,33 +244,33 @@ impl RouterClient {
         path: &RouterPath,
         service: &RouterService,
         action: &RouterAction,
-    ) -> Asked<Result<String, RouterRefusal>> {
+    ) -> RouterResult<Result<String, RouterRefusal>> {
         let answer = self.io.request(path, service.control.port, encoded(path, service, action))?;
-        Ok(soap::checked(answer))
+        Ok(soap::check_response(answer))
     }
 
     /// The request that removes a mapping, and the port of the gateway that it is for.
-    pub fn upnp_removal(&self, path: &RouterPath, question: MappingQuestion) -> Option<(u16, Vec<u8>)> {
+    pub fn upnp_removal(&self, path: &RouterPath, mapping: MappingRequest) -> Option<(u16, Vec<u8>)> {
         let upnp = self.upnp.as_ref()?;
-        let (service, action) = if let Some(id) = question.pinhole {
+        let (service, action) = if let Some(id) = mapping.pinhole {
             (upnp.services.firewall.as_ref()?, RouterAction::DeletePinhole { id })
         } else {
-            let (transport, external) = (question.transport, question.external_port);
+            let (transport, external) = (mapping.transport, mapping.external_port);
             (&upnp.nat.as_ref()?.0, RouterAction::DeletePort { transport, external })
         };
         Some((service.control.port, encoded(path, service, &action)))
     }
 
     /// Searches for the router's descriptions, reads them, and chooses the service that has an external address.
-    fn find_upnp(&self, path: &RouterPath) -> Asked<UpnpRouter> {
+    fn find_upnp(&self, path: &RouterPath) -> RouterResult<UpnpRouter> {
         let mut found = RouterServices::default();
         let locations = self.search(path)?;
         for at in &locations {
             let request = message::get(path.router(at.port), at);
             match self.io.request(path, at.port, request) {
                 Ok(answer) if answer.status == 200 => found.merge(services(&answer.body, at)),
-                Ok(_) | Err(AskFailure::Failed(_)) => {}
-                Err(AskFailure::Stopped) => return Err(AskFailure::Stopped),
+                Ok(_) | Err(RequestFailure::Failed(_)) => {}
+                Err(RequestFailure::Stopped) => return Err(RequestFailure::Stopped),
             }
         }
         if found == RouterServices::default() {
@@ -294,7 +294,7 @@ impl RouterClient {
     }
 
     /// Where the router's descriptions are: it is searched for by multicast and directly.
-    fn search(&self, path: &RouterPath) -> Asked<Vec<RouterUrl>> {
+    fn search(&self, path: &RouterPath) -> RouterResult<Vec<RouterUrl>> {
         let IpAddr::V4(client) = path.client else { return Ok(Vec::new()) };
         let socket = self.io.bind.udp(SocketAddr::new(path.client, 0)).map_err(|_| MappingFailure::Silent)?;
         socket.set_nonblocking(true).map_err(|_| MappingFailure::Silent)?;
@@ -345,6 +345,6 @@ fn refused(protocol: MappingProtocol, reason: String) -> MappingFailure {
     MappingFailure::Refused { protocol, reason }
 }
 
-fn upnp_refused(reason: String) -> AskFailure {
+fn upnp_refused(reason: String) -> RequestFailure {
     refused(MappingProtocol::Upnp, reason).into()
 }

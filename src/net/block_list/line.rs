@@ -19,7 +19,7 @@ const MAX_BLOCKED_LEVEL: u32 = 127;
 
 /// The meaning of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Line {
+pub enum BlockListLine {
     /// Nothing: it is blank, a comment, or allows its addresses.
     Nothing,
     /// It blocks these addresses.
@@ -29,16 +29,16 @@ pub enum Line {
 }
 
 /// Parses a line. Names may be in any encoding.
-pub fn parse(line: &[u8]) -> Line {
+pub fn parse(line: &[u8]) -> BlockListLine {
     let line = line.trim_ascii();
     if line.is_empty() || line.starts_with(b"#") || line.starts_with(b";") || line.starts_with(b"//") {
-        return Line::Nothing;
+        return BlockListLine::Nothing;
     }
     if let Some((range, level)) = dat(line) {
-        return if level > MAX_BLOCKED_LEVEL { Line::Nothing } else { Line::Range(range) };
+        return if level > MAX_BLOCKED_LEVEL { BlockListLine::Nothing } else { BlockListLine::Range(range) };
     }
     let range = p2p(line).or_else(|| bare(without_comment(line)));
-    range.map_or(Line::Invalid, Line::Range)
+    range.map_or(BlockListLine::Invalid, BlockListLine::Range)
 }
 
 /// A range, its access level and a description, separated by commas.

@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 
-use crate::net::block_list::line::{self, Line};
+use crate::net::block_list::line::{self, BlockListLine};
 use crate::net::block_list::{RangeSet, RangeSetBuilder};
 use crate::util::{gzip, zip};
 
@@ -69,11 +69,11 @@ fn read_text(list: impl BufRead) -> Result<BlockList, BlockListError> {
     while read_line(&mut list, &mut text)? {
         number += 1;
         let line: &[u8] = if number == 1 { text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text) } else { &text };
-        let parsed = if text.len() > MAX_LINE { Line::Invalid } else { line::parse(line) };
+        let parsed = if text.len() > MAX_LINE { BlockListLine::Invalid } else { line::parse(line) };
         match parsed {
-            Line::Nothing => {}
-            Line::Range(range) => ranges.add(range),
-            Line::Invalid => {
+            BlockListLine::Nothing => {}
+            BlockListLine::Range(range) => ranges.add(range),
+            BlockListLine::Invalid => {
                 invalid += 1;
                 first_invalid = if first_invalid == 0 { number } else { first_invalid };
             }

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use crate::net::block_list::line::{self, Line};
+use crate::net::block_list::line::{self, BlockListLine};
 use crate::net::block_list::{RangeSet, RangeSetBuilder};
 
 /// See the module's documentation.
@@ -24,7 +24,7 @@ impl NoProxy {
             let bare = word.strip_prefix('[').and_then(|word| word.strip_suffix(']')).unwrap_or(word);
             match line::parse(bare.as_bytes()) {
                 // A name may have a hyphen, but ranges such as `1.2.3.4-1.2.3.5` are not names either.
-                Line::Range(range) => addresses.add(range),
+                BlockListLine::Range(range) => addresses.add(range),
                 _ => no_proxy.names.push(normal(word)),
             }
         }

@@ -78,7 +78,7 @@ impl Proxy {
     pub fn connect(&self, target: &ProxyTarget, deadline: Instant) -> Result<TcpStream, ProxyConnectError> {
         let stream = self.connect_to_proxy(deadline)?;
         let result = self.shake_hands(&stream, target, deadline);
-        self.note(result.as_ref().err());
+        self.note_result(result.as_ref().err());
         result.map(|()| stream)
     }
 
@@ -113,7 +113,7 @@ impl Proxy {
         Err(last)
     }
 
-    /// Asks the proxy at the other end of `stream` for a connection to `target`. See [`Proxy::note`].
+    /// Asks the proxy at the other end of `stream` for a connection to `target`. See [`Proxy::note_result`].
     ///
     /// # Errors
     /// See [`ProxyConnectError`].
@@ -133,7 +133,7 @@ impl Proxy {
     pub fn associate(&self, deadline: Instant) -> Result<UdpAssociation, ProxyConnectError> {
         let control = self.connect_to_proxy(deadline)?;
         let result = UdpAssociation::start(control, &self.url, &self.bind, deadline);
-        self.note(result.as_ref().err());
+        self.note_result(result.as_ref().err());
         result
     }
 
@@ -192,7 +192,7 @@ impl Proxy {
     ///
     /// # Errors
     /// The time to wait.
-    pub fn may_dial(&self, now: Instant) -> Result<(), Duration> {
+    pub fn permit_dial(&self, now: Instant) -> Result<(), Duration> {
         let mut state = self.state.lock();
         if let Some(at) = state.retry_at {
             if now < at {
@@ -204,7 +204,7 @@ impl Proxy {
     }
 
     /// How long to wait before the next attempt, if the proxy does not work.
-    pub fn wait(&self, now: Instant) -> Option<Duration> {
+    pub fn retry_delay(&self, now: Instant) -> Option<Duration> {
         self.state.lock().retry_at.map(|at| at.saturating_duration_since(now))
     }
 
@@ -214,7 +214,7 @@ impl Proxy {
     }
 
     /// Records the result of a handshake. An error for which we are to blame, because we closed the connection, is not to be recorded.
-    pub fn note(&self, error: Option<&ProxyConnectError>) {
+    pub fn note_result(&self, error: Option<&ProxyConnectError>) {
         match error.filter(|error| !error.is_of_target()) {
             Some(error) => self.note_failure(&error.to_string()),
             None => self.note_success(),
@@ -269,17 +269,17 @@ mod tests {
     fn while_the_proxy_fails_one_caller_at_a_time_may_try_it() {
         let proxy = proxy();
         let now = Instant::now();
-        assert_eq!(proxy.may_dial(now), Ok(()));
+        assert_eq!(proxy.permit_dial(now), Ok(()));
         proxy.note_failure("refused");
         proxy.note_failure("refused too");
         assert_eq!(proxy.state.lock().failures, 1, "both are of the same time");
-        assert!(proxy.may_dial(now).is_err_and(|wait| wait <= 2 * FIRST_PAUSE) && proxy.wait(now).is_some());
+        assert!(proxy.permit_dial(now).is_err_and(|wait| wait <= 2 * FIRST_PAUSE) && proxy.retry_delay(now).is_some());
         let later = now + 2 * FIRST_PAUSE;
-        assert_eq!(proxy.may_dial(later), Ok(()));
-        assert!(proxy.may_dial(later).is_err(), "another caller tries already");
+        assert_eq!(proxy.permit_dial(later), Ok(()));
+        assert!(proxy.permit_dial(later).is_err(), "another caller tries already");
         assert_eq!(proxy.failure().as_deref(), Some("refused too"));
         proxy.note_success();
-        assert_eq!((proxy.may_dial(later), proxy.failure(), proxy.wait(later)), (Ok(()), None, None));
+        assert_eq!((proxy.permit_dial(later), proxy.failure(), proxy.retry_delay(later)), (Ok(()), None, None));
     }
 
     #[test]

@@ -57,7 +57,7 @@ pub(super) fn connect(
     if discards_input.is_set() {
         return Err(DisconnectReason::ClosedByUs); // which says nothing about the proxy
     }
-    proxy.note(result.as_ref().err());
+    proxy.note_result(result.as_ref().err());
     result.map_err(|error| match error {
         error if error.is_of_target() => DisconnectReason::Unreachable(error.to_string()),
         error => DisconnectReason::Proxy(error.to_string()),

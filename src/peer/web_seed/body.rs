@@ -9,22 +9,23 @@ use crate::peer::block_sink::BlockSink;
 use crate::peer::throttle::DownloadAllowance;
 use crate::peer::web_seed::assembly::RunAssembly;
 use crate::peer::web_seed::fetch::{fault_of, too_short};
-use crate::peer::web_seed::{FetchEnd, WebSeedWork};
+use crate::peer::web_seed::{FetchEnd, WebSeedWorker};
 
 /// Blocks of a slow server are stored at least so often.
 const STORE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Receives the bodies of responses for one file.
 pub(super) struct BodyReceiver<'a> {
-    work: &'a mut WebSeedWork,
+    work: &'a mut WebSeedWorker,
     context: &'a TorrentContext,
     sink: BlockSink<'a>,
-    file: usize,
+    /// The file of the responses; `None` for a script, which has none.
+    file: Option<usize>,
 }
 
 impl<'a> BodyReceiver<'a> {
     /// A receiver for the responses about a file.
-    pub fn new(work: &'a mut WebSeedWork, context: &'a TorrentContext, file: usize) -> BodyReceiver<'a> {
+    pub fn new(work: &'a mut WebSeedWorker, context: &'a TorrentContext, file: Option<usize>) -> BodyReceiver<'a> {
         let mut sink = BlockSink::new(context, work.key);
         sink.set_rate(work.rate);
         BodyReceiver { work, context, sink, file }
@@ -129,7 +130,7 @@ impl<'a> BodyReceiver<'a> {
         if work.must_end(context) {
             return Err(FetchEnd::Stopped);
         }
-        let has_failed = work.failed.are_there.is_set();
+        let has_failed = work.failed.has_some.is_set();
         if has_failed || context.is_paused() || context.web_seeds.are_cancelled(work.key, assembly.rest()) {
             return Err(FetchEnd::NotNeeded);
         }

@@ -7,7 +7,7 @@ use crate::discovery::tracker::http::{RangedResponse, TrackerError};
 use crate::peer::roster::refill_idle_peers;
 use crate::peer::web_seed::assembly::RunAssembly;
 use crate::peer::web_seed::body::BodyReceiver;
-use crate::peer::web_seed::{FetchEnd, IDLE_SLEEP, WebSeedWork};
+use crate::peer::web_seed::{FetchEnd, IDLE_SLEEP, WebSeedWorker};
 use crate::storage::Layout;
 use crate::strategy::web_seed::{
     BlockRun, BodyPlan, WebSeedFault, WebSeedKind, judge, judge_script, request_size, runs,
@@ -16,8 +16,6 @@ use crate::types::{BlockInfo, PieceIndex};
 
 /// The longest body of a 503 that is read for the number in it.
 const MAX_NUMBER: u64 = 64;
-/// The file of a fault of a script, which has no files.
-const NO_FILE: usize = usize::MAX;
 
 /// One part of a run: the bytes of one file.
 struct FilePart {
@@ -28,7 +26,7 @@ struct FilePart {
     is_pad: bool,
 }
 
-impl WebSeedWork {
+impl WebSeedWorker {
     /// Requests and stores picked blocks. Those that do not arrive become free for others.
     pub(super) fn fetch(&mut self, picked: Vec<BlockInfo>) -> Result<(), FetchEnd> {
         let size = match self.settings.url.kind {
@@ -107,22 +105,22 @@ impl WebSeedWork {
         while bytes.start < bytes.end {
             if part.is_pad {
                 let Some(context) = self.context() else { return Err(FetchEnd::Stopped) };
-                bytes.start += BodyReceiver::new(self, &context, part.file).zeros(&bytes, assembly, slab)?;
+                bytes.start += BodyReceiver::new(self, &context, Some(part.file)).zeros(&bytes, assembly, slab)?;
                 continue;
             }
             let url = self.settings.url.of_file(&self.settings.files, part.file);
-            let mut response = self.open(&url, Some(&bytes), part.file)?;
-            let plan =
-                judge(&response.answer, &bytes, part.length).map_err(|fault| FetchEnd::Fault(part.file, fault))?;
+            let mut response = self.send_request(&url, Some(&bytes), Some(part.file))?;
+            let plan = judge(&response.answer, &bytes, part.length)
+                .map_err(|fault| FetchEnd::Fault(Some(part.file), fault))?;
             if plan.is_whole_file && bytes != (0..part.length) && !self.sends_whole_files {
                 return Err(FetchEnd::WholeFile);
             }
             let Some(context) = self.context() else { return Err(FetchEnd::Stopped) };
-            let mut receiver = BodyReceiver::new(self, &context, part.file);
+            let mut receiver = BodyReceiver::new(self, &context, Some(part.file));
             receiver.skip(&mut response, bytes.start - plan.starts_at, slab, assembly)?;
             let got = receiver.receive(&mut response, bytes.end - bytes.start, assembly, slab)?;
             if got == 0 {
-                return Err(FetchEnd::Fault(part.file, too_short()));
+                return Err(FetchEnd::Fault(Some(part.file), too_short()));
             }
             bytes.start += got;
             if bytes.start >= bytes.end && !plan.is_whole_file {
@@ -145,13 +143,13 @@ impl WebSeedWork {
             return Err(FetchEnd::Stopped);
         };
         let url = self.settings.url.of_range(info_hash, first.piece, first.begin, length as u32);
-        let mut response = self.open(&url, None, NO_FILE)?;
+        let mut response = self.send_request(&url, None, None)?;
         let number = if response.answer.status == 503 { response.start_of_body(MAX_NUMBER) } else { Vec::new() };
-        judge_script(&response.answer, length, &number).map_err(|fault| FetchEnd::Fault(NO_FILE, fault))?;
+        judge_script(&response.answer, length, &number).map_err(|fault| FetchEnd::Fault(None, fault))?;
         let Some(context) = self.context() else { return Err(FetchEnd::Stopped) };
-        let mut receiver = BodyReceiver::new(self, &context, NO_FILE);
+        let mut receiver = BodyReceiver::new(self, &context, None);
         if receiver.receive(&mut response, length, assembly, slab)? < length {
-            return Err(FetchEnd::Fault(NO_FILE, too_short()));
+            return Err(FetchEnd::Fault(None, too_short()));
         }
         receiver.finish(&mut response)
     }
@@ -166,13 +164,15 @@ impl WebSeedWork {
         let pieces = layout.pieces_of(file);
         let mut slab = context.slabs.take();
         drop(context);
-        let mut response = self.open(&url, None, file)?;
-        let plan = judge(&response.answer, &(0..length), length).map_err(|fault| FetchEnd::Fault(file, fault))?;
-        let BodyPlan { starts_at: 0, .. } = plan else { return Err(FetchEnd::Fault(file, WebSeedFault::WrongRange)) };
+        let mut response = self.send_request(&url, None, Some(file))?;
+        let plan = judge(&response.answer, &(0..length), length).map_err(|fault| FetchEnd::Fault(Some(file), fault))?;
+        let BodyPlan { starts_at: 0, .. } = plan else {
+            return Err(FetchEnd::Fault(Some(file), WebSeedFault::WrongRange));
+        };
         let Some(context) = self.context() else { return Err(FetchEnd::Stopped) };
         let (mut position, mut has_claimed) = (0, false);
         for piece in pieces.clone().map(PieceIndex) {
-            let claimed = self.claim(&context, piece, &(start..start + length));
+            let claimed = self.pick_free_blocks(&context, piece, &(start..start + length));
             has_claimed |= !claimed.is_empty();
             if claimed.is_empty() && !context.pieces.has_missing_wanted(piece.0..pieces.end) {
                 break;
@@ -182,12 +182,12 @@ impl WebSeedWork {
             let mut waiting = claimed.into_iter();
             while let Some(run) = waiting.next() {
                 let mut assembly = RunAssembly::new(run.blocks.clone(), slab.len());
-                let mut receiver = BodyReceiver::new(self, &context, file);
+                let mut receiver = BodyReceiver::new(self, &context, Some(file));
                 let (from, left) = (run.bytes.start - start, run.bytes.end - run.bytes.start);
                 let result = receiver
                     .skip(&mut response, from - position, &mut slab, &assembly)
                     .and_then(|()| receiver.receive(&mut response, left, &mut assembly, &mut slab))
-                    .and_then(|got| if got < left { Err(FetchEnd::Fault(file, too_short())) } else { Ok(()) });
+                    .and_then(|got| if got < left { Err(FetchEnd::Fault(Some(file), too_short())) } else { Ok(()) });
                 if let Err(end) = result {
                     let later: Vec<BlockRun> = waiting.collect();
                     let all = assembly.rest().iter().chain(later.iter().flat_map(|run| &run.blocks));
@@ -205,7 +205,12 @@ impl WebSeedWork {
     }
 
     /// Takes the free blocks of a piece that are within `bytes` of the torrent.
-    fn claim(&self, context: &crate::peer::TorrentContext, piece: PieceIndex, bytes: &Range<u64>) -> Vec<BlockInfo> {
+    fn pick_free_blocks(
+        &self,
+        context: &crate::peer::TorrentContext,
+        piece: PieceIndex,
+        bytes: &Range<u64>,
+    ) -> Vec<BlockInfo> {
         let layout = context.pieces.storage().layout();
         let mut claimed = Vec::new();
         context.pieces.pick_within(self.key, usize::MAX, self.pick_context(context), &[piece], &mut claimed);
@@ -221,7 +226,12 @@ impl WebSeedWork {
     }
 
     /// Sends a request and waits for the head of the response, without holding anything of the torrent.
-    fn open(&mut self, url: &str, range: Option<&Range<u64>>, file: usize) -> Result<RangedResponse, FetchEnd> {
+    fn send_request(
+        &mut self,
+        url: &str,
+        range: Option<&Range<u64>>,
+        file: Option<usize>,
+    ) -> Result<RangedResponse, FetchEnd> {
         let sent = Instant::now();
         self.is_asking.set(true);
         let response = self.fetcher.get(url, range);

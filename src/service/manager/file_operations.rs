@@ -63,7 +63,7 @@ impl Manager {
         let torrent = self.torrents.get(&id).ok_or(ControlError::NoTorrent(id))?;
         check_no_job(torrent)?;
         if torrent.record.moving_to.is_some() || !torrent.record.renaming.is_empty() {
-            return Err(is_busy());
+            return Err(busy_error());
         }
         self.update_record(id, |record| {
             (record.renaming, record.new_name) = (files, name);
@@ -134,9 +134,9 @@ impl Manager {
 
 /// While a job has a torrent's files, nothing else may be asked of them: after a kill, the job has to be the same.
 pub(super) fn check_no_job(torrent: &ManagedTorrent) -> Result<(), ControlError> {
-    if matches!(torrent.state, ManagedState::FileJob(_)) { Err(is_busy()) } else { Ok(()) }
+    if matches!(torrent.state, ManagedState::FileJob(_)) { Err(busy_error()) } else { Ok(()) }
 }
 
-fn is_busy() -> ControlError {
+fn busy_error() -> ControlError {
     ControlError::Invalid("its files are just being moved; try again".to_owned())
 }

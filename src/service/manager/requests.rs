@@ -7,7 +7,7 @@ use crate::service::manager::Manager;
 use crate::service::manager::managed_torrent::{ManagedState, ManagedTorrent};
 use crate::service::messages::{Answer, ControlRequest, PreparedTorrent};
 use crate::service::metainfo_summary::summarize;
-use crate::service::model::{Added, ControlError, FileIndexes, TorrentId, UnixTime};
+use crate::service::model::{AddedTorrent, ControlError, FileIndexes, TorrentId, UnixTime};
 use crate::service::record::{DesiredState, Removal, TorrentRecord};
 
 /// The most torrents of one service.
@@ -139,14 +139,14 @@ impl Manager {
         self.state_folder.save_session(&session).map_err(|error| ControlError::System(error.to_string()))
     }
 
-    fn add(&mut self, torrent: PreparedTorrent) -> Result<Added, ControlError> {
+    fn add(&mut self, torrent: PreparedTorrent) -> Result<AddedTorrent, ControlError> {
         let PreparedTorrent { info_hash, name, metainfo, link, folder, paused, change, may_overwrite } = torrent;
         let known = self.torrents.values().find(|torrent| torrent.record.info_hash == info_hash);
         if let Some(ManagedTorrent { record, .. }) = known {
             if record.removal.is_some() {
                 return Err(ControlError::Invalid("this torrent is just being removed; try again".to_owned()));
             }
-            return Ok(Added { id: record.id, info_hash, name: record.name.clone(), is_duplicate: true });
+            return Ok(AddedTorrent { id: record.id, info_hash, name: record.name.clone(), is_duplicate: true });
         }
         if self.torrents.len() >= MAX_TORRENTS {
             return Err(ControlError::Invalid(format!("there are {MAX_TORRENTS} torrents already")));
@@ -184,7 +184,7 @@ impl Manager {
             self.set_queue_position(&[id], position)?;
         }
         self.publish(id);
-        Ok(Added { id, info_hash, name, is_duplicate: false })
+        Ok(AddedTorrent { id, info_hash, name, is_duplicate: false })
     }
 
     /// Saves a torrent that is added. If that fails, nothing of it stays.

@@ -40,7 +40,7 @@ impl Default for AddSource {
 
 /// The answer to [`Control::add`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Added {
+pub struct AddedTorrent {
     /// Its number.
     pub id: TorrentId,
     /// Its info-hash.

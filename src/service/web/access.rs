@@ -122,7 +122,7 @@ impl AccessPolicy {
             return Ok(());
         }
         self.check_attempts(ip)?;
-        if !hash.is(&user, &password, &mut self.memory.lock()) {
+        if !hash.matches(&user, &password, &mut self.memory.lock()) {
             self.attempts.lock().count_failure(ip, Instant::now());
             thread::sleep(WRONG_PAUSE);
             return Err(unauthorized());

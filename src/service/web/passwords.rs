@@ -34,7 +34,7 @@ impl PasswordHash {
     }
 
     /// Whether this is the user name and the password. Takes as long for a wrong user name.
-    pub(super) fn is(&self, user: &str, password: &str, memory: &mut HashMemory) -> bool {
+    pub(super) fn matches(&self, user: &str, password: &str, memory: &mut HashMemory) -> bool {
         let Some(hash) = hash(password, &self.salt, memory).map(|hash| hex(&hash)) else { return false };
         is_equal(hash.as_bytes(), self.hash.as_bytes()) & is_equal(user.as_bytes(), self.user.as_bytes())
     }
@@ -57,7 +57,7 @@ mod tests {
     fn only_the_right_user_and_password_fit() {
         let hash = PasswordHash::new("me", "pass:wörd").expect("a hash");
         let mut memory = HashMemory::default();
-        let mut is = |user, password| hash.is(user, password, &mut memory);
+        let mut is = |user, password| hash.matches(user, password, &mut memory);
         assert!(is("me", "pass:wörd"));
         assert!(!is("me", "pass:word") && !is("you", "pass:wörd") && !is("me", ""));
         assert!(is("me", "pass:wörd"), "what is left of the last hash does not matter");
@@ -69,7 +69,7 @@ mod tests {
         let hash = PasswordHash::new("me", "right").expect("a hash");
         let mut memory = HashMemory::default();
         let mut address = || {
-            hash.is("me", "wrong", &mut memory);
+            hash.matches("me", "wrong", &mut memory);
             (memory.0.as_ptr(), memory.0.capacity())
         };
         let first = address();

@@ -22,7 +22,7 @@ const MAX_WRONG: usize = 8;
 
 /// What to do after a fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NextStep {
+pub enum WebSeedStep {
     /// Ask again at this time.
     WaitUntil(Duration),
     /// Request nothing of this file any more.
@@ -64,41 +64,42 @@ impl WebSeedHealth {
 
     /// Decides what follows from wrong data in a piece, which has bytes of `files`. Mirrors update single files, so the others of a
     /// torrent with several files may still be right.
-    pub fn piece_failed(&mut self, piece: PieceIndex, files: &[usize], is_multi_file: bool) -> NextStep {
+    pub fn piece_failed(&mut self, piece: PieceIndex, files: &[usize], is_multi_file: bool) -> WebSeedStep {
         if files.iter().any(|file| self.missing.contains(file)) && self.wrong < MAX_WRONG {
-            return NextStep::LeavePiece(piece); // requested before the file was left
+            return WebSeedStep::LeavePiece(piece); // requested before the file was left
         }
         self.wrong += 1;
         match files {
-            _ if !is_multi_file || self.wrong >= MAX_WRONG => NextStep::End,
+            _ if !is_multi_file || self.wrong >= MAX_WRONG => WebSeedStep::End,
             [file] => {
                 self.missing.insert(*file);
-                NextStep::LeaveFile(*file)
+                WebSeedStep::LeaveFile(*file)
             }
             _ => {
                 self.wrong_pieces.insert(piece);
-                NextStep::LeavePiece(piece)
+                WebSeedStep::LeavePiece(piece)
             }
         }
     }
 
-    /// Decides what follows from a fault of a request for this file.
-    pub fn failed(&mut self, now: Duration, file: usize, fault: &WebSeedFault) -> NextStep {
+    /// Decides what follows from a fault of a request for this file. A script's request is for no file.
+    pub fn failed(&mut self, now: Duration, file: Option<usize>, fault: &WebSeedFault) -> WebSeedStep {
         let wait = match fault {
             WebSeedFault::Unreachable(_) | WebSeedFault::ServerError(_) => self.doubled(FIRST_WAIT),
             WebSeedFault::Busy(None) => self.doubled(BUSY_WAIT),
             WebSeedFault::Busy(Some(wait)) => (*wait).clamp(SHORTEST_RETRY_AFTER, LONGEST_RETRY_AFTER),
             WebSeedFault::NoFile(_) | WebSeedFault::WrongLength => {
+                let Some(file) = file else { return WebSeedStep::End };
                 self.missing.insert(file);
-                return NextStep::LeaveFile(file);
+                return WebSeedStep::LeaveFile(file);
             }
             WebSeedFault::WrongRange
             | WebSeedFault::Compressed
             | WebSeedFault::Refused(_)
-            | WebSeedFault::WrongData => return NextStep::End,
+            | WebSeedFault::WrongData => return WebSeedStep::End,
         };
         self.failures = self.failures.saturating_add(1);
-        NextStep::WaitUntil(now.saturating_add(wait))
+        WebSeedStep::WaitUntil(now.saturating_add(wait))
     }
 
     /// The wait after the failures so far.
@@ -114,8 +115,8 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn waits(health: &mut WebSeedHealth, fault: &WebSeedFault, n: usize) -> Vec<u64> {
-        let wait = |_| match health.failed(SECOND * 100, 0, fault) {
-            NextStep::WaitUntil(at) => at.as_secs() - 100,
+        let wait = |_| match health.failed(SECOND * 100, Some(0), fault) {
+            WebSeedStep::WaitUntil(at) => at.as_secs() - 100,
             other => panic!("{other:?}"),
         };
         (0..n).map(wait).collect()
@@ -143,8 +144,9 @@ mod tests {
     #[test]
     fn a_missing_file_costs_only_that_file() {
         let mut health = WebSeedHealth::default();
-        assert_eq!(health.failed(SECOND, 3, &WebSeedFault::NoFile(404)), NextStep::LeaveFile(3));
-        assert_eq!(health.failed(SECOND, 5, &WebSeedFault::WrongLength), NextStep::LeaveFile(5));
+        assert_eq!(health.failed(SECOND, Some(3), &WebSeedFault::NoFile(404)), WebSeedStep::LeaveFile(3));
+        assert_eq!(health.failed(SECOND, Some(5), &WebSeedFault::WrongLength), WebSeedStep::LeaveFile(5));
+        assert_eq!(health.failed(SECOND, None, &WebSeedFault::NoFile(404)), WebSeedStep::End, "a script");
         assert!(health.is_missing(3) && health.is_missing(5) && !health.is_missing(4));
         assert_eq!(waits(&mut health, &WebSeedFault::ServerError(500), 1), [5], "no failure of the server");
     }
@@ -152,14 +154,14 @@ mod tests {
     #[test]
     fn a_mirror_with_an_updated_file_keeps_the_others_for_a_while() {
         let mut health = WebSeedHealth::default();
-        assert_eq!(health.clone().piece_failed(PieceIndex(0), &[0], false), NextStep::End, "the only file");
-        assert_eq!(health.piece_failed(PieceIndex(5), &[2], true), NextStep::LeaveFile(2));
+        assert_eq!(health.clone().piece_failed(PieceIndex(0), &[0], false), WebSeedStep::End, "the only file");
+        assert_eq!(health.piece_failed(PieceIndex(5), &[2], true), WebSeedStep::LeaveFile(2));
         assert!(health.is_missing(2));
-        assert_eq!(health.piece_failed(PieceIndex(6), &[2], true), NextStep::LeavePiece(PieceIndex(6)));
-        assert_eq!(health.piece_failed(PieceIndex(9), &[3, 4], true), NextStep::LeavePiece(PieceIndex(9)));
+        assert_eq!(health.piece_failed(PieceIndex(6), &[2], true), WebSeedStep::LeavePiece(PieceIndex(6)));
+        assert_eq!(health.piece_failed(PieceIndex(9), &[3, 4], true), WebSeedStep::LeavePiece(PieceIndex(9)));
         assert_eq!(health.wrong_pieces().collect::<Vec<_>>(), [PieceIndex(9)]);
         let steps: Vec<_> = (10..20).map(|n| health.piece_failed(PieceIndex(n), &[n as usize], true)).collect();
-        assert_eq!(steps.iter().position(|step| *step == NextStep::End), Some(5));
+        assert_eq!(steps.iter().position(|step| *step == WebSeedStep::End), Some(5));
     }
 
     #[test]
@@ -167,7 +169,7 @@ mod tests {
         let mut health = WebSeedHealth::default();
         let refused = WebSeedFault::Refused("HTTP status 403".to_owned());
         for fault in [WebSeedFault::WrongRange, WebSeedFault::Compressed, refused, WebSeedFault::WrongData] {
-            assert_eq!(health.failed(SECOND, 0, &fault), NextStep::End);
+            assert_eq!(health.failed(SECOND, Some(0), &fault), WebSeedStep::End);
         }
     }
 }

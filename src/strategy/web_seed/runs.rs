@@ -8,7 +8,7 @@ use crate::types::{BLOCK_SIZE, BlockInfo};
 /// The number of blocks of a first pick, while the server's rate is unknown.
 const FIRST_PICK: usize = 16;
 /// The most blocks of a pick.
-const MOST_BLOCKS: usize = 4096;
+const MAX_PICK: usize = 4096;
 /// A pick is what the server sends in this time, in seconds. Longer picks would keep peers waiting, shorter ones cost round trips.
 const PICK_SECONDS: f64 = 2.0;
 /// A request is at least what the server sends in this time,
@@ -33,8 +33,7 @@ pub fn pick_size(rate: u64, limit: u64, last: usize) -> usize {
     if rate == 0 {
         return FIRST_PICK;
     }
-    ((rate as f64 * PICK_SECONDS / f64::from(BLOCK_SIZE)) as usize)
-        .clamp(1, MOST_BLOCKS.min(last.max(FIRST_PICK / 2) * 2))
+    ((rate as f64 * PICK_SECONDS / f64::from(BLOCK_SIZE)) as usize).clamp(1, MAX_PICK.min(last.max(FIRST_PICK / 2) * 2))
 }
 
 /// After how many bytes a request should end, for a server that sends `rate` bytes a second and takes `answer` to begin. A response
@@ -109,7 +108,7 @@ mod tests {
         assert_eq!(pick_size(0, 0, 0), FIRST_PICK);
         assert_eq!(pick_size(100 * block, 0, 1000), 200);
         assert_eq!(pick_size(100, 0, 1000), 1, "a slow server");
-        assert_eq!(pick_size(u64::MAX, 0, MOST_BLOCKS), MOST_BLOCKS);
+        assert_eq!(pick_size(u64::MAX, 0, MAX_PICK), MAX_PICK);
         assert_eq!(pick_size(100 * block, 10 * block, 1000), 20, "a limit");
         assert_eq!((pick_size(u64::MAX, 0, 0), pick_size(u64::MAX, 0, 20)), (FIRST_PICK, 40), "a guess");
     }

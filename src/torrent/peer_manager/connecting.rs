@@ -80,7 +80,7 @@ impl PeerManager<'_> {
             if connected.get(&addr).is_some_and(|key| self.peer_list.link_to(addr, *key, now)) {
                 continue; // it seems to have connected to us
             }
-            if self.forgets_blocked(addr) {
+            if self.forget_if_blocked(addr) {
                 continue;
             }
             if addr.port() == self.port()
@@ -113,7 +113,7 @@ impl PeerManager<'_> {
     fn waits_for_proxy(&mut self, context: &TorrentContext, now: Duration) -> bool {
         let Some(proxy) = context.settings.route.proxy() else { return false };
         self.inner.peers.search.lock().proxy_failure = proxy.failure();
-        match proxy.may_dial(Instant::now()) {
+        match proxy.permit_dial(Instant::now()) {
             Ok(()) => false,
             Err(wait) => {
                 self.next.dial = now + wait;

@@ -19,7 +19,7 @@ fn refused(protocol: MappingProtocol) -> MappingFailure {
 }
 
 /// The question due `now`.
-fn question(planner: &mut LeasePlanner, now: Duration) -> MappingQuestion {
+fn question(planner: &mut LeasePlanner, now: Duration) -> MappingRequest {
     match planner.next(now) {
         NextMappingStep::Ask(question) => question,
         NextMappingStep::Wait(until) => panic!("nothing to ask before {until:?}"),
@@ -30,7 +30,7 @@ fn question(planner: &mut LeasePlanner, now: Duration) -> MappingQuestion {
 fn grant_both(planner: &mut LeasePlanner, now: Duration, external_port: u16, lifetime: Option<Duration>) {
     for transport in MappedTransport::ALL {
         assert_eq!(question(planner, now).transport, transport);
-        planner.answered(now, transport, Ok(grant(external_port, lifetime)));
+        planner.note_answer(now, transport, Ok(grant(external_port, lifetime)));
     }
 }
 
@@ -56,7 +56,7 @@ fn silence_leads_to_the_next_protocol_and_then_to_longer_pauses() {
     for pause in [60, 120, 240, 480, 960, 1920, 3600, 3600] {
         for protocol in ALL {
             assert_eq!(question(&mut planner, now).protocol, *protocol);
-            planner.answered(now, MappedTransport::Tcp, Err(MappingFailure::Silent));
+            planner.note_answer(now, MappedTransport::Tcp, Err(MappingFailure::Silent));
         }
         assert_eq!(planner.state(), MappingState::Failed(MappingFailure::Silent));
         assert_eq!(planner.next(now), NextMappingStep::Wait(now + seconds(pause)));
@@ -73,7 +73,7 @@ fn a_refusal_tells_more_than_silence() {
     let answers = [MappingFailure::Silent, refused(MappingProtocol::NatPmp), MappingFailure::Silent];
     for answer in answers {
         let transport = question(&mut planner, Duration::ZERO).transport;
-        planner.answered(Duration::ZERO, transport, Err(answer));
+        planner.note_answer(Duration::ZERO, transport, Err(answer));
     }
     assert_eq!(planner.state(), MappingState::Failed(refused(MappingProtocol::NatPmp)));
 }
@@ -81,9 +81,9 @@ fn a_refusal_tells_more_than_silence() {
 #[test]
 fn a_protocol_that_grants_one_of_the_two_stays() {
     let mut planner = LeasePlanner::new(PORT, ALL);
-    planner.answered(Duration::ZERO, MappedTransport::Tcp, Ok(grant(PORT, Some(HOUR))));
+    planner.note_answer(Duration::ZERO, MappedTransport::Tcp, Ok(grant(PORT, Some(HOUR))));
     assert_eq!(question(&mut planner, Duration::ZERO).transport, MappedTransport::Udp);
-    planner.answered(Duration::ZERO, MappedTransport::Udp, Err(refused(MappingProtocol::Pcp)));
+    planner.note_answer(Duration::ZERO, MappedTransport::Udp, Err(refused(MappingProtocol::Pcp)));
     assert_eq!((planner.state().tcp_port(), planner.state().udp_port()), (Some(PORT), None));
     assert_eq!(planner.next(Duration::ZERO), NextMappingStep::Wait(seconds(60)));
     assert_eq!(question(&mut planner, seconds(60)).protocol, MappingProtocol::Pcp);
@@ -98,7 +98,7 @@ fn a_lease_that_cannot_be_renewed_ends_and_another_protocol_is_tried() {
     while planner.state().tcp_port().is_some() {
         match planner.next(now) {
             NextMappingStep::Ask(question) if question.protocol == MappingProtocol::Pcp => {
-                planner.answered(now, question.transport, Err(MappingFailure::Silent));
+                planner.note_answer(now, question.transport, Err(MappingFailure::Silent));
                 attempts += 1;
             }
             NextMappingStep::Ask(question) => panic!("{question:?} while there is a lease"),
@@ -125,7 +125,7 @@ fn a_mapping_without_a_time_limit_is_made_again_from_time_to_time() {
     grant_both(&mut planner, Duration::ZERO, PORT, None);
     assert_eq!(planner.next(Duration::ZERO), NextMappingStep::Wait(PERMANENT_RENEWAL));
     let asked = question(&mut planner, PERMANENT_RENEWAL).transport;
-    planner.answered(PERMANENT_RENEWAL, asked, Err(MappingFailure::Silent));
+    planner.note_answer(PERMANENT_RENEWAL, asked, Err(MappingFailure::Silent));
     assert_eq!(planner.leases().count(), 2, "it lasts until it is removed");
 }
 
@@ -144,7 +144,7 @@ proptest! {
                     asked_now += 1;
                     prop_assert!(asked_now <= 8, "asked without a pause");
                     let lifetime = Duration::from_secs(lifetime.into());
-                    planner.answered(now, question.transport, match kind {
+                    planner.note_answer(now, question.transport, match kind {
                         0 => Ok(grant(port, Some(lifetime))),
                         1 => Ok(grant(port, None)),
                         2 => Err(MappingFailure::Silent),

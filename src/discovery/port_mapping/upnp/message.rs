@@ -43,7 +43,7 @@ pub struct RouterAnswer {
 
 /// Why an answer is of no use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UselessAnswer;
+pub struct MalformedAnswer;
 
 /// Whether an answer ends with its connection or before.
 enum BodyLength {
@@ -56,15 +56,15 @@ enum BodyLength {
 ///
 /// # Errors
 /// If it is no answer, breaks off, or is too large.
-pub fn read(received: &[u8], is_over: bool) -> Result<Option<RouterAnswer>, UselessAnswer> {
+pub fn read(received: &[u8], is_over: bool) -> Result<Option<RouterAnswer>, MalformedAnswer> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut head = httparse::Response::new(&mut headers);
-    let length = match head.parse(received).map_err(|_| UselessAnswer)? {
+    let length = match head.parse(received).map_err(|_| MalformedAnswer)? {
         httparse::Status::Complete(length) if length <= MAX_HEAD => length,
         httparse::Status::Partial if received.len() < MAX_HEAD && !is_over => return Ok(None),
-        _ => return Err(UselessAnswer),
+        _ => return Err(MalformedAnswer),
     };
-    let status = head.code.ok_or(UselessAnswer)?;
+    let status = head.code.ok_or(MalformedAnswer)?;
     let body = received.get(length..).unwrap_or_default();
     // A preliminary answer is followed by the real one.
     if (100..200).contains(&status) {
@@ -77,13 +77,13 @@ pub fn read(received: &[u8], is_over: bool) -> Result<Option<RouterAnswer>, Usel
             None => None,
         },
         BodyLength::UntilClose if is_over => Some(body),
-        BodyLength::UntilClose if body.len() > MAX_BODY => return Err(UselessAnswer),
+        BodyLength::UntilClose if body.len() > MAX_BODY => return Err(MalformedAnswer),
         BodyLength::UntilClose => None,
     };
     match body {
         Some(body) if body.len() <= MAX_BODY => Ok(Some(answer(status, body))),
         None if !is_over => Ok(None),
-        _ => Err(UselessAnswer),
+        _ => Err(MalformedAnswer),
     }
 }
 
@@ -91,7 +91,7 @@ fn answer(status: u16, body: &[u8]) -> RouterAnswer {
     RouterAnswer { status, body: String::from_utf8_lossy(body).into_owned() }
 }
 
-fn body_length(headers: &[httparse::Header<'_>]) -> Result<BodyLength, UselessAnswer> {
+fn body_length(headers: &[httparse::Header<'_>]) -> Result<BodyLength, MalformedAnswer> {
     let value = |name: &str| {
         let found = headers.iter().find(|header| header.name.eq_ignore_ascii_case(name))?;
         Some(String::from_utf8_lossy(found.value).trim().to_ascii_lowercase())
@@ -100,19 +100,19 @@ fn body_length(headers: &[httparse::Header<'_>]) -> Result<BodyLength, UselessAn
         return Ok(BodyLength::Chunked);
     }
     let Some(length) = value("content-length") else { return Ok(BodyLength::UntilClose) };
-    let length = length.parse().ok().filter(|length| *length <= MAX_BODY).ok_or(UselessAnswer)?;
+    let length = length.parse().ok().filter(|length| *length <= MAX_BODY).ok_or(MalformedAnswer)?;
     Ok(BodyLength::Known(length))
 }
 
 /// The body of a chunked answer; `None` if chunks have yet to come.
-fn joined_chunks(mut rest: &[u8]) -> Result<Option<Vec<u8>>, UselessAnswer> {
+fn joined_chunks(mut rest: &[u8]) -> Result<Option<Vec<u8>>, MalformedAnswer> {
     let mut body = Vec::new();
     loop {
-        match httparse::parse_chunk_size(rest).map_err(|_| UselessAnswer)? {
+        match httparse::parse_chunk_size(rest).map_err(|_| MalformedAnswer)? {
             httparse::Status::Complete((_, 0)) => return Ok(Some(body)),
             httparse::Status::Complete((start, size)) => {
                 let size =
-                    usize::try_from(size).ok().filter(|size| *size <= MAX_BODY - body.len()).ok_or(UselessAnswer)?;
+                    usize::try_from(size).ok().filter(|size| *size <= MAX_BODY - body.len()).ok_or(MalformedAnswer)?;
                 let Some(chunk) = rest.get(start..start + size) else { return Ok(None) };
                 body.extend(chunk);
                 // The line end after the chunk.
@@ -130,7 +130,7 @@ mod tests {
 
     use super::*;
 
-    fn body(received: &str, is_over: bool) -> Result<Option<String>, UselessAnswer> {
+    fn body(received: &str, is_over: bool) -> Result<Option<String>, MalformedAnswer> {
         read(received.as_bytes(), is_over)
             .map(|answer| answer.map(|answer| format!("{} {}", answer.status, answer.body)))
     }
@@ -165,12 +165,12 @@ mod tests {
     #[test]
     fn endless_answers_are_given_up() {
         let endless = "HTTP/1.1 200 OK\r\n\r\n".to_owned() + &"a".repeat(MAX_BODY + 1);
-        assert_eq!(body(&endless, false), Err(UselessAnswer));
-        assert_eq!(body(&format!("HTTP/1.1 200 OK\r\nX: {}", "a".repeat(MAX_HEAD)), false), Err(UselessAnswer));
-        assert_eq!(body("HTTP/1.1 200 OK\r\nContent-Length: 999999999\r\n\r\n", false), Err(UselessAnswer));
+        assert_eq!(body(&endless, false), Err(MalformedAnswer));
+        assert_eq!(body(&format!("HTTP/1.1 200 OK\r\nX: {}", "a".repeat(MAX_HEAD)), false), Err(MalformedAnswer));
+        assert_eq!(body("HTTP/1.1 200 OK\r\nContent-Length: 999999999\r\n\r\n", false), Err(MalformedAnswer));
         let chunk = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n";
-        assert_eq!(body(chunk, false), Err(UselessAnswer));
-        assert_eq!(body("SSH-2.0-x\r\n", false), Err(UselessAnswer));
+        assert_eq!(body(chunk, false), Err(MalformedAnswer));
+        assert_eq!(body("SSH-2.0-x\r\n", false), Err(MalformedAnswer));
     }
 
     proptest! {

@@ -150,7 +150,7 @@ fn name(transport: MappedTransport) -> &'static str {
 ///
 /// # Errors
 /// What the router refuses with.
-pub fn checked(answer: RouterAnswer) -> Result<String, RouterRefusal> {
+pub fn check_response(answer: RouterAnswer) -> Result<String, RouterRefusal> {
     if answer.status == 200 && text_of(&answer.body, "errorCode").is_none() {
         return Ok(answer.body);
     }
@@ -215,7 +215,7 @@ mod tests {
     fn answers_are_read() {
         let ok =
             answer(200, "<s:Envelope><u:R><NewExternalIPAddress>9.8.7.6</NewExternalIPAddress></u:R></s:Envelope>");
-        assert_eq!(checked(ok).ok().and_then(|body| external_address(&body)), Some([9, 8, 7, 6].into()));
+        assert_eq!(check_response(ok).ok().and_then(|body| external_address(&body)), Some([9, 8, 7, 6].into()));
         for none in ["0.0.0.0", "", "::1", "x"] {
             assert_eq!(external_address(&format!("<NewExternalIPAddress>{none}</NewExternalIPAddress>")), None);
         }
@@ -232,14 +232,14 @@ mod tests {
             let body = format!(
                 "<detail><UPnPError><errorCode>{code}</errorCode><errorDescription>{words}</errorDescription></UPnPError></detail>"
             );
-            checked(answer(500, &body)).expect_err("an error")
+            check_response(answer(500, &body)).expect_err("an error")
         };
         assert!(refused(718, "ConflictInMappingEntry").is_conflict() && refused(725, "").wants_no_time_limit());
         assert!(refused(401, "Invalid Action").is_unknown_action() && refused(704, "NoSuchEntry").is_unknown_pinhole());
         assert_eq!(refused(718, "ConflictInMappingEntry").reason, "error 718, ConflictInMappingEntry");
         assert!(!refused(9, "\u{1b}[31mred").reason.contains('\u{1b}'));
         assert!(refused(9, &"x".repeat(5000)).reason.len() < 200);
-        assert_eq!(checked(answer(404, "")).expect_err("an error").reason, "HTTP status 404");
-        assert!(checked(answer(200, "<errorCode>501</errorCode>")).is_err());
+        assert_eq!(check_response(answer(404, "")).expect_err("an error").reason, "HTTP status 404");
+        assert!(check_response(answer(200, "<errorCode>501</errorCode>")).is_err());
     }
 }

@@ -128,7 +128,7 @@ fn connect_through(proxy: &Proxy, details: &ConnectionDetails, timeout: Duration
     }
     if kind != ProxyKind::Https {
         let result = proxy.shake_hands(&stream, &target, deadline);
-        proxy.note(result.as_ref().err());
+        proxy.note_result(result.as_ref().err());
         result.map_err(to_ureq)?;
         return Ok(Box::new(BoundTransport::new(details, stream, None)?));
     }

@@ -2,13 +2,13 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn v4(first: [u8; 4], last: [u8; 4]) -> Line {
-    Line::Range(AddressRange::V4(u32::from_be_bytes(first), u32::from_be_bytes(last)))
+fn v4(first: [u8; 4], last: [u8; 4]) -> BlockListLine {
+    BlockListLine::Range(AddressRange::V4(u32::from_be_bytes(first), u32::from_be_bytes(last)))
 }
 
-fn v6(first: &str, last: &str) -> Line {
+fn v6(first: &str, last: &str) -> BlockListLine {
     let bits = |text: &str| text.parse::<Ipv6Addr>().expect("an address").to_bits();
-    Line::Range(AddressRange::V6(bits(first), bits(last)))
+    BlockListLine::Range(AddressRange::V6(bits(first), bits(last)))
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn dat_lines() {
     assert_eq!(parse(b"001.002.003.008 - 001.002.003.010 , 000 , Some organisation"), range);
     assert_eq!(parse(b"1.2.3.8-1.2.3.10,127,a, b - c:d"), range);
     assert_eq!(parse(b"001.002.003.008 - 001.002.003.010 , 100"), range);
-    assert_eq!(parse(b"001.002.003.008 - 001.002.003.010 , 128 , allowed"), Line::Nothing);
+    assert_eq!(parse(b"001.002.003.008 - 001.002.003.010 , 128 , allowed"), BlockListLine::Nothing);
     assert_eq!(parse(b"2001:db8:: - 2001:db8::1 , 0 , x"), v6("2001:db8::", "2001:db8::1"));
 }
 
@@ -61,7 +61,7 @@ fn networks_and_addresses() {
 #[test]
 fn comments_say_nothing_and_other_lines_are_invalid() {
     for line in ["", "  \r\n", "# List", "; Spamhaus", "// eMule", "#1.2.3.4"] {
-        assert_eq!(parse(line.as_bytes()), Line::Nothing, "{line}");
+        assert_eq!(parse(line.as_bytes()), BlockListLine::Nothing, "{line}");
     }
     for line in [
         "name",
@@ -84,7 +84,7 @@ fn comments_say_nothing_and_other_lines_are_invalid() {
         ":",
         ",",
     ] {
-        assert_eq!(parse(line.as_bytes()), Line::Invalid, "{line}");
+        assert_eq!(parse(line.as_bytes()), BlockListLine::Invalid, "{line}");
     }
 }
 
@@ -96,7 +96,7 @@ proptest! {
 
     #[test]
     fn lines_of_address_characters_panic_neither(line in "[0-9a-f:./, -]{0,40}") {
-        if let Line::Range(AddressRange::V4(first, last)) = parse(line.as_bytes()) {
+        if let BlockListLine::Range(AddressRange::V4(first, last)) = parse(line.as_bytes()) {
             prop_assert!(first <= last);
         }
     }
@@ -104,7 +104,7 @@ proptest! {
     #[test]
     fn each_form_of_a_range_means_the_same(a: u32, b: u32, name in "[a-zA-Z ,;#:-]{0,20}") {
         let (first, last) = (Ipv4Addr::from_bits(a.min(b)), Ipv4Addr::from_bits(a.max(b)));
-        let wanted = Line::Range(AddressRange::V4(a.min(b), a.max(b)));
+        let wanted = BlockListLine::Range(AddressRange::V4(a.min(b), a.max(b)));
         let [o, p, q, r] = first.octets();
         prop_assert_eq!(parse(format!("x{name}:{first}-{last}").as_bytes()), wanted);
         prop_assert_eq!(parse(format!("{o:03}.{p:03}.{q:03}.{r:03} - {last} , 0 , {name}").as_bytes()), wanted);
@@ -115,7 +115,7 @@ proptest! {
     fn each_form_of_a_range_of_ipv6_means_the_same(a: u128, b: u128, name in "[g-zG-Z ]{1,20}") {
         let (first, last) = (Ipv6Addr::from_bits(a.min(b)), Ipv6Addr::from_bits(a.max(b)));
         prop_assume!(first.to_ipv4_mapped().is_none() && last.to_ipv4_mapped().is_none());
-        let wanted = Line::Range(AddressRange::V6(a.min(b), a.max(b)));
+        let wanted = BlockListLine::Range(AddressRange::V6(a.min(b), a.max(b)));
         prop_assert_eq!(parse(format!("{name}:{first}-{last}").as_bytes()), wanted);
         prop_assert_eq!(parse(format!("{first} - {last} , 0 , {name}").as_bytes()), wanted);
     }

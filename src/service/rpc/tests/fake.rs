@@ -266,10 +266,10 @@ impl Control for Fake {
         PieceDetails { have, begun: vec![1, 5], availability }
     }
 
-    fn add(&self, request: AddRequest) -> Result<Added, ControlError> {
+    fn add(&self, request: AddRequest) -> Result<AddedTorrent, ControlError> {
         let is_duplicate = matches!(&request.source, AddSource::Name(name) if name.contains("duplicate"));
         self.note(Asked::Add(Box::new(request)))?;
-        Ok(Added { id: TorrentId(9), info_hash: hash(9), name: "Torrent 9".to_owned(), is_duplicate })
+        Ok(AddedTorrent { id: TorrentId(9), info_hash: hash(9), name: "Torrent 9".to_owned(), is_duplicate })
     }
 
     fn start(&self, ids: &[TorrentId], now: bool) -> Result<(), ControlError> {

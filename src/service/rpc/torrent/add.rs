@@ -1,6 +1,6 @@
 //! `torrent_add`.
 
-use crate::service::model::{AddRequest, AddSource, Added, ControlError, FileIndexes};
+use crate::service::model::{AddRequest, AddSource, AddedTorrent, ControlError, FileIndexes};
 use crate::service::rpc::call::MethodCall;
 use crate::service::rpc::error::{ErrorCode, RpcError};
 use crate::service::rpc::json::JsonWriter;
@@ -34,7 +34,7 @@ pub fn add(call: &MethodCall<'_>, to: &mut JsonWriter) -> Result<(), RpcError> {
     Ok(())
 }
 
-fn write_added(to: &mut JsonWriter, added: &Added) {
+fn write_added(to: &mut JsonWriter, added: &AddedTorrent) {
     if added.is_duplicate {
         to.either_name("torrent-duplicate", "torrent_duplicate");
     } else {
