@@ -6,7 +6,7 @@ use super::*;
 use crate::http_server::test_waker;
 use crate::service::model::{OpenTorrentFile, TorrentFileId};
 
-const SECRET: [u8; 100_000] = [b'?'; 100_000];
+static SECRET: [u8; 100_000] = [b'?'; 100_000];
 
 fn seeding(temp: &Path) -> (Fixture, TorrentId) {
     let it = Fixture::start(temp);
@@ -53,9 +53,12 @@ fn a_link_does_not_show_an_unverified_file_of_another_folder() {
         is_harmless();
         it.control.start(&[id], false).expect("started");
         is_harmless();
-        let is_checked = |it: &TorrentSummary| match folder == &old {
-            true => it.activity == Activity::Seeding && it.transfer.missing == 0,
-            false => it.activity == Activity::Stopped && it.problem.is_some(),
+        let is_checked = |it: &TorrentSummary| {
+            if folder == &old {
+                it.activity == Activity::Seeding && it.transfer.missing == 0
+            } else {
+                it.activity == Activity::Stopped && it.problem.is_some()
+            }
         };
         it.wait_for("the result", id, is_checked);
     }
