@@ -85,20 +85,17 @@ impl CrowdedNetwork {
             let Some(addr) = in_flight.pop_front() else { break };
             outcome.queries += 1;
             outcome.closest += usize::from(closest.iter().any(|node| node.addr == addr));
-            let (id, nodes) = match self.honest.get(&addr).copied() {
-                Some(id) => {
-                    let mut nodes = self.nodes_of(id);
-                    if insiders.iter().any(|node| node.addr == addr) && !self.attackers.is_empty() {
-                        nodes.truncate(K - 2);
-                        nodes.extend(self.rng.choose_multiple(&self.attackers, 2));
-                    }
-                    (id, nodes)
+            let (id, nodes) = if let Some(id) = self.honest.get(&addr).copied() {
+                let mut nodes = self.nodes_of(id);
+                if insiders.iter().any(|node| node.addr == addr) && !self.attackers.is_empty() {
+                    nodes.truncate(K - 2);
+                    nodes.extend(self.rng.choose_multiple(&self.attackers, 2));
                 }
-                None => {
-                    outcome.attacker_queries += 1;
-                    let id = self.attackers.iter().find(|node| node.addr == addr).expect("a node").id;
-                    (id, self.rng.choose_multiple(&self.attackers, K).into_iter().copied().collect())
-                }
+                (id, nodes)
+            } else {
+                outcome.attacker_queries += 1;
+                let id = self.attackers.iter().find(|node| node.addr == addr).expect("a node").id;
+                (id, self.rng.choose_multiple(&self.attackers, K).into_iter().copied().collect())
             };
             lookup.answered(addr, &KrpcResponse { id, nodes, values: Vec::new(), token: None });
         }

@@ -116,7 +116,7 @@ fn wait_of_a_fast_peer(count: usize, takes: u64, capacity: u64, seconds_before: 
         uplink.run_second();
         assert!(uplink.now < arrival + SECOND * 600, "it gets no slot");
     }
-    uplink.now - arrival
+    uplink.now.saturating_sub(arrival)
 }
 
 #[test]
