@@ -8,8 +8,8 @@ use crate::common::service::Service;
 fn the_log_names_torrents_that_are_left_out() {
     in_network_namespace("the_log_names_torrents_that_are_left_out", &[], || {
         let temp = TestDir::new();
+        Service::start(&temp, "service", &[]).kill();
         let torrents = temp.path("service-state/torrents");
-        std::fs::create_dir_all(&torrents).expect("a folder");
         std::fs::write(torrents.join(format!("{}.json", "ab".repeat(20))), "{").expect("a file");
         let mut service = Service::start(&temp, "service", &[]);
         service.running.wait_for_output("this torrent is left out");
