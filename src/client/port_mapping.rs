@@ -103,7 +103,7 @@ mod tests {
     fn a_bound_client_asks_only_if_it_is_told_to() {
         let of = |port_mapping, bind| {
             let route = Route::direct(bind);
-            let config = ClientConfig { port_mapping, route, ..ClientConfig::default() };
+            let config = ClientConfig { route, port_mapping, ..ClientConfig::default() };
             mapper_config(&config, 6881).map(|config| (config.port, config.after.as_secs(), config.is_forced))
         };
         let auto = PortMapping::Auto { after: Duration::from_secs(60) };

@@ -94,6 +94,7 @@ mod tests {
 
     static GO_ON: AtomicBool = AtomicBool::new(false);
 
+    #[expect(clippy::single_range_in_vec_init, reason = "the other client has one range")]
     #[test]
     fn a_file_is_begun_if_a_piece_verifies_or_if_it_has_data_where_the_client_has_blocks_only() {
         let temp = tempfile::tempdir().expect("a folder");

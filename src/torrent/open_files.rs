@@ -161,19 +161,24 @@ impl FileOpener<'_> {
                 continue;
             }
             if leaves_all {
-                self.storage.remember_verified(&survey);
-                let named = self.storage.apply_final_names();
-                if part_file_action == FileAction::Continue {
-                    self.storage.remove_leftover_part_file(&self.metainfo.info_hash);
-                }
-                self.use_complete_files(&survey, &have);
-                named?;
+                self.leave_all(&survey, &have, part_file_action)?;
             } else {
                 self.report_replaced(&actions, &survey, &have, resume_store.as_ref());
                 self.make((&actions, part_file_action), survey, &mut have, &mut resume_store)?;
             }
             return Ok((have, resume_store));
         }
+    }
+
+    /// All files are complete: nothing is written, but files may get their final names.
+    fn leave_all(&mut self, survey: &Survey, have: &Bitfield, part_file: FileAction) -> Result<(), TorrentError> {
+        self.storage.remember_verified(survey);
+        let named = self.storage.apply_final_names();
+        if part_file == FileAction::Continue {
+            self.storage.remove_leftover_part_file(&self.metainfo.info_hash);
+        }
+        self.use_complete_files(survey, have);
+        Ok(named?)
     }
 
     /// Complete files that btsync did not create, under the name of an unfinished file, keep that name; reports them.
