@@ -47,7 +47,7 @@ impl ClientBuilder {
 
     /// A proxy for everything that the client exchanges with others: `socks5://`, `socks5h://`, `socks4a://` or `http://`, with user name
     /// and password if it needs them. Nothing goes around it, also while it does not work: the client listens on no port, looks up
-    /// no names (the proxy does), and uses neither local discovery nor, for now, the DHT and UDP trackers. Without it, only requests to HTTP and HTTPS
+    /// no names (the proxy does), and uses neither local discovery nor, for now, the DHT; it uses UDP trackers only with SOCKS 5. Without it, only requests to HTTP and HTTPS
     /// servers use the proxies that the environment names (`http_proxy` and others).
     ///
     /// ```

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::process::Command;
 
 use crate::common::netns::{address, find, in_network_namespace};
 use crate::common::packets::{RecordedMachine, SWARM};
@@ -169,6 +170,37 @@ fn web_seeds_and_urls_of_torrents_go_through_the_proxy() {
             assert!(proxy.requests().len() <= 4, "connections stay open: {:?}", proxy.requests());
             assert_eq!(scene.far.flows_beside(&[proxy_ip()]), []);
         }
+    });
+}
+
+/// With SOCKS 5, the proxy also carries datagrams, and resolves the tracker's name.
+#[test]
+fn udp_trackers_are_reached_through_socks_5() {
+    in_network_namespace("udp_trackers_are_reached_through_socks_5", &[], || {
+        let scene = Scene::new();
+        let port = free_port();
+        let mut tracker = Command::new(env!("CARGO_BIN_EXE_btsync"));
+        let _tracker =
+            scene.temp.start("tracker", tracker.args(["tracker", "--listen", &format!("{}:{port}", address(1))]));
+        let folder = scene.temp.folder_with("second", &scene.payload);
+        let torrent = scene.temp.torrent(&scene.payload, &format!("udp://{}:{port}/announce", address(1)));
+        let seeding = ["--interface", "198.51.100.3", "--seed", "-v"];
+        let mut seeder = scene.temp.btsync("announces", &torrent, &folder, free_port(), &seeding);
+        seeder.wait_for_output("returned");
+        let named = scene.temp.torrent(&scene.payload, &format!("udp://tracker.test:{port}/announce"));
+        let proxy = Scene::proxy();
+        let mut btsync = scene.btsync("udp", &named, &["--proxy", &format!("socks5://{}", proxy.addr), "-v"]);
+        btsync.expect_exit(0);
+        assert!(scene.is_complete("udp"));
+        assert!(proxy.has_request(&format!("udp tracker.test:{port}")), "{:?}", proxy.requests());
+        assert_eq!(scene.far.flows_beside(&[proxy_ip()]), []);
+
+        let other = Scene::proxy();
+        let through = format!("socks4a://{}", other.addr);
+        let mut refused = scene.btsync("no-udp", &named, &["--proxy", &through, "--stop-timeout", "2", "-v"]);
+        refused.expect_exit(2);
+        assert!(refused.log().contains("UDP does not go through this kind of proxy"), "{}", refused.log());
+        assert_eq!(scene.far.flows_beside(&[proxy_ip()]), []);
     });
 }
 

@@ -40,6 +40,7 @@ use address_guard::is_refusal;
 use cookies::{Cookies, get};
 use families::{IpFamily, KnownFamilies};
 pub use file::{FetchedUrl, UrlFetcher};
+pub(crate) use peer_names::has_local_form;
 use proxy::HttpRoute;
 pub use ranged::{FetchInterrupter, RangedFetcher, RangedResponse};
 use response::{BODIES, read_body, retry_after};

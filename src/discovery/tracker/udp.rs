@@ -8,6 +8,7 @@
 
 mod exchange;
 pub mod packet;
+mod proxied;
 mod url;
 
 use std::collections::{HashMap, HashSet};
@@ -133,6 +134,13 @@ impl UdpTracker {
         let end = self.now().saturating_add(deadline);
         let target = UdpUrl::parse(url)?;
         let query = TrackerQuery::Announce(a, target.data);
+        if let Some(proxy) = self.route.proxy() {
+            let to = proxied::proxy_target(&target, self.trusted.contains(url))?;
+            return match self.run_through(proxy, &to, query, end)? {
+                Reply::Announced(answer) => Ok(answer),
+                Reply::Scraped(_) => Err(TrackerError::Timeout),
+            };
+        }
         let addresses = self.addresses(&target, self.trusted.contains(url), end)?;
         let replies = self.run_exchanges(&addresses, query, end)?;
         if a.event == Some(AnnounceEvent::Stopped) {
@@ -158,10 +166,20 @@ impl UdpTracker {
     ) -> Result<Vec<Option<ScrapeCounts>>, TrackerError> {
         let end = self.now().saturating_add(deadline);
         let target = UdpUrl::parse(url)?;
-        let addresses = self.addresses(&target, self.trusted.contains(url), end)?;
+        let is_trusted = self.trusted.contains(url);
+        let through = self.route.proxy().map(|proxy| Ok((proxy, proxied::proxy_target(&target, is_trusted)?)));
+        let through = through.transpose()?;
+        let addresses = match through {
+            Some(_) => Vec::new(),
+            None => self.addresses(&target, is_trusted, end)?,
+        };
         let mut all = Vec::with_capacity(swarms.len());
         for part in swarms.chunks(packet::MAX_SCRAPE) {
-            let replies = self.run_exchanges(&addresses, TrackerQuery::Scrape(part), end)?;
+            let query = TrackerQuery::Scrape(part);
+            let replies = match &through {
+                Some((proxy, to)) => vec![self.run_through(proxy, to, query, end)?],
+                None => self.run_exchanges(&addresses, query, end)?,
+            };
             let figures = replies.into_iter().find_map(|reply| match reply {
                 Reply::Scraped(figures) => Some(figures),
                 Reply::Announced(_) => None,
@@ -268,9 +286,6 @@ impl UdpTracker {
     /// The addresses to try, by family. Uses local ones only if there are no others, and then only for the URL of an announce, so
     /// that a torrent cannot make btsync send packets to other local services.
     fn addresses(&self, target: &UdpUrl, trusted: bool, end: Duration) -> Result<Vec<Vec<SocketAddr>>, TrackerError> {
-        if self.route.proxy().is_some() {
-            return Err(TrackerError::Connect("UDP does not go through the proxy".to_owned()));
-        }
         let all = self.resolve(target, end)?;
         let public: Vec<SocketAddr> = all.iter().copied().filter(|addr| !(self.is_local)(addr.ip())).collect();
         if public.is_empty() && !trusted && !target.is_announce() {

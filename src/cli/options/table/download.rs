@@ -140,8 +140,8 @@ pub(super) const OPTIONS: &[OptionEntry] = &[
          characters as in `%40`). `socks5h` means the same as `socks5`: the proxy resolves all host names. An HTTP proxy must allow \
          CONNECT to the ports of peers.\n\n\
          Nothing goes around the proxy. If it does not work, btsync waits for it. What it cannot carry is off: incoming \
-         connections, local discovery, the DHT, UDP trackers, host name look-ups, and so host names of peers. SOCKS 4a proxies reach \
-         IPv4 peers only. The proxy variables of the environment do not apply.\n\n\
+         connections, local discovery, the DHT, host name look-ups, and so host names of peers; UDP trackers, except with SOCKS 5. \
+         SOCKS 4a proxies reach IPv4 peers only. The proxy variables of the environment do not apply.\n\n\
          Other users see a password on the command line in the list of processes; set `BTSYNC_PROXY` or write it to the \
          configuration file instead.",
     ),

@@ -154,6 +154,20 @@ impl<'a> Exchange<'a> {
         })
     }
 
+    /// Handles a datagram that a proxy carried. The tracker's address is not known before, so the transaction id alone shows that it
+    /// is the tracker's.
+    pub fn receive_through_proxy(
+        &mut self,
+        now: Duration,
+        from: SocketAddr,
+        bytes: &[u8],
+    ) -> Option<Result<Reply, TrackerError>> {
+        if packet::transaction(bytes) == Some(self.transaction) {
+            self.to = from;
+        }
+        self.receive(now, from, bytes)
+    }
+
     /// Handles a received datagram. `None` if it does not belong to the current request, or if there is more to send.
     pub fn receive(&mut self, now: Duration, from: SocketAddr, bytes: &[u8]) -> Option<Result<Reply, TrackerError>> {
         // Anyone can send us datagrams, but only a host that sees ours knows the transaction id.
