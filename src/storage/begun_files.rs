@@ -96,6 +96,7 @@ mod tests {
 
     #[expect(clippy::single_range_in_vec_init, reason = "the other client has one range")]
     #[test]
+    #[allow(clippy::single_range_in_vec_init, reason = "a list of one range is meant")]
     fn a_file_is_begun_if_a_piece_verifies_or_if_it_has_data_where_the_client_has_blocks_only() {
         let temp = tempfile::tempdir().expect("a folder");
         let content: Vec<u8> = (0..131_072_u32).map(|at| (at % 251) as u8 + 1).collect();
@@ -113,7 +114,7 @@ mod tests {
             (&sparse, &[0..16_384], true),
             (&sparse, &[16_384..32_768], false),
             (&content[..block], &[0..16_384], true),
-            (&content[..block + 1], &[0..16_384], false),
+            (&content[..=block], &[0..16_384], false),
             (&users, &[0..16_384], false),
             (&[0; 131_072], &[0..16_384], false),
             (&[], &[0..16_384], false),
