@@ -67,7 +67,9 @@ use save_torrent::save_torrent_file;
 pub use streams::{PieceStream, StreamWaker};
 use unreported_completion::UnreportedCompletion;
 pub use verification::{FlawedFile, Verification, Verifier};
-pub use verified_reads::{VerifiedFile, VerifiedReader};
+#[cfg(feature = "service")]
+pub use verified_reads::VerifiedFile;
+pub use verified_reads::VerifiedReader;
 pub use views::{FileView, PeerView, Snapshot, Stage, TrackerView};
 
 /// How a torrent's run ended.

@@ -1,14 +1,17 @@
 //! Reads files of torrents for programs: only bytes that a run or the resume data has verified, and that nobody has changed since.
 
+#[cfg(feature = "service")]
 use std::fs::File;
 use std::io;
 use std::net::IpAddr;
 use std::ops::Range;
+#[cfg(feature = "service")]
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+#[cfg(feature = "service")]
 use crate::storage::resume::Stamp;
 use crate::torrent::inner::TorrentInner;
 use crate::torrent::{PieceStream, StreamWaker};
@@ -73,11 +76,13 @@ impl VerifiedReader {
 }
 
 /// A file of a torrent that does not run, which is as it was when all its pieces were verified.
+#[cfg(feature = "service")]
 pub struct VerifiedFile {
     file: File,
     stamp: Stamp,
 }
 
+#[cfg(feature = "service")]
 impl VerifiedFile {
     /// `stamp` is the metadata of the file since its pieces were verified; `None` if it has other metadata now.
     pub(crate) fn new(file: File, stamp: Stamp) -> Option<VerifiedFile> {
