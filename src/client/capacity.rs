@@ -3,7 +3,7 @@
 use crate::client::descriptors;
 use crate::util::atomics::Amount;
 
-/// Connections that each torrent may have at least, however many torrents there are.
+/// Connections that each torrent may have at least, however many torrents there are, as far as there are descriptors.
 const MIN_PEERS_PER_TORRENT: usize = 4;
 
 /// The limit on the connections of all torrents, and their number.
@@ -12,6 +12,8 @@ pub(super) struct ConnectionCapacity {
     wanted: Amount,
     /// The same, as far as there are descriptors.
     max: Amount,
+    /// How many there are descriptors for.
+    possible: Amount,
     /// The current number of connections.
     pub(super) connections: Amount,
     /// The number of files that all torrents together may hold open.
@@ -26,6 +28,7 @@ impl ConnectionCapacity {
         ConnectionCapacity {
             wanted: Amount::new(wanted),
             max: Amount::new(wanted),
+            possible: Amount::new(wanted),
             connections: Amount::new(0),
             reserved_files: Amount::new(0),
             warned: Amount::new(usize::MAX),
@@ -50,7 +53,9 @@ impl ConnectionCapacity {
 
     fn update(&self, files: usize) {
         let wanted = self.wanted.get();
-        let (capacity, have) = descriptors::connection_capacity(wanted, files);
+        let (possible, have) = descriptors::connection_capacity(files);
+        self.possible.set(possible);
+        let capacity = possible.min(wanted);
         self.max.set(capacity);
         // Each torrent changes the limit a little, so the warning is repeated only if the limit has become much lower.
         if files > 0 && capacity < wanted && capacity < self.warned.get() / 2 {
@@ -62,14 +67,17 @@ impl ConnectionCapacity {
     /// How many connections one of `torrents` that has `own` of them may have: an equal share, and beyond that what the others
     /// leave.
     pub(super) fn for_torrent(&self, own: usize, torrents: usize) -> usize {
-        capacity(self.max.get(), torrents, self.connections.get().saturating_sub(own))
+        let others = self.connections.get().saturating_sub(own);
+        capacity(self.max.get(), self.possible.get(), torrents, others)
     }
 }
 
 /// How many of `max_connections` are open to one of `torrents` while the others have `others`. A torrent with less
-/// than its share may take it at any time; those with more then have too many and close some.
-fn capacity(max_connections: usize, torrents: usize, others: usize) -> usize {
-    let part = (max_connections / torrents.max(1)).max(MIN_PEERS_PER_TORRENT.min(max_connections));
+/// than its share may take it at any time; those with more then have too many and close some. There are descriptors for `possible`
+/// connections: no more than these, unless there are more torrents.
+fn capacity(max_connections: usize, possible: usize, torrents: usize, others: usize) -> usize {
+    let least = MIN_PEERS_PER_TORRENT.min(max_connections).min((possible / torrents.max(1)).max(1));
+    let part = (max_connections / torrents.max(1)).max(least);
     part.max(max_connections.saturating_sub(others))
 }
 
@@ -79,6 +87,7 @@ mod tests {
 
     #[test]
     fn one_torrent_has_all_and_several_share() {
+        let capacity = |max, torrents, others| capacity(max, 1000, torrents, others);
         assert_eq!(capacity(300, 1, 0), 300);
         assert_eq!(capacity(1, 1, 0), 1, "no more than the user wants");
         assert_eq!(capacity(300, 3, 0), 300, "the others want none");
@@ -86,6 +95,16 @@ mod tests {
         assert_eq!(capacity(300, 3, 300), 100, "an equal part, whatever they have");
         assert_eq!(capacity(20, 10, 20), 4, "nobody starves");
         assert_eq!(capacity(0, 0, 0), 0);
+    }
+
+    #[test]
+    fn the_least_that_each_torrent_has_is_bounded_by_descriptors() {
+        for torrents in [1, 50, 100, 500, 800] {
+            let least = capacity(200, 900, torrents, 900);
+            assert!(least > 0 && least * torrents <= 900, "{torrents} torrents with {least} connections each");
+        }
+        assert_eq!((capacity(200, 900, 100, 900), capacity(200, 900, 300, 900)), (4, 3));
+        assert_eq!(capacity(1, 1, 1000, 1000), 1);
     }
 
     /// Each torrent in turn takes what it may, and gives back what is too much.
@@ -96,7 +115,7 @@ mod tests {
             let at = turn % connections.len();
             let others = connections.iter().sum::<usize>() - connections[at];
             connections[at] =
-                capacity(max_connections, connections.len(), others).min(if at == 3 { 10 } else { usize::MAX });
+                capacity(max_connections, 1000, connections.len(), others).min(if at == 3 { 10 } else { usize::MAX });
         }
         assert_eq!(connections.iter().sum::<usize>(), max_connections);
         assert!(connections[..3].iter().all(|has| *has >= 25) && connections[3] == 10, "{connections:?}");

@@ -1,6 +1,7 @@
 //! Seeds that do not run: a torrent without peers costs a service no thread and no socket. The client announces it, and when
 //! somebody connects for it, the program starts it.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
@@ -13,6 +14,7 @@ use crate::discovery::tracker::dormant::{
     DormantAnnounce, DormantClient, DormantId, DormantPool, DormantTrackerStatus,
 };
 use crate::discovery::tracker::error::TrackerError;
+use crate::net::networks::Network;
 use crate::strategy::peer_list::PeerSource;
 use crate::types::{Encryption, InfoHash};
 
@@ -69,8 +71,8 @@ pub struct DormantGuard {
 impl Client {
     /// Announces a seed that does not run to its trackers and in the DHT, and calls `wake` once, when the first peer connects for
     /// it, or when peers are found that cannot connect to us, so that the seed has to dial them. The program then adds the torrent,
-    /// and the connection waits five seconds for that. At most 64 connections wait, and at most eight of a network; `wake` is
-    /// called in any case. Anybody who knows the info-hash can cause this, so a program with many seeds limits how many it starts
+    /// and the connection waits five seconds for that, unless the peer hangs up. At most 64 connections wait, and at most eight
+    /// of a network: `wake` is called only for a connection that waits, and [`Client::waiting_networks`] names it. Anybody who knows the info-hash can cause this, so a program with many seeds limits how many it starts
     /// at a time. `wake` must return at once; it is called on a thread of the client.
     #[doc(hidden)]
     pub fn register_dormant(self: &Arc<Self>, seed: DormantSeed, wake: WakeFn) -> DormantGuard {
@@ -82,6 +84,12 @@ impl Client {
         let registration = self.registry.register_dormant(announce.info_hash, encryption, is_public, wake);
         let id = self.dormant_pool().add(announce, &tiers, dht && self.config.dht.is_some(), registered_at.as_ref());
         DormantGuard { client: self.clone(), registration, id }
+    }
+
+    /// The networks whose connections wait for dormant seeds to start, each as often as it has connections.
+    #[doc(hidden)]
+    pub fn waiting_networks(&self) -> HashMap<InfoHash, Vec<Network>> {
+        self.registry.waiting_networks()
     }
 
     /// Starts local discovery for torrents that do not run.
@@ -105,8 +113,8 @@ impl Client {
 }
 
 impl DormantGuard {
-    /// Has `wake` called when the next peer connects while the seed does not run: after it has run, or after the program has
-    /// decided not to start it yet.
+    /// Has `wake` called when the next peer connects while the seed does not run, or at once if a connection waits: after it has
+    /// run, or after the program has decided not to start it yet.
     pub fn rearm(&self, wake: WakeFn) {
         self.registration.rearm(wake);
     }

@@ -11,6 +11,8 @@ use std::sync::{Arc, Weak};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
+
 use crate::client::registry::{IncomingChoice, TorrentRegistry};
 use crate::peer::connection::HANDSHAKE_TIMEOUT;
 use crate::peer::encryption::HandshakeStream;
@@ -195,12 +197,20 @@ fn deliver(
         (Some(meant), _) if meant != swarm => return Err(ANOTHER),
         _ => {}
     }
-    let torrent = registry.accepting(swarm).or_else(|| registry.wait_for(swarm, addr.ip(), closing)).ok_or(ANOTHER)?;
+    let wait = || registry.wait_for(swarm, addr.ip(), closing, || has_hung_up(&stream));
+    let torrent = registry.accepting(swarm).or_else(wait).ok_or(ANOTHER)?;
     // If this fails, the handshaker is about to disconnect it.
     if let Some(stream) = Arc::into_inner(stream) {
         torrent.receive(stream, addr, Some(Box::new(IncomingHandshake { stream_state })));
     }
     Ok(())
+}
+
+/// Whether the other side has closed the connection, even if it has sent something before that nobody has read.
+fn has_hung_up(stream: &TcpStream) -> bool {
+    let mut poll = [PollFd::new(stream, PollFlags::RDHUP)];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    rustix::event::poll(&mut poll, Some(&at_once)).is_ok_and(|ready| ready > 0)
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::client::IncomingHandshaker;
 use crate::net::address_filter::AddressFilter;
 use crate::net::bind::Bind;
 use crate::util::atomics::Flag;
-use crate::util::descriptors::is_shortage;
+use crate::util::descriptors::{is_kept_free, is_shortage};
 
 /// Connections that the kernel queues until we accept them.
 const BACKLOG: i32 = 128;
@@ -106,7 +106,9 @@ fn accept(socket: &Socket, closing: &Flag, mut handshaker: IncomingHandshaker, f
         match accepted {
             Ok((stream, addr)) => {
                 failing = false;
-                if let Some(addr) = addr.as_socket().filter(|addr| !filter.refuses(addr.ip())) {
+                if is_kept_free(&stream) {
+                    log::debug!("closed a connection, because the other descriptors are for something else");
+                } else if let Some(addr) = addr.as_socket().filter(|addr| !filter.refuses(addr.ip())) {
                     handshaker.receive(stream.into(), canonical(addr));
                 }
             }

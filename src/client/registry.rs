@@ -13,14 +13,13 @@ use crossbeam_channel::Sender;
 use parking_lot::{Condvar, Mutex};
 
 use crate::mse::obfuscated_info_hash;
-use crate::net::networks::Network;
 use crate::peer::encryption::OfferedTorrents;
 use crate::peer::{IncomingConnection, IncomingHandshake};
 use crate::types::{Encryption, InfoHash};
 use crate::util::atomics::Flag;
 
-use dormant::DormantTorrent;
 pub use dormant::{DormantRegistration, WakeFn, WakeReason};
+use dormant::{DormantTorrent, WaitingConnection};
 
 /// How long an incoming connection waits for a busy torrent to take it.
 const HANDOVER_TIMEOUT: Duration = Duration::from_millis(100);
@@ -42,8 +41,9 @@ struct RegistryState {
     /// The info-hashes of both, by their obfuscated forms in encrypted handshakes.
     by_obfuscated_hash: HashMap<[u8; 20], InfoHash>,
     next_dormant: u64,
-    /// For each network, how many of its connections wait for a dormant torrent to start.
-    waiting: HashMap<Network, usize>,
+    /// The connections that wait for a dormant torrent to start, in the order of their arrival.
+    waiting: Vec<WaitingConnection>,
+    next_waiting: u64,
     is_closed: bool,
 }
 

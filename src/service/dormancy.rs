@@ -2,23 +2,39 @@
 //!
 //! A seed wakes when a peer connects for it, or when peers are found that it has to dial. It is dormant again once it has had no peer
 //! for a while. Strangers who know info-hashes can wake any number of seeds and stay connected, so only a few seeds run that
-//! serve nobody: those that have run longest make room for those that are waiting.
+//! serve little, and only a part of them for one network. If others wait, the network that keeps the most seeds running makes room,
+//! with the seed that has sent the least. All seeds together are bounded, too, however much they serve.
 
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use crate::net::networks::Network;
 use crate::service::model::TorrentId;
 
 /// How long a seed runs without peers.
 pub const DEFAULT_DORMANT_AFTER: Duration = Duration::from_secs(60);
-/// The most seeds that run and serve nobody.
+/// The most seeds that are woken while they serve little.
 const MAX_IDLE: usize = 32;
+/// The most of these for one network.
+const MAX_IDLE_OF_NETWORK: usize = 8;
+/// The most seeds that run, however many descriptors there are: each has threads and memory of its own.
+const MAX_RUNNING: usize = 256;
+/// The least, however few descriptors there are.
+const MIN_RUNNING: usize = 4;
+/// The descriptors that a seed may need: its own, some connections and some files.
+const DESCRIPTORS_OF_SEED: u64 = 12;
 /// How long a seed runs at least, so that a peer can say what it wants.
 const MIN_RUN: Duration = Duration::from_secs(10);
-/// How long a connection waits for its seed to start. A request to wake it that is older is of no use.
-const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same for one that serves peers.
+const MIN_RUN_BUSY: Duration = Duration::from_secs(60);
+/// A seed that sends so many bytes a minute serves peers. What a peer claims costs it nothing, and a block now and then little.
+const BUSY: u64 = 60 * 4096;
+/// The most requests without a connection that are looked at. The client bounds the connections.
+const MAX_PATIENT: usize = 64;
 
 /// A seed that can be dormant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeedCandidate {
     /// Its number.
     pub id: TorrentId,
@@ -27,26 +43,43 @@ pub struct SeedCandidate {
 }
 
 /// What a seed does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SeedState {
     /// It runs.
-    Running {
-        /// For how long.
-        runs_for: Duration,
-        /// How long it has had no peer; zero if it has some.
-        alone_for: Duration,
-        /// Whether peers get something from it.
-        is_busy: bool,
-    },
+    Running(RunningSeed),
     /// It was told to stop so that it becomes dormant.
     GoingDormant,
     /// It is dormant and has to wake.
     WakeRequested {
         /// For how long already.
         waits_for: Duration,
-        /// Whether a connection waits for it.
+        /// Whether a connection requested it; if not, peers were found.
         by_connection: bool,
+        /// The networks of the connections that wait for it now.
+        networks: Vec<Network>,
     },
+}
+
+/// A seed that runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunningSeed {
+    /// For how long.
+    pub runs_for: Duration,
+    /// How long it has had no peer; zero if it has some.
+    pub alone_for: Duration,
+    /// Bytes per minute that it has recently sent.
+    pub recent: u64,
+    /// The networks of its peers, each once. While it has none, those that it was started for.
+    pub networks: Vec<Network>,
+}
+
+/// What the decision depends on besides the seeds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DormancyLimits {
+    /// How long a seed runs without peers.
+    pub dormant_after: Duration,
+    /// The most seeds that run.
+    pub max_running: usize,
 }
 
 /// What to do.
@@ -56,131 +89,179 @@ pub struct DormancyDecision {
     pub to_wake: Vec<TorrentId>,
     /// Seeds to stop.
     pub to_make_dormant: Vec<TorrentId>,
-    /// Seeds whose wake request has expired: the connection has ended.
+    /// Seeds whose wake request has expired: no connection waits any more.
     pub expired: Vec<TorrentId>,
 }
 
-/// Decides which seeds wake and which become dormant. A seed runs for `dormant_after` without peers.
-pub fn decide_dormancy(seeds: &[SeedCandidate], dormant_after: Duration) -> DormancyDecision {
+/// How many seeds may run besides `others` torrents, if the process may have so many descriptors. A quarter stays for others.
+pub fn max_running(descriptors: u64, others: usize) -> usize {
+    let most = (descriptors - descriptors / 4) / DESCRIPTORS_OF_SEED;
+    usize::try_from(most).unwrap_or(MAX_RUNNING).saturating_sub(others).clamp(MIN_RUNNING, MAX_RUNNING)
+}
+
+/// Decides which seeds wake and which become dormant.
+pub fn decide_dormancy(seeds: &[SeedCandidate], limits: DormancyLimits) -> DormancyDecision {
     let mut decision = DormancyDecision::default();
-    let (mut idle, mut requested, mut going) = (Vec::new(), Vec::new(), 0);
+    let (mut running, mut requests, mut going) = (Vec::new(), Vec::new(), 0);
     for SeedCandidate { id, state } in seeds {
-        match *state {
-            SeedState::Running { alone_for, .. } if alone_for >= dormant_after => decision.to_make_dormant.push(*id),
-            SeedState::Running { runs_for, is_busy: false, .. } => idle.push((runs_for, *id)),
-            SeedState::Running { .. } => {}
+        match state {
+            SeedState::Running(seed) if seed.alone_for >= limits.dormant_after => decision.to_make_dormant.push(*id),
+            SeedState::Running(seed) => running.push((*id, seed)),
             SeedState::GoingDormant => going += 1,
-            SeedState::WakeRequested { waits_for, by_connection: true } if waits_for >= CONNECTION_TIMEOUT => {
+            SeedState::WakeRequested { by_connection: true, networks, .. } if networks.is_empty() => {
                 decision.expired.push(*id);
             }
-            SeedState::WakeRequested { waits_for, by_connection } => requested.push((!by_connection, waits_for, *id)),
+            SeedState::WakeRequested { waits_for, networks, .. } => {
+                requests.push(PendingWake { id: *id, waits_for: *waits_for, networks });
+            }
         }
     }
-    // Connections first, and of these the one that has waited longest.
-    requested.sort_by_key(|(is_patient, waits_for, id)| (*is_patient, std::cmp::Reverse(*waits_for), *id));
-    let room = MAX_IDLE.saturating_sub(idle.len());
-    decision.to_wake.extend(requested.iter().take(room).map(|(.., id)| *id));
-    let lacks_room = requested.len().saturating_sub(room) + idle.len().saturating_sub(MAX_IDLE);
-    let ending = decision.to_make_dormant.len() + going;
-    idle.retain(|(runs_for, _)| *runs_for >= MIN_RUN);
-    idle.sort_by_key(|(runs_for, id)| (std::cmp::Reverse(*runs_for), *id));
-    decision.to_make_dormant.extend(idle.iter().take(lacks_room.saturating_sub(ending)).map(|(_, id)| *id));
+    going += decision.to_make_dormant.len();
+    // Connections do not wait for long.
+    requests.sort_by_key(|request| (request.networks.is_empty(), Reverse(request.waits_for), request.id));
+    let by_connections = requests.partition_point(|request| !request.networks.is_empty());
+    requests.truncate(by_connections + MAX_PATIENT);
+    let mut awake = Awake::new(running, going, limits.max_running);
+    let mut blocked = Vec::new();
+    while let Some(request) = take_next(&mut requests, &awake) {
+        match awake.lack_of_room(&request) {
+            None => {
+                awake.add(&request);
+                decision.to_wake.push(request.id);
+            }
+            Some(lack) => blocked.push(lack),
+        }
+    }
+    let excess = awake.seeds.len().saturating_sub(limits.max_running);
+    blocked.extend((0..excess).map(|_| Lack::Total));
+    let alone = awake.seeds.iter().filter(|(_, seed)| !seed.alone_for.is_zero()).count();
+    blocked.extend((0..alone.saturating_sub(MAX_IDLE)).map(|_| Lack::Idle));
+    // Those that are about to end make room, too.
+    decision.to_make_dormant.extend(blocked.iter().skip(going).filter_map(|lack| awake.give_up(lack)));
     decision
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// A request to wake a seed.
+struct PendingWake<'a> {
+    id: TorrentId,
+    waits_for: Duration,
+    /// Empty if no connection waits.
+    networks: &'a [Network],
+}
 
-    const fn s(seconds: u64) -> Duration {
-        Duration::from_secs(seconds)
-    }
+/// Why there is no room for a seed.
+enum Lack<'a> {
+    /// The networks that wait for it have as many as they may.
+    Network(&'a [Network]),
+    /// Enough seeds run that serve little.
+    Idle,
+    /// Enough seeds run.
+    Total,
+}
 
-    fn seed(id: u32, state: SeedState) -> SeedCandidate {
-        SeedCandidate { id: TorrentId(id), state }
-    }
+/// The seeds that run.
+struct Awake<'a> {
+    seeds: Vec<(TorrentId, &'a RunningSeed)>,
+    /// How many seeds with peers of a network run, and how many of these serve little.
+    of_network: HashMap<Network, (usize, usize)>,
+    /// How many run that have to dial peers, and have none yet.
+    without_peers: usize,
+    /// How many seeds serve little.
+    idle: usize,
+    /// How many run, those that wake now and those that have not ended yet included.
+    total: usize,
+    max_running: usize,
+    /// Those that make room.
+    given_up: HashSet<TorrentId>,
+}
 
-    fn running(runs: u64, alone: u64, is_busy: bool) -> SeedState {
-        SeedState::Running { runs_for: s(runs), alone_for: s(alone), is_busy }
-    }
-
-    fn wake_requested(waits: u64, by_connection: bool) -> SeedState {
-        SeedState::WakeRequested { waits_for: s(waits), by_connection }
-    }
-
-    fn ids(of: &[TorrentId]) -> Vec<u32> {
-        of.iter().map(|id| id.0).collect()
-    }
-
-    #[test]
-    fn a_seed_without_peers_becomes_dormant_and_wakes_on_request() {
-        let seeds = [
-            seed(1, running(100, 59, false)),
-            seed(2, running(100, 60, false)),
-            seed(3, running(1000, 0, true)),
-            seed(4, wake_requested(0, true)),
-            seed(5, wake_requested(1000, false)),
-        ];
-        let decision = decide_dormancy(&seeds, s(60));
-        assert_eq!((ids(&decision.to_make_dormant), ids(&decision.to_wake)), (vec![2], vec![4, 5]));
-        assert!(decision.expired.is_empty());
-    }
-
-    #[test]
-    fn a_wake_request_expires_once_its_connection_has_ended() {
-        let decision = decide_dormancy(&[seed(1, wake_requested(5, true)), seed(2, wake_requested(4, true))], s(60));
-        assert_eq!((ids(&decision.expired), ids(&decision.to_wake)), (vec![1], vec![2]));
-    }
-
-    #[test]
-    fn seeds_that_serve_nobody_make_room_and_those_that_serve_stay() {
-        let most = u32::try_from(MAX_IDLE).expect("a number");
-        let mut seeds: Vec<SeedCandidate> =
-            (0..most).map(|id| seed(id, running(11 + u64::from(id), 0, false))).collect();
-        seeds.extend((1000..1100).map(|id| seed(id, running(5000, 0, true))));
-        assert_eq!(decide_dormancy(&seeds, s(60)), DormancyDecision::default(), "there is room for all");
-        seeds.extend([
-            seed(2000, wake_requested(1, false)),
-            seed(2001, wake_requested(1, true)),
-            seed(2002, wake_requested(2, true)),
-        ]);
-        let decision = decide_dormancy(&seeds, s(60));
-        assert_eq!(ids(&decision.to_make_dormant), [most - 1, most - 2, most - 3], "the oldest");
-        assert!(decision.to_wake.is_empty(), "once these have stopped");
-        seeds.retain(|seed| seed.id.0 != most - 1);
-        seeds.extend([seed(most - 1, SeedState::GoingDormant)]);
-        let decision = decide_dormancy(&seeds, s(60));
-        assert_eq!(ids(&decision.to_wake), [2002], "connections first");
-        assert_eq!(ids(&decision.to_make_dormant), [most - 2], "one is stopping already");
-    }
-
-    #[test]
-    fn a_seed_that_has_just_started_does_not_make_room() {
-        let mut seeds: Vec<SeedCandidate> = (0..40).map(|id| seed(id, running(9, 0, false))).collect();
-        seeds.extend((100..200).map(|id| seed(id, wake_requested(0, true))));
-        assert_eq!(decide_dormancy(&seeds, s(60)), DormancyDecision::default());
-    }
-
-    /// A stranger connects for a thousand seeds, stays connected, and connects again when they are dormant.
-    #[test]
-    fn strangers_keep_a_bounded_number_of_seeds_running() {
-        let mut states: Vec<SeedState> = vec![wake_requested(0, true); 1000];
-        for _ in 0..600 {
-            let seeds: Vec<SeedCandidate> = (0..).zip(&states).map(|(id, state)| seed(id, *state)).collect();
-            let decision = decide_dormancy(&seeds, s(60));
-            let has = |of: &[TorrentId], at: usize| of.contains(&TorrentId(at as u32));
-            for (at, state) in states.iter_mut().enumerate() {
-                *state = match *state {
-                    _ if has(&decision.to_make_dormant, at) => SeedState::GoingDormant,
-                    _ if has(&decision.to_wake, at) => running(0, 0, false),
-                    SeedState::GoingDormant => wake_requested(0, true),
-                    SeedState::Running { runs_for, .. } => running(runs_for.as_secs() + 1, 0, false),
-                    _ if has(&decision.expired, at) => wake_requested(0, true),
-                    SeedState::WakeRequested { waits_for, .. } => wake_requested(waits_for.as_secs() + 1, true),
-                };
-            }
-            let running = states.iter().filter(|state| !matches!(state, SeedState::WakeRequested { .. })).count();
-            assert!(running <= 2 * MAX_IDLE, "{running}");
-        }
+impl RunningSeed {
+    fn is_busy(&self) -> bool {
+        self.recent >= BUSY
     }
 }
+
+impl<'a> Awake<'a> {
+    fn new(seeds: Vec<(TorrentId, &'a RunningSeed)>, going: usize, max_running: usize) -> Awake<'a> {
+        let mut of_network: HashMap<Network, (usize, usize)> = HashMap::new();
+        for (_, seed) in &seeds {
+            for network in &seed.networks {
+                let (all, idle) = of_network.entry(*network).or_default();
+                (*all, *idle) = (*all + 1, *idle + usize::from(!seed.is_busy()));
+            }
+        }
+        let idle = seeds.iter().filter(|(_, seed)| !seed.is_busy()).count();
+        let without_peers = seeds.iter().filter(|(_, seed)| seed.networks.is_empty()).count();
+        let total = seeds.len() + going;
+        Awake { seeds, of_network, without_peers, idle, total, max_running, given_up: HashSet::new() }
+    }
+
+    fn of(&self, network: &Network) -> (usize, usize) {
+        self.of_network.get(network).copied().unwrap_or_default()
+    }
+
+    /// How many seeds run for the network that has the fewest of these. A network does not get more by helping others.
+    fn share(&self, networks: &[Network]) -> usize {
+        networks.iter().map(|network| self.of(network).0).min().unwrap_or(self.without_peers)
+    }
+
+    fn lack_of_room(&self, request: &PendingWake<'a>) -> Option<Lack<'a>> {
+        let max_of_network = (self.max_running / 4).max(MAX_IDLE_OF_NETWORK);
+        let may_have_more = |network: &Network| {
+            let (all, idle) = self.of(network);
+            all < max_of_network && idle < MAX_IDLE_OF_NETWORK
+        };
+        if !request.networks.is_empty() && !request.networks.iter().any(may_have_more) {
+            Some(Lack::Network(request.networks))
+        } else if self.total >= self.max_running {
+            Some(Lack::Total)
+        } else {
+            (self.idle >= MAX_IDLE).then_some(Lack::Idle)
+        }
+    }
+
+    fn add(&mut self, request: &PendingWake<'_>) {
+        let networks: HashSet<&Network> = request.networks.iter().collect();
+        self.without_peers += usize::from(networks.is_empty());
+        for network in networks {
+            let (all, idle) = self.of_network.entry(*network).or_default();
+            (*all, *idle) = (*all + 1, *idle + 1);
+        }
+        (self.idle, self.total) = (self.idle + 1, self.total + 1);
+    }
+
+    /// The seed that makes room, if one can: first those that serve little, of these one of the networks that have the most
+    /// seeds, and there the one that has sent the least.
+    fn give_up(&mut self, lack: &Lack<'_>) -> Option<TorrentId> {
+        let helps = |seed: &RunningSeed| match lack {
+            Lack::Network(networks) => seed.networks.iter().any(|network| networks.contains(network)),
+            Lack::Idle => !seed.is_busy(),
+            Lack::Total => true,
+        };
+        let has_run = |seed: &RunningSeed| seed.runs_for >= if seed.is_busy() { MIN_RUN_BUSY } else { MIN_RUN };
+        let may_end =
+            |(id, seed): &&(TorrentId, &RunningSeed)| helps(seed) && has_run(seed) && !self.given_up.contains(id);
+        let order = |(id, seed): &&(TorrentId, &RunningSeed)| {
+            let share = if seed.alone_for.is_zero() { self.share(&seed.networks) } else { usize::MAX };
+            (seed.is_busy(), Reverse(share), seed.recent, Reverse(seed.runs_for), *id)
+        };
+        let (id, seed) = *self.seeds.iter().filter(may_end).min_by_key(order)?;
+        self.given_up.insert(id);
+        for network in &seed.networks {
+            if let Some((all, _)) = self.of_network.get_mut(network) {
+                *all -= 1;
+            }
+        }
+        Some(id)
+    }
+}
+
+/// Takes the request whose network has the fewest seeds: networks take turns.
+fn take_next<'a>(requests: &mut Vec<PendingWake<'a>>, awake: &Awake<'_>) -> Option<PendingWake<'a>> {
+    let order = |(at, request): &(usize, &PendingWake<'_>)| (awake.share(request.networks), *at);
+    let (at, _) = requests.iter().enumerate().min_by_key(order)?;
+    Some(requests.remove(at))
+}
+
+#[cfg(test)]
+mod tests;

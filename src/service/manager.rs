@@ -34,6 +34,7 @@ use crate::service::published::{PublishedState, change_times};
 use crate::service::settings::SessionSettings;
 use crate::service::state_folder::{SavedState, SessionRecord, StateFolder};
 use crate::service::torrent_fetcher::TorrentFetcher;
+use crate::util::descriptors;
 use client::{CurrentClient, start_client};
 use dormant::DormantSeeds;
 use managed_torrent::{ManagedState, ManagedTorrent};
@@ -50,6 +51,8 @@ const MAX_SAVED: usize = 50;
 const LONGEST_SLEEP: Duration = Duration::from_secs(20);
 /// Requests and events that may wait for the manager.
 const MAX_WAITING: usize = 1024;
+/// Descriptors that peers leave free for HTTP clients, the state folder and the files of torrents.
+const KEPT_FREE: u64 = 256;
 /// The most torrents that are left out and named to users of the page.
 const MAX_NOTICES: usize = 3;
 /// How long the torrents may take to stop when the service ends.
@@ -106,6 +109,7 @@ struct ManagerClock {
 impl Manager {
     /// Opens the state folder and starts a client; no torrent runs yet.
     pub fn new(options: &ServiceOptions) -> Result<(Manager, Arc<ServiceControl>), ServiceError> {
+        descriptors::keep_free(KEPT_FREE);
         let state_folder = StateFolder::open(&options.state_folder)?;
         let SavedState { settings, mut session, records, left_out } = state_folder.load()?;
         let mut settings = settings.unwrap_or_default();

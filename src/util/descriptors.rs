@@ -1,6 +1,8 @@
 //! File descriptors: the process's limit, and waiting if none are free.
 
 use std::io::{self, Write as _};
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Once, OnceLock};
 use std::time::Duration;
 
@@ -12,6 +14,11 @@ const MAX_LIMIT: u64 = 65_536;
 /// The delay between two attempts if no descriptor is free.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 
+/// The most descriptors that [`keep_free`] keeps free, as a part of the limit.
+const MAX_KEPT_FREE: u64 = 4;
+
+/// How many descriptors connections of strangers leave free.
+static KEPT_FREE: AtomicU64 = AtomicU64::new(0);
 /// The soft limit before the process raised it.
 static ORIGINAL_LIMIT: OnceLock<u64> = OnceLock::new();
 
@@ -72,6 +79,29 @@ pub fn available() -> u64 {
     };
     let open = std::fs::read_dir("/proc/self/fd").map_or(0, count);
     have.saturating_sub(open.saturating_sub(4))
+}
+
+/// Keeps so many descriptors free for what strangers must not hinder, but at most a quarter of the limit: connections of peers
+/// then leave them unused.
+pub fn keep_free(count: u64) {
+    KEPT_FREE.store(count, Ordering::Relaxed);
+}
+
+/// How many descriptors connections of peers leave free, if the process may have `have`.
+pub fn kept_free(have: u64) -> u64 {
+    KEPT_FREE.load(Ordering::Relaxed).min(have / MAX_KEPT_FREE)
+}
+
+/// Whether a new descriptor is one of those that are kept free. The system always gives out the lowest free one.
+pub fn is_kept_free(new: impl AsFd) -> bool {
+    let have = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let number = u64::try_from(new.as_fd().as_raw_fd()).unwrap_or(0);
+    KEPT_FREE.load(Ordering::Relaxed) > 0 && number >= have - kept_free(have)
+}
+
+/// Whether only descriptors that are kept free are left, or none.
+pub fn are_scarce() -> bool {
+    std::fs::File::open("/dev/null").map_or_else(|error| is_shortage(&error), is_kept_free)
 }
 
 /// Whether an error says that the process or the system has no free descriptor.

@@ -1,10 +1,11 @@
 //! Dormant torrents: they do not run, but the program starts them when somebody connects for them. The connection waits for that.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::client::registry::{RegisteredTorrent, TorrentRegistry};
+use crate::client::registry::{RegisteredTorrent, RegistryState, TorrentRegistry};
 use crate::net::networks::Network;
 use crate::strategy::peer_list::PeerSource;
 use crate::types::{Encryption, InfoHash};
@@ -16,6 +17,8 @@ const START_TIMEOUT: Duration = Duration::from_secs(if cfg!(test) { 600 } else {
 const MAX_WAITING: usize = 64;
 /// The most of these from one network.
 const MAX_WAITING_OF_NETWORK: usize = 8;
+/// How often a connection that waits is looked at: one whose peer has hung up waits no longer.
+const HANG_UP_CHECK: Duration = Duration::from_millis(200);
 
 /// Called when a dormant torrent has to start, on a thread of the client. It must not wait for anything.
 pub type WakeFn = Arc<dyn Fn(WakeReason) + Send + Sync>;
@@ -23,7 +26,7 @@ pub type WakeFn = Arc<dyn Fn(WakeReason) + Send + Sync>;
 /// Why a dormant torrent has to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WakeReason {
-    /// A peer has connected for it, and waits for five seconds.
+    /// A peer has connected for it, and waits for five seconds; see [`TorrentRegistry::waiting_networks`].
     Connection,
     /// These peers were found, and cannot connect to us or do not know of us.
     Found(Vec<SocketAddr>, PeerSource),
@@ -37,6 +40,13 @@ pub(super) struct DormantTorrent {
     is_public: bool,
     /// `None` once it has been called.
     wake: Option<WakeFn>,
+}
+
+/// A connection that waits for its torrent to start.
+pub(super) struct WaitingConnection {
+    id: u64,
+    info_hash: InfoHash,
+    network: Network,
 }
 
 /// A dormant torrent's place in the registry, until it is dropped.
@@ -65,37 +75,58 @@ impl TorrentRegistry {
     }
 
     /// The torrent that a connection from `ip` names, once it accepts connections; wakes it if it is dormant. `None` if it does
-    /// not start soon, if too many connections wait, or if `closing` is set, which [`TorrentRegistry::wake_waiting`] makes known.
-    pub fn wait_for(&self, info_hash: InfoHash, ip: IpAddr, closing: &Flag) -> Option<Arc<RegisteredTorrent>> {
+    /// not start soon, if too many connections wait, if the peer hangs up, or if `closing` is set, which
+    /// [`TorrentRegistry::wake_waiting`] makes known.
+    pub fn wait_for(
+        &self,
+        info_hash: InfoHash,
+        ip: IpAddr,
+        closing: &Flag,
+        has_hung_up: impl Fn() -> bool,
+    ) -> Option<Arc<RegisteredTorrent>> {
         let deadline = Instant::now() + START_TIMEOUT;
-        let network = Network::subnet(ip);
         let mut state = self.state.lock();
-        if let Some(wake) = state.dormant.get_mut(&info_hash)?.wake.take() {
+        if !state.dormant.contains_key(&info_hash) || !state.make_room_for(Network::public_subnet(ip)) {
+            return None;
+        }
+        let id = state.next_waiting;
+        state.next_waiting += 1;
+        state.waiting.push(WaitingConnection { id, info_hash, network: Network::public_subnet(ip) });
+        self.changed.notify_all(); // another one may have made room
+        // Only now, so that whoever is woken finds the connection.
+        if let Some(wake) = state.dormant.get_mut(&info_hash).and_then(|dormant| dormant.wake.take()) {
             drop(state);
             wake(WakeReason::Connection);
             state = self.state.lock();
         }
-        let of_network = state.waiting.get(&network).copied().unwrap_or_default();
-        if state.waiting.values().sum::<usize>() >= MAX_WAITING || of_network >= MAX_WAITING_OF_NETWORK {
-            return None;
-        }
-        state.waiting.insert(network, of_network + 1);
+        let mut next_check = Instant::now() + HANG_UP_CHECK;
         let found = loop {
-            if state.is_closed || closing.is_set() {
+            if state.is_closed || closing.is_set() || state.waiting.iter().all(|waiting| waiting.id != id) {
                 break None;
             }
             if let Some(torrent) = state.torrents.get(&info_hash).filter(|torrent| torrent.is_accepting()) {
                 break Some(torrent.clone());
             }
-            if self.changed.wait_until(&mut state, deadline).timed_out() {
+            let now = Instant::now();
+            if now >= deadline || (now >= next_check && has_hung_up()) {
                 break None;
             }
+            if now >= next_check {
+                next_check = now + HANG_UP_CHECK;
+            }
+            self.changed.wait_until(&mut state, deadline.min(next_check));
         };
-        match state.waiting.get_mut(&network) {
-            Some(waiting) if *waiting > 1 => *waiting -= 1,
-            _ => _ = state.waiting.remove(&network),
-        }
+        state.waiting.retain(|waiting| waiting.id != id);
         found
+    }
+
+    /// The networks whose connections wait for dormant torrents to start, each as often as it has connections.
+    pub fn waiting_networks(&self) -> HashMap<InfoHash, Vec<Network>> {
+        let mut networks: HashMap<InfoHash, Vec<Network>> = HashMap::new();
+        for WaitingConnection { info_hash, network, .. } in &self.state.lock().waiting {
+            networks.entry(*info_hash).or_default().push(*network);
+        }
+        networks
     }
 
     /// Whether there is such a dormant torrent that does not run and is not private.
@@ -133,16 +164,45 @@ impl TorrentRegistry {
     /// How many connections wait.
     #[cfg(test)]
     pub fn waiting(&self) -> usize {
-        self.state.lock().waiting.values().sum()
+        self.state.lock().waiting.len()
+    }
+}
+
+impl RegistryState {
+    /// Whether one more connection of a network may wait. If too many wait, the network that has the most of them gives up its
+    /// oldest to a network that has far fewer.
+    fn make_room_for(&mut self, network: Network) -> bool {
+        let of_network = |of: Network| self.waiting.iter().filter(|waiting| waiting.network == of).count();
+        let own = of_network(network);
+        if own >= MAX_WAITING_OF_NETWORK {
+            return false;
+        }
+        if self.waiting.len() < MAX_WAITING {
+            return true;
+        }
+        // They are in the order of their arrival.
+        let counts = self.waiting.iter().enumerate().map(|(at, waiting)| (of_network(waiting.network), at));
+        match counts.max_by_key(|(count, at)| (*count, std::cmp::Reverse(*at))) {
+            Some((count, at)) if count >= 2 * (own + 1) => {
+                self.waiting.remove(at);
+                true
+            }
+            _ => false,
+        }
     }
 }
 
 impl DormantRegistration {
-    /// Has `wake` called when the next connection for the torrent arrives while it does not run.
+    /// Has `wake` called when the next connection for the torrent arrives while it does not run, or at once if one waits.
     pub fn rearm(&self, wake: WakeFn) {
-        if let Some(dormant) = self.registry.state.lock().dormant.get_mut(&self.info_hash)
-            && dormant.id == self.id
-        {
+        let mut state = self.registry.state.lock();
+        let RegistryState { dormant, waiting, .. } = &mut *state;
+        let Some(dormant) = dormant.get_mut(&self.info_hash).filter(|dormant| dormant.id == self.id) else { return };
+        if waiting.iter().any(|waiting| waiting.info_hash == self.info_hash) {
+            dormant.wake = None;
+            drop(state);
+            wake(WakeReason::Connection);
+        } else {
             dormant.wake = Some(wake);
         }
     }

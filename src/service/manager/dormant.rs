@@ -1,7 +1,7 @@
 //! Dormant seeds: the client announces them, and wakes the manager when one has to run. What decides is in
 //! [`dormancy`](crate::service::dormancy).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -11,7 +11,8 @@ use crate::client::{DormantSeed, WakeFn, WakeReason};
 use crate::discovery::tracker::announce::RegisteredTracker;
 use crate::discovery::tracker::dormant::DormantAnnounce;
 use crate::metainfo::Metainfo;
-use crate::service::dormancy::{SeedCandidate, SeedState, decide_dormancy};
+use crate::net::networks::Network;
+use crate::service::dormancy::{DormancyLimits, RunningSeed, SeedCandidate, SeedState, decide_dormancy, max_running};
 use crate::service::goals;
 use crate::service::manager::Manager;
 use crate::service::manager::managed_torrent::{
@@ -21,7 +22,8 @@ use crate::service::messages::ManagerMessage;
 use crate::service::model::{Problem, ProblemKind, TorrentId};
 use crate::service::record::{DesiredState, TorrentRecord};
 use crate::torrent::{Stage, TrackerState, TrackerView};
-use crate::types::Encryption;
+use crate::types::{Encryption, InfoHash};
+use crate::util::descriptors;
 use crate::util::printable_text::printable;
 use crate::util::redact::public_name;
 
@@ -172,11 +174,14 @@ impl Manager {
     /// Wakes and stops seeds as [`decide_dormancy`] says.
     pub(super) fn apply_dormancy(&mut self) {
         self.take_wake_requests();
-        let seeds: Vec<SeedCandidate> = self.torrents.values().filter_map(Manager::seed_candidate).collect();
+        // Only now: whoever has requested to wake a seed waits already.
+        let mut waiting = self.client.current.as_ref().map(|client| client.waiting_networks()).unwrap_or_default();
+        let candidate = |torrent: &ManagedTorrent| Manager::seed_candidate(torrent, &waiting);
+        let seeds: Vec<SeedCandidate> = self.torrents.values().filter_map(candidate).collect();
         if seeds.is_empty() {
             return;
         }
-        let decision = decide_dormancy(&seeds, self.dormant.dormant_after);
+        let decision = decide_dormancy(&seeds, self.dormancy_limits(&seeds));
         for id in decision.expired {
             self.drop_wake_request(id);
         }
@@ -185,17 +190,38 @@ impl Manager {
         }
         let suffix = self.settings.renames_partial_files;
         for id in decision.to_wake {
-            let Some(spec) = self.torrents.get(&id).map(|torrent| torrent.spec(suffix)) else { continue };
+            let Some(torrent) = self.torrents.get(&id) else { continue };
+            let (spec, networks) = (torrent.spec(suffix), waiting.remove(&torrent.record.info_hash));
             self.start_run(id, spec);
+            if let Some(run) = self.torrents.get_mut(&id).and_then(ManagedTorrent::active_mut) {
+                run.networks = networks.unwrap_or_default();
+                run.networks.sort_unstable();
+                run.networks.dedup();
+            }
         }
     }
 
-    /// A torrent as a candidate: it runs and can be dormant, or has to wake, or is going dormant.
-    fn seed_candidate(torrent: &ManagedTorrent) -> Option<SeedCandidate> {
+    /// How many of these seeds may run: fewer than now if descriptors run out.
+    fn dormancy_limits(&self, seeds: &[SeedCandidate]) -> DormancyLimits {
+        let is_running = |seed: &&SeedCandidate| matches!(seed.state, SeedState::Running(_) | SeedState::GoingDormant);
+        let running = seeds.iter().filter(is_running).count();
+        let others = self.torrents.values().filter(|torrent| torrent.is_active()).count().saturating_sub(running);
+        let most = max_running(descriptors::raise_limit(), others);
+        let max_running = if descriptors::are_scarce() { most.min(running.saturating_sub(1)) } else { most };
+        DormancyLimits { dormant_after: self.dormant.dormant_after, max_running }
+    }
+
+    /// A torrent as a candidate: it runs and can be dormant, or has to wake, or is going dormant. `waiting`: the networks whose
+    /// connections wait for each.
+    fn seed_candidate(torrent: &ManagedTorrent, waiting: &HashMap<InfoHash, Vec<Network>>) -> Option<SeedCandidate> {
         let state = match &torrent.state {
             ManagedState::Dormant(dormant) => {
                 let request = dormant.wake_request.as_ref()?;
-                SeedState::WakeRequested { waits_for: request.since.elapsed(), by_connection: request.by_connection }
+                SeedState::WakeRequested {
+                    waits_for: request.since.elapsed(),
+                    by_connection: request.by_connection,
+                    networks: waiting.get(&torrent.record.info_hash).cloned().unwrap_or_default(),
+                }
             }
             ManagedState::Stopping(run) if run.going_dormant.is_some() => SeedState::GoingDormant,
             // One that has just been woken counts, but is not told to stop before it seeds.
@@ -203,11 +229,12 @@ impl Manager {
                 let since = |time: Instant| {
                     if run.snapshot.stage == Stage::Seeding { time.elapsed() } else { Duration::ZERO }
                 };
-                SeedState::Running {
+                SeedState::Running(RunningSeed {
                     runs_for: since(run.started_at),
                     alone_for: since(run.alone_since),
-                    is_busy: run.is_busy(),
-                }
+                    recent: run.recently_sent(),
+                    networks: run.networks.clone(),
+                })
             }
             _ => return None,
         };

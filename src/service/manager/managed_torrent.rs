@@ -4,20 +4,22 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::client::DormantGuard;
 use crate::discovery::tracker::announce::{AnnouncedBefore, AnnouncedPayload, RegisteredTracker, TorrentIdentity};
+use crate::net::networks::Network;
 use crate::service::file_jobs::FileOperation;
 use crate::service::manager::dormant::DormantTerms;
 use crate::service::model::{Problem, SessionSums};
 use crate::service::record::{DesiredState, RecordSums, TorrentRecord};
 use crate::strategy::peer_list::PeerSource;
+use crate::strategy::traffic::Traffic;
 use crate::torrent::{Events, Snapshot, Stage, TorrentHandle};
 use crate::types::PieceState;
 
-/// How long a peer may be interested without getting anything before it counts for nothing.
-const INTEREST_TIMEOUT: Duration = Duration::from_secs(60);
+/// The most networks of a seed's peers that are counted.
+const MAX_NETWORKS: usize = 16;
 
 /// A torrent.
 pub struct ManagedTorrent {
@@ -129,8 +131,10 @@ pub struct ActiveRun {
     pub started_at: Instant,
     /// When it last had a peer, or did something else than seed.
     pub alone_since: Instant,
-    /// Whether a peer wants something of it.
-    has_interested: bool,
+    /// The payload that was sent.
+    sent: Traffic,
+    /// The networks of its peers, each once. While it has none, those that it was started for.
+    pub networks: Vec<Network>,
     /// Whether it was dormant before, so that it does not begin to seed.
     pub was_dormant: bool,
     /// The URL of the tracker that had it in its swarm before it started.
@@ -302,7 +306,8 @@ impl ActiveRun {
             last_upload_at: now,
             started_at: now,
             alone_since: now,
-            has_interested: false,
+            sent: Traffic::default(),
+            networks: Vec::new(),
             was_dormant: false,
             registered_before: None,
             going_dormant: None,
@@ -326,7 +331,12 @@ impl ActiveRun {
         if new.stage != Stage::Seeding || new.connected_peers > 0 {
             self.alone_since = now;
         }
-        self.has_interested = new.connected_peers > 0 && self.handle.peers().iter().any(|peer| peer.peer_interested);
+        if new.connected_peers > 0 {
+            let networks = self.handle.peers().into_iter().map(|peer| Network::public_subnet(peer.addr.ip()));
+            let networks: BTreeSet<Network> = networks.collect();
+            self.networks = networks.into_iter().take(MAX_NETWORKS).collect();
+        }
+        self.sent.moved(self.started_at.elapsed(), new.uploaded.saturating_sub(self.snapshot.uploaded));
         self.snapshot = new;
         has_moved
     }
@@ -345,10 +355,9 @@ impl ActiveRun {
         }
     }
 
-    /// Whether peers get something from it. Interest alone is easily claimed, so it counts for a while only.
-    pub fn is_busy(&self) -> bool {
-        self.has_interested
-            && (self.last_upload_at.elapsed() < INTEREST_TIMEOUT || self.started_at.elapsed() < INTEREST_TIMEOUT)
+    /// Bytes per minute that it has recently sent.
+    pub fn recently_sent(&self) -> u64 {
+        self.sent.recent(self.started_at.elapsed())
     }
 
     /// The sums of all runs, this one included.

@@ -17,6 +17,7 @@ use crate::service::state_folder::downloaded_torrents;
 use crate::storage::StorageError;
 use crate::torrent::{AddOptions, Outcome, SeedGoal, Source, TorrentError, TorrentHandle};
 use crate::util::atomics::Flag;
+use crate::util::descriptors;
 use crate::util::printable_text::printable;
 
 impl Manager {
@@ -88,10 +89,16 @@ impl Manager {
             self.start_file_job(id, operation);
         } else if is_chosen && torrent.is_known_complete && torrent.can_be_dormant() {
             self.make_dormant(id, None, None);
-        } else if is_chosen {
+        } else if is_chosen && self.has_descriptors() {
             let spec = torrent.spec(self.settings.renames_partial_files);
             self.start_run(id, spec);
         }
+    }
+
+    /// Whether one more torrent may start: the last descriptors are for the page and the state. It starts once another one has
+    /// ended or become dormant.
+    fn has_descriptors(&self) -> bool {
+        !self.torrents.values().any(ManagedTorrent::is_active) || !descriptors::are_scarce()
     }
 
     /// Lets a running torrent open its files as they are wanted now; its peers stay.

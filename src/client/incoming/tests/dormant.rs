@@ -3,9 +3,11 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_channel::bounded;
+use parking_lot::Mutex;
 
 use super::*;
 use crate::client::registry::{DormantRegistration, WakeFn};
+use crate::net::networks::Network;
 
 const DORMANT: InfoHash = InfoHash([6; 20]);
 
@@ -101,13 +103,19 @@ fn a_torrent_is_woken_again_only_after_it_was_armed_again() {
         dialer.write_all(&handshake(DORMANT)).expect("room for it");
         dialer
     };
-    let _first = connect(&mut fixture);
+    let first = connect(&mut fixture);
     until("one waits", || fixture.registry.waiting() == 1);
-    let _second = connect(&mut fixture);
+    let second = connect(&mut fixture);
     until("two wait", || fixture.registry.waiting() == 2);
     assert_eq!(calls.load(Ordering::SeqCst), 1);
     let (wake, again) = counting();
     registration.rearm(wake);
+    assert_eq!(again.load(Ordering::SeqCst), 1, "at once, because two wait");
+    drop((first, second));
+    until("nobody waits", || fixture.registry.waiting() == 0);
+    let (wake, again) = counting();
+    registration.rearm(wake);
+    assert_eq!(again.load(Ordering::SeqCst), 0);
     let _third = connect(&mut fixture);
     until("it is woken again", || again.load(Ordering::SeqCst) == 1);
     drop(registration);
@@ -140,6 +148,66 @@ fn the_connections_that_wait_are_bounded_and_end_with_the_client() {
     for mut dialer in waiting {
         assert!(is_closed(&mut dialer));
     }
+}
+
+/// Connections that end at once, or are too many of one network, take the place of nobody else.
+#[test]
+fn only_connections_that_wait_wake_a_torrent_and_only_as_long_as_they_do() {
+    let fixture = HandshakerFixture::new(&[]);
+    let (registry, hash) = (&fixture.registry, |n: u8| InfoHash([n; 20]));
+    let woken = Arc::new(Mutex::new(Vec::new()));
+    let _registrations: Vec<_> = (0..70)
+        .map(|n| {
+            let woken = woken.clone();
+            let wake: WakeFn = Arc::new(move |_| woken.lock().push(n));
+            registry.register_dormant(hash(n), Encryption::Allow, true, wake)
+        })
+        .collect();
+    let (closing, has_hung_up) = (Flag::default(), Flag::default());
+    std::thread::scope(|scope| {
+        let wait = |n: u8, ip: [u8; 4]| {
+            let (registry, closing, has_hung_up) = (registry.clone(), &closing, &has_hung_up);
+            scope.spawn(move || {
+                let ends = || has_hung_up.is_set() && ip[0] == 192;
+                registry.wait_for(hash(n), ip.into(), closing, ends)
+            });
+        };
+        for n in 0..8 {
+            wait(n, [192, 0, 2, n]);
+            until("it waits", || registry.waiting() == usize::from(n) + 1);
+        }
+        assert!(registry.wait_for(hash(8), [192, 0, 2, 200].into(), &closing, || false).is_none());
+        until("all that wait have woken their torrents", || woken.lock().len() >= 8);
+        assert!(!woken.lock().contains(&8), "one that may not wait wakes nothing");
+        // Eight networks wait with eight connections each; a ninth gets the place of the oldest of one of them.
+        for n in 8..64 {
+            wait(n, [203, 0, n / 8, 1]);
+            until("it waits", || registry.waiting() == usize::from(n) + 1);
+        }
+        wait(64, [198, 51, 100, 1]);
+        until("it has a place", || registry.waiting_networks().contains_key(&hash(64)) && registry.waiting() == 64);
+        assert!(!registry.waiting_networks().contains_key(&hash(0)), "the oldest of them");
+        has_hung_up.set(true);
+        until("those that hung up do not wait", || registry.waiting() == 57);
+        assert!((1..8).all(|n| !registry.waiting_networks().contains_key(&hash(n))));
+        closing.set(true);
+        registry.wake_waiting();
+    });
+    assert_eq!(registry.waiting(), 0);
+}
+
+#[test]
+fn a_peer_that_hangs_up_waits_no_longer_whatever_it_has_sent() {
+    let mut fixture = HandshakerFixture::new(&[]);
+    let (_registration, _) = fixture.dormant(Encryption::Allow);
+    let mut dialer = fixture.dial();
+    dialer.write_all(&handshake(DORMANT)).expect("room for it");
+    until("it waits", || fixture.registry.waiting() == 1);
+    let networks = fixture.registry.waiting_networks();
+    assert_eq!(networks[&DORMANT], [Network::host([127, 0, 0, 1].into())]);
+    dialer.write_all(b"still here").expect("room for it");
+    drop(dialer);
+    until("it waits no longer", || fixture.registry.waiting() == 0);
 }
 
 #[test]
