@@ -16,14 +16,14 @@ _btsync_options() {
         verify) echo '--select= --select-file= --exclude= --incomplete-suffix= --json -q --quiet -h --help' ;;
         tracker) echo '--listen= --interval= -h --help' ;;
         serve) echo '-d= --dir= --allow-dir= --web-listen= --listen= --state-dir= --state= --watch= --peer-port=
-            --port-mapping --no-port-mapping --proxy= --block-list= --import-transmission= --import-qbittorrent=
-            --set-password= --password-file= --web-host= --web-prefix= --metrics -h --help' ;;
+            --port-mapping --no-port-mapping --proxy= --anonymous --block-list= --import-transmission=
+            --import-qbittorrent= --set-password= --password-file= --web-host= --web-prefix= --metrics -h --help' ;;
         help) echo '' ;;
         *) echo '-d= --dir= -S --list --show-files --select= --select-file= --exclude= --out= --index-out= --sequential
             --first-and-last --file-allocation= --incomplete-suffix= --allow-hidden --overwrite --allow-overwrite
             --fsync --verify --check-integrity --save-torrent= --seed --seed-time= --seed-ratio= --super-seed -p=
             --listen-port= --max-peers= --max-download-limit= --max-overall-download-limit= -u= --max-upload-limit=
-            --max-overall-upload-limit= --encryption= --dscp= --interface= --bind= --proxy= --port-mapping
+            --max-overall-upload-limit= --encryption= --dscp= --interface= --bind= --proxy= --anonymous --port-mapping
             --no-port-mapping --block-list= --peer-id-prefix= --user-agent= --peer= --bt-tracker= --bt-exclude-tracker=
             --web-seed= --no-dht --dht-entry-point= --no-lsd --no-pex -i= --input-file= -j= --max-concurrent=
             --max-concurrent-downloads= --watch= --json --plain --web --web-listen= -q --quiet -v --verbose

@@ -268,7 +268,8 @@ impl Torrent {
         )?);
         let event_sender = events.clone();
         let identity = config.connections.identity;
-        let identity = identity.unwrap_or_else(|| TorrentIdentity::generate(config.connections.peer_id_prefix));
+        let identity = identity
+            .unwrap_or_else(|| TorrentIdentity::for_route(&config.client.route, config.connections.peer_id_prefix));
         config.connections.identity = Some(identity);
         let mut run = TorrentRun { inner: &inner, config: Arc::new(config), events, messages, identity, registration };
         let ended = match source {

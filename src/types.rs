@@ -5,7 +5,7 @@ mod partial_piece;
 
 use std::fmt;
 
-use crate::util::random::Random;
+use crate::util::random::{self, Random};
 
 pub use bitfield::Bitfield;
 pub use partial_piece::PartialPiece;
@@ -180,6 +180,11 @@ impl PeerId {
     /// use `BY`: it is in neither BEP 20 nor the tables of libtorrent, Transmission and `WebTorrent`.
     pub fn generate() -> PeerId {
         PeerId::with_prefix(client_prefix(env!("CARGO_PKG_VERSION")))
+    }
+
+    /// A random ID that names no client.
+    pub fn anonymous() -> PeerId {
+        PeerId(random::bytes())
     }
 
     /// An ID with this prefix and 12 random digits.

@@ -173,6 +173,9 @@ pub struct DownloadArgs {
     /// connect through this proxy only: socks5://, socks5h://, socks4a:// or http://
     #[argh(option, arg_name = "URL", from_str_fn(values::proxy))]
     pub proxy: Option<String>,
+    /// do not reveal the name and version of btsync and addresses of this machine
+    #[argh(switch)]
+    pub anonymous: bool,
     /// do not connect to the addresses in this block list; a file or URL, in P2P, DAT or CIDR form
     #[argh(option, arg_name = "LIST")]
     pub block_list: Option<String>,

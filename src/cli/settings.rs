@@ -59,6 +59,8 @@ impl Settings {
             .block_list(args.block_list.as_deref())
             .block_list_copy(in_cache("block-list"));
         let client = client.proxy(args.proxy.as_deref()).map_err(|error| bad_option(error.to_string()))?;
+        let client = client.anonymous(args.anonymous);
+        check_anonymity(args)?;
         let settings = Settings {
             client,
             options,
@@ -107,6 +109,22 @@ impl Settings {
         self.options = self.options.clone().link(magnet, is_public);
         self.selection.magnet_indexes.clone_from(&magnet.select);
     }
+}
+
+/// Fails if other options identify an anonymous client, and warns if its address stays visible.
+fn check_anonymity(args: &DownloadArgs) -> Result<(), Failure> {
+    let contradicting = [
+        ("--peer-id-prefix", args.peer_id_prefix.is_some()),
+        ("--user-agent", args.user_agent.is_some()),
+        ("--port-mapping", args.port_mapping && !args.no_port_mapping),
+    ];
+    if let Some((name, _)) = contradicting.iter().find(|(_, is_given)| *is_given && args.anonymous) {
+        return Err(bad_option(format!("--anonymous and {name} contradict each other")));
+    }
+    if args.anonymous && args.proxy.is_none() && args.interface.is_none() {
+        log::warn!("--anonymous does not hide the IP address; a VPN (--interface) or --proxy does");
+    }
+    Ok(())
 }
 
 /// The budget of file descriptors for `wanted` torrents at once.

@@ -67,6 +67,20 @@ impl ClientBuilder {
         Ok(self)
     }
 
+    /// Whether the client hides what identifies it. Its torrents then have random peer ids without the name of a client, new in each
+    /// run, and it sends no `User-Agent`. Peers are told neither its name and version nor its port; trackers, not its addresses. Local discovery and port
+    /// mapping are off, and the DHT saves nothing. `AddOptions::peer_id_prefix` and `AddOptions::user_agent` do not count. The
+    /// IP address stays visible to others unless there is a [proxy](ClientBuilder::proxy).
+    ///
+    /// ```
+    /// let client = btsync::Client::builder().anonymous(true).build()?;
+    /// # Ok::<(), btsync::ClientError>(())
+    /// ```
+    pub fn anonymous(mut self, is_anonymous: bool) -> ClientBuilder {
+        self.config.route = std::mem::take(&mut self.config.route).anonymous(is_anonymous);
+        self
+    }
+
     /// How connections of the client leave the machine.
     #[cfg(feature = "service")]
     pub(crate) fn route(&self) -> &Route {

@@ -97,6 +97,7 @@ impl DhtSettings {
             entry_points: self.entry_points.clone(),
             state_file: self.state_file.clone(),
             read_only: false,
+            is_anonymous: false,
         };
         DhtService::start(&config, &bounded(0).0)
     }

@@ -35,6 +35,7 @@ impl Client {
     pub(super) fn start_dht(&self, port: u16) -> io::Result<Option<Arc<DhtService>>> {
         let Some(settings) = &self.config.dht else { return Ok(None) };
         let Some(bind) = self.config.route.without_proxy() else { return Ok(None) };
+        let is_anonymous = self.config.route.is_anonymous();
         let mut net = self.net.lock();
         if net.dht.is_none() {
             let settings = DhtConfig {
@@ -42,8 +43,10 @@ impl Client {
                 interface: bind.clone(),
                 routers: settings.routers.clone(),
                 entry_points: settings.entry_points.clone(),
-                state_file: settings.state_file.clone(),
+                // The saved ids would connect this run with earlier ones.
+                state_file: settings.state_file.clone().filter(|_| !is_anonymous),
                 read_only: false,
+                is_anonymous,
             };
             // Each torrent gets the peers found for it through a channel of its own; the node's general channel is not used.
             net.dht = Some(Arc::new(DhtService::start_filtered(&settings, &bounded(0).0, &self.address_filter)?));
@@ -66,9 +69,10 @@ impl Client {
         Ok(Some(lsd))
     }
 
-    /// Starts local discovery, unless it runs; `None` behind a proxy.
+    /// Starts local discovery, unless it runs; `None` behind a proxy and for an anonymous client.
     pub(super) fn start_lsd(&self, port: u16) -> io::Result<Option<Arc<Lsd>>> {
-        let Some(bind) = self.config.route.without_proxy() else { return Ok(None) };
+        let route = &self.config.route;
+        let Some(bind) = route.without_proxy().filter(|_| !route.is_anonymous()) else { return Ok(None) };
         let mut net = self.net.lock();
         if net.lsd.is_none() {
             net.lsd = Some(Arc::new(Lsd::start(bind, port, Vec::new(), bounded(0).0)?));

@@ -37,8 +37,8 @@ pub struct MappedPorts {
 
 /// What to map, and when; `None` if nothing. The one place that decides whether the router is asked.
 fn mapper_config(config: &ClientConfig, port: u16) -> Option<PortMapperConfig> {
-    // Behind a proxy, nobody can connect to us.
-    let bind = config.route.without_proxy()?.clone();
+    // Behind a proxy, nobody can connect to us. Requests to the router contain our address and our name.
+    let bind = config.route.without_proxy().filter(|_| !config.route.is_anonymous())?.clone();
     match config.port_mapping {
         PortMapping::Off => None,
         PortMapping::Auto { .. } if bind != Bind::Any => None,
@@ -116,5 +116,8 @@ mod tests {
         let route = Route::default().through("socks5://127.0.0.1:1".parse().ok());
         let proxied = ClientConfig { port_mapping: PortMapping::On, route, ..ClientConfig::default() };
         assert!(mapper_config(&proxied, 6881).is_none(), "not behind a proxy");
+        let route = Route::default().anonymous(true);
+        let anonymous = ClientConfig { port_mapping: PortMapping::On, route, ..ClientConfig::default() };
+        assert!(mapper_config(&anonymous, 6881).is_none(), "not for an anonymous client");
     }
 }

@@ -1,4 +1,5 @@
-//! How connections leave the machine: from sockets that are bound to an interface or address, and through a proxy if there is one.
+//! How connections leave the machine: from sockets that are bound to an interface or address, through a proxy if there is one, and
+//! anonymously if the user wants that.
 //! Fails closed: the binding for sockets of our own is given out only without a proxy, so code that knows no proxy cannot go around it.
 
 use std::sync::Arc;
@@ -12,12 +13,13 @@ use crate::net::proxy::url::ProxyUrl;
 pub struct Route {
     bind: Bind,
     proxy: Option<Arc<Proxy>>,
+    is_anonymous: bool,
 }
 
 impl Route {
     /// Directly, from sockets bound to `bind`.
     pub fn direct(bind: Bind) -> Route {
-        Route { bind, proxy: None }
+        Route { bind, proxy: None, is_anonymous: false }
     }
 
     /// The same with connections through this proxy only, or directly without one.
@@ -30,7 +32,19 @@ impl Route {
     /// The same bound to another interface or address.
     #[must_use]
     pub fn bound_to(self, bind: Bind) -> Route {
-        Route::direct(bind).through(self.proxy.map(|proxy| proxy.url().clone()))
+        let proxy = self.proxy.map(|proxy| proxy.url().clone());
+        Route { bind, proxy: None, ..self }.through(proxy)
+    }
+
+    /// The same with or without hiding what identifies btsync: its name, its version, and addresses of this machine.
+    #[must_use]
+    pub fn anonymous(self, is_anonymous: bool) -> Route {
+        Route { is_anonymous, ..self }
+    }
+
+    /// Whether whatever is sent must neither name btsync nor contain addresses of this machine.
+    pub fn is_anonymous(&self) -> bool {
+        self.is_anonymous
     }
 
     /// The proxy, if there is one.
@@ -61,5 +75,7 @@ mod tests {
         assert!(proxied.without_proxy().is_none() && proxied.proxy().is_some());
         let moved = proxied.bound_to(Bind::Any);
         assert!(moved.without_proxy().is_none() && *moved.interface() == Bind::Any);
+        let anonymous = moved.anonymous(true).through(None).bound_to(Bind::Any);
+        assert!(anonymous.is_anonymous() && anonymous.proxy().is_none());
     }
 }

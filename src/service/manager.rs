@@ -21,6 +21,7 @@ use crossbeam_channel::{RecvTimeoutError, Sender};
 use parking_lot::Mutex;
 
 use crate::client::Client;
+use crate::discovery::tracker::announce::TorrentIdentity;
 use crate::peer::LimitGroup;
 use crate::service::block_list::ServiceBlockList;
 use crate::service::control::ServiceControl;
@@ -122,7 +123,7 @@ impl Manager {
         let mut dht = options.dht.clone();
         dht.state_file.get_or_insert_with(|| state_folder.path().join("dht.dat"));
         let base = Client::builder().proxy(options.proxy.as_deref())?.dht(Some(dht));
-        let base = base.port_mapping(options.port_mapping);
+        let base = base.port_mapping(options.port_mapping).anonymous(options.anonymous);
         let list_copy = state_folder.path().join("block-list");
         let block_list =
             ServiceBlockList::start(options.block_list.as_deref(), &settings.block_list, list_copy, base.route())?;
@@ -146,7 +147,8 @@ impl Manager {
         session.sums.sessions += 1;
         let mut private_folders = options.private_folders.clone();
         private_folders.push(state_folder.path().to_owned());
-        let known = |record| ManagedTorrent { is_known_complete: true, ..ManagedTorrent::new(record) };
+        let identity = || TorrentIdentity::for_route(control.base.route(), None);
+        let known = |record| ManagedTorrent { is_known_complete: true, ..ManagedTorrent::new(record, identity()) };
         let torrents = records.into_iter().map(|record| (record.id, known(record))).collect();
         let now = Instant::now();
         let mut manager = Manager {

@@ -30,6 +30,8 @@ pub struct ServiceOptions {
     pub peer_port: Option<u16>,
     /// A proxy for everything but the page, as for [`ClientBuilder::proxy`](crate::client::ClientBuilder::proxy).
     pub proxy: Option<String>,
+    /// Whether it hides what identifies it, as for [`ClientBuilder::anonymous`](crate::client::ClientBuilder::anonymous).
+    pub anonymous: bool,
     /// A block list: a file or a URL, as for [`ClientBuilder::block_list`](crate::client::ClientBuilder::block_list).
     pub block_list: Option<String>,
     /// Whether the router is asked to forward the port for peers.
@@ -76,6 +78,7 @@ impl ServiceOptions {
             dht: DhtSettings::default(),
             peer_port: None,
             proxy: None,
+            anonymous: false,
             block_list: None,
             port_mapping: PortMapping::Off,
             watch_folder: None,

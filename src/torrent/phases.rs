@@ -311,7 +311,8 @@ impl<'a> TorrentRun<'a> {
     /// Publishes our ports to the connections, and the shared context to handles.
     fn publish(&self, context: &Arc<TorrentContext>, peer_manager: &PeerManager<'_>) {
         context.ports.tcp.set(peer_manager.port());
-        let dht = if peer_manager.discovery.has_dht() { peer_manager.port() } else { 0 };
+        let names_dht = peer_manager.discovery.has_dht() && !context.settings.route.is_anonymous();
+        let dht = if names_dht { peer_manager.port() } else { 0 };
         context.ports.dht.set(dht);
         *self.inner.context.lock() = Some(context.clone());
     }

@@ -59,18 +59,18 @@ pub struct MessageIds {
 /// The extension handshake that we send.
 #[derive(Clone, Copy, Debug)]
 pub struct OurExtensionHandshake<'a> {
-    /// The TCP port we listen on; 0 if we do not listen.
+    /// The TCP port we listen on; 0 if we do not listen or do not tell.
     pub port: u16,
-    /// The peer's address as we see it.
-    pub your_ip: IpAddr,
+    /// The peer's address as we see it, if we tell.
+    pub your_ip: Option<IpAddr>,
     /// Whether we want nothing more.
     pub upload_only: bool,
     /// The length of the info dictionary in bytes; 0 while unknown.
     pub metadata_size: u32,
     /// Whether we support peer exchange.
     pub pex: bool,
-    /// Our client's name and version.
-    pub client: &'a str,
+    /// Our client's name and version, if we tell.
+    pub client: Option<&'a str>,
 }
 
 impl OurExtensionHandshake<'_> {
@@ -91,12 +91,16 @@ impl OurExtensionHandshake<'_> {
         }
         let upload_only = u8::from(self.upload_only);
         out.extend_from_slice(format!("4:reqqi{OUR_REQUEST_QUEUE}e11:upload_onlyi{upload_only}e").as_bytes());
-        encode::bytes(&mut out, b"v");
-        encode::bytes(&mut out, self.client.as_bytes());
-        encode::bytes(&mut out, b"yourip");
-        match self.your_ip.to_canonical() {
-            IpAddr::V4(ip) => encode::bytes(&mut out, &ip.octets()),
-            IpAddr::V6(ip) => encode::bytes(&mut out, &ip.octets()),
+        if let Some(client) = self.client {
+            encode::bytes(&mut out, b"v");
+            encode::bytes(&mut out, client.as_bytes());
+        }
+        if let Some(ip) = self.your_ip {
+            encode::bytes(&mut out, b"yourip");
+            match ip.to_canonical() {
+                IpAddr::V4(ip) => encode::bytes(&mut out, &ip.octets()),
+                IpAddr::V6(ip) => encode::bytes(&mut out, &ip.octets()),
+            }
         }
         out.push(b'e');
         out
@@ -146,11 +150,11 @@ mod tests {
         let your_ip = IpAddr::from([80, 4, 4, 200]);
         let ours = OurExtensionHandshake {
             port: 6881,
-            your_ip,
+            your_ip: Some(your_ip),
             upload_only: true,
             metadata_size: 777,
             pex: true,
-            client: "me 1",
+            client: Some("me 1"),
         };
         let said = ExtensionHandshake::parse(&ours.encode()).unwrap();
         assert_eq!((said.reqq, said.port), (Some(OUR_REQUEST_QUEUE), Some(6881)));
@@ -161,15 +165,18 @@ mod tests {
         let six = IpAddr::from([0x2a00, 1, 0, 0, 0, 0, 0, 1].map(|n: u16| n));
         let ours = OurExtensionHandshake {
             port: 0,
-            your_ip: six,
+            your_ip: Some(six),
             upload_only: false,
             metadata_size: 0,
             pex: false,
-            client: "me 1",
+            client: Some("me 1"),
         };
         let said = ExtensionHandshake::parse(&ours.encode()).unwrap();
         assert_eq!((said.port, said.upload_only, said.metadata_size), (None, Some(false), None));
         assert_eq!((said.your_ip, said.messages.ut_pex), (Some(six), None));
+        let ours = OurExtensionHandshake { your_ip: None, client: None, ..ours };
+        let said = ExtensionHandshake::parse(&ours.encode()).unwrap();
+        assert_eq!((said.your_ip, said.version, said.reqq), (None, None, Some(OUR_REQUEST_QUEUE)));
     }
 
     #[test]
@@ -193,11 +200,11 @@ mod tests {
     fn a_mistyped_value_loses_only_itself() {
         let ours = OurExtensionHandshake {
             port: 6881,
-            your_ip: [80, 4, 4, 200].into(),
+            your_ip: Some([80, 4, 4, 200].into()),
             upload_only: true,
             metadata_size: 777,
             pex: true,
-            client: "me 1",
+            client: Some("me 1"),
         };
         let whole = ExtensionHandshake::parse(&ours.encode()).unwrap();
         let values: [(&[u8], Lose); 9] = [

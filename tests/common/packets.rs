@@ -34,6 +34,7 @@ pub type Flow = (&'static str, SocketAddr);
 pub struct RecordedMachine {
     pub machine: RemoteMachine,
     flows: Arc<Mutex<BTreeMap<Flow, usize>>>,
+    payloads: Arc<Mutex<BTreeMap<Flow, Vec<u8>>>>,
     stop: Arc<AtomicBool>,
     recorder: Option<JoinHandle<()>>,
 }
@@ -56,15 +57,17 @@ impl RecordedMachine {
         socket.set_recv_buffer_size(64 << 20).expect("a large buffer");
         socket.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout");
         let (flows, stop) = (Arc::<Mutex<BTreeMap<Flow, usize>>>::default(), Arc::new(AtomicBool::new(false)));
-        let (seen, stopped) = (flows.clone(), stop.clone());
+        let payloads = Arc::<Mutex<BTreeMap<Flow, Vec<u8>>>>::default();
+        let (seen, sent, stopped) = (flows.clone(), payloads.clone(), stop.clone());
         let recorder = std::thread::spawn(move || {
             let mut frame = vec![0; 65536];
             // The last packets wait in the buffer when the end is asked for.
             loop {
                 match socket.read(&mut frame) {
                     Ok(length) => {
-                        if let Some(flow) = flow(&frame[..length]) {
+                        if let Some((flow, payload)) = flow(&frame[..length]) {
                             *seen.lock().entry(flow).or_default() += 1;
+                            sent.lock().entry(flow).or_default().extend_from_slice(payload);
                         }
                     }
                     Err(_) if stopped.load(Ordering::Relaxed) => return,
@@ -72,12 +75,23 @@ impl RecordedMachine {
                 }
             }
         });
-        RecordedMachine { machine, flows, stop, recorder: Some(recorder) }
+        RecordedMachine { machine, flows, payloads, stop, recorder: Some(recorder) }
     }
 
     /// The flows so far, without what the system does by itself, each with the number of its packets.
     pub fn flows(&self) -> BTreeMap<Flow, usize> {
         self.flows.lock().clone()
+    }
+
+    /// What the packets of each flow contain, one after the other.
+    pub fn payloads(&self) -> BTreeMap<Flow, Vec<u8>> {
+        self.payloads.lock().clone()
+    }
+
+    /// Forgets all packets so far.
+    pub fn forget(&self) {
+        self.flows.lock().clear();
+        self.payloads.lock().clear();
     }
 
     /// The flows that lead to none of these addresses.
@@ -96,8 +110,8 @@ impl Drop for RecordedMachine {
     }
 }
 
-/// The flow of a frame of the far machine.
-fn flow(frame: &[u8]) -> Option<Flow> {
+/// The flow of a frame of the far machine, and its payload.
+fn flow(frame: &[u8]) -> Option<(Flow, &[u8])> {
     let (head, packet) = frame.split_at_checked(14)?;
     if head.get(6..12)? != FAR {
         return None;
@@ -118,11 +132,12 @@ fn flow(frame: &[u8]) -> Option<Flow> {
     }
 }
 
-fn named(protocol: u8, to: IpAddr, payload: &[u8]) -> Flow {
-    let port = payload.get(2..4).map_or(0, |port| u16::from_be_bytes([port[0], port[1]]));
-    match protocol {
-        TCP => ("tcp", SocketAddr::new(to, port)),
-        UDP => ("udp", SocketAddr::new(to, port)),
-        _ => ("other", SocketAddr::new(to, 0)),
-    }
+fn named(protocol: u8, to: IpAddr, segment: &[u8]) -> (Flow, &[u8]) {
+    let port = segment.get(2..4).map_or(0, |port| u16::from_be_bytes([port[0], port[1]]));
+    let (flow, head) = match protocol {
+        TCP => (("tcp", SocketAddr::new(to, port)), usize::from(segment.get(12).map_or(0, |byte| byte >> 4)) * 4),
+        UDP => (("udp", SocketAddr::new(to, port)), 8),
+        _ => (("other", SocketAddr::new(to, 0)), 0),
+    };
+    (flow, segment.get(head..).unwrap_or_default())
 }

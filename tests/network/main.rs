@@ -1,9 +1,10 @@
-//! Tests of peer discovery and connections: trackers, the DHT, local discovery, block lists, proxies, encryption, TLS, private torrents, network
+//! Tests of peer discovery and connections: trackers, the DHT, local discovery, block lists, proxies, anonymity, encryption, TLS, private torrents, network
 //! failures.
 
 #[path = "../common/mod.rs"]
 mod common;
 
+mod anonymous;
 mod block_list;
 mod dht;
 mod encryption;

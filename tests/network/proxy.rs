@@ -17,18 +17,18 @@ const PROXY: [u8; 4] = [10, 89, 0, 1];
 const PIECE: usize = 64 * 1024;
 
 /// A swarm on the near machine, and the far machine for btsync.
-struct Scene {
-    temp: TestDir,
-    far: RecordedMachine,
-    payload: Payload,
-    tracker: Tracker,
+pub(crate) struct Scene {
+    pub temp: TestDir,
+    pub far: RecordedMachine,
+    pub payload: Payload,
+    pub tracker: Tracker,
     seeder_port: u16,
     _seeder: Running,
 }
 
 impl Scene {
     /// A seeder at [`SWARM`] that a tracker names.
-    fn new() -> Scene {
+    pub fn new() -> Scene {
         let far = RecordedMachine::new();
         let (temp, payload) = (TestDir::new(), Payload::single("behind a proxy.bin", 12 * PIECE - 77, PIECE));
         let seeder_port = free_port();
@@ -41,14 +41,14 @@ impl Scene {
     }
 
     /// A proxy that knows the names of the tracker and of the mirror.
-    fn proxy() -> TestProxy {
+    pub fn proxy() -> TestProxy {
         TestProxy::start((PROXY, 0).into())
             .with_name("tracker.test", address(1).parse().expect("an address"))
             .with_name("mirror.test", [127, 0, 0, 1].into())
     }
 
     /// Starts btsync on the far machine.
-    fn btsync(&self, name: &str, what: &Path, args: &[&str]) -> Running {
+    pub fn btsync(&self, name: &str, what: &Path, args: &[&str]) -> Running {
         let mut command = self.far.machine.command(Path::new(env!("CARGO_BIN_EXE_btsync")));
         without_settings(&mut command);
         command.arg(what).arg(self.temp.path(&format!("{name}-out"))).args(args);
@@ -61,11 +61,11 @@ impl Scene {
     }
 
     /// The seeder.
-    fn peer(&self) -> String {
+    pub fn peer(&self) -> String {
         SocketAddr::new(SWARM.into(), self.seeder_port).to_string()
     }
 
-    fn is_complete(&self, name: &str) -> bool {
+    pub fn is_complete(&self, name: &str) -> bool {
         self.payload.difference(&self.temp.path(&format!("{name}-out"))).is_none()
     }
 }
@@ -75,7 +75,7 @@ fn proxy_ip() -> IpAddr {
 }
 
 /// Everything that could lead elsewhere: the DHT, local discovery, trackers over UDP and at a name, IPv6 and host names of peers.
-fn temptations() -> Vec<String> {
+pub(crate) fn temptations() -> Vec<String> {
     let entry = format!("{}:6881", address(4));
     let words =
         ["--dht-entry-point", &entry, "--bt-tracker", "udp://10.88.0.5:6969/announce,udp://udp.test:6969/announce"];

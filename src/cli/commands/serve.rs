@@ -106,6 +106,10 @@ fn options(args: &ServeArgs, state: PathBuf, sockets: GivenSockets) -> Result<Se
     options.watch_folder = args.watch.as_deref().map(absolute).transpose()?;
     options.peer_port = args.peer_port;
     options.proxy = proxy(args)?;
+    options.anonymous = args.anonymous;
+    if args.anonymous && args.port_mapping && !args.no_port_mapping {
+        return Err(bad_option("--anonymous and --port-mapping contradict each other"));
+    }
     options.block_list.clone_from(&args.block_list);
     options.port_mapping = match (args.no_port_mapping, args.port_mapping) {
         (true, _) => PortMapping::Off,

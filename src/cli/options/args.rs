@@ -137,6 +137,7 @@ pub struct TrackerArgs {
 /// run many torrents as a service; with a web page and Transmission's remote control
 #[derive(FromArgs, ArgsInfo, Debug, Default, PartialEq)]
 #[argh(subcommand, name = "serve")]
+#[allow(clippy::struct_excessive_bools)] // each is an independent switch
 pub struct ServeArgs {
     /// download into this folder; by default Downloads in the home folder
     #[argh(option, short = 'd', arg_name = "DIR")]
@@ -165,6 +166,9 @@ pub struct ServeArgs {
     /// connect through this proxy only: socks5://, socks5h://, socks4a:// or http://
     #[argh(option, arg_name = "URL", from_str_fn(values::proxy))]
     pub proxy: Option<String>,
+    /// do not reveal the name and version of btsync and addresses of this machine
+    #[argh(switch)]
+    pub anonymous: bool,
     /// do not connect to the addresses in this block list; a file or URL
     #[argh(option, arg_name = "LIST")]
     pub block_list: Option<String>,

@@ -13,6 +13,15 @@ const VERSION: &[u8] = b"BY\0\x01";
 impl KrpcMessage {
     /// The encoded packet, with sorted keys.
     pub fn encode(&self) -> Vec<u8> {
+        self.encode_with(Some(VERSION))
+    }
+
+    /// The same without the name and version of this client.
+    pub fn encode_anonymously(&self) -> Vec<u8> {
+        self.encode_with(None)
+    }
+
+    fn encode_with(&self, version: Option<&[u8]>) -> Vec<u8> {
         let mut out = Vec::with_capacity(256);
         out.push(b'd');
         if let KrpcBody::Query { id, query, .. } = &self.body {
@@ -43,8 +52,10 @@ impl KrpcMessage {
         }
         key(&mut out, "t");
         put(&mut out, &self.transaction);
-        key(&mut out, "v");
-        put(&mut out, VERSION);
+        if let Some(version) = version {
+            key(&mut out, "v");
+            put(&mut out, version);
+        }
         let kind: &[u8] = match &self.body {
             KrpcBody::Query { .. } => b"1:y1:qe",
             KrpcBody::Response(_) => b"1:y1:re",

@@ -28,6 +28,8 @@ pub struct NodeSettings {
     pub family: Family,
     /// Whether it sends queries but does not answer any (BEP 43), because other nodes cannot reach it.
     pub read_only: bool,
+    /// Whether its packets omit the name and version of this client.
+    pub is_anonymous: bool,
     /// A secret from which tokens and transaction ids are derived.
     pub secret: [u8; 16],
 }
@@ -115,6 +117,7 @@ pub(crate) enum LookupGoal {
 pub struct Dht {
     pub(crate) family: Family,
     pub(crate) read_only: bool,
+    is_anonymous: bool,
     pub(crate) own: OwnIds,
     pub(crate) secret: [u8; 16],
     /// A counter from which transaction ids are derived.
@@ -174,6 +177,7 @@ impl Dht {
         Dht {
             family,
             read_only: settings.read_only,
+            is_anonymous: settings.is_anonymous,
             own: OwnIds { id, ids, external: ExternalIp::default() },
             secret: settings.secret,
             transactions: 0,
@@ -392,7 +396,8 @@ impl Dht {
     /// Queues a packet; drops it if the queue is full, as the network might.
     pub(crate) fn send(&mut self, to: SocketAddr, message: &KrpcMessage) {
         if self.out.len() < MAX_OUT {
-            self.out.push_back(DhtOutput::Send { to, bytes: message.encode() });
+            let bytes = if self.is_anonymous { message.encode_anonymously() } else { message.encode() };
+            self.out.push_back(DhtOutput::Send { to, bytes });
         }
     }
 }

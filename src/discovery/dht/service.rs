@@ -63,6 +63,8 @@ pub struct DhtConfig {
     pub state_file: Option<PathBuf>,
     /// Whether other nodes cannot reach us (BEP 43).
     pub read_only: bool,
+    /// Whether packets omit the name and version of this client.
+    pub is_anonymous: bool,
 }
 
 impl Default for DhtConfig {
@@ -75,6 +77,7 @@ impl Default for DhtConfig {
             entry_points: Vec::new(),
             state_file: None,
             read_only: false,
+            is_anonymous: false,
         }
     }
 }
@@ -183,7 +186,12 @@ impl DhtService {
         };
         for (at, inbox) in starts.into_iter().enumerate() {
             let Some(handle) = service.handles.get(at) else { continue };
-            let settings = NodeSettings { family: handle.family, read_only: config.read_only, secret: random::bytes() };
+            let settings = NodeSettings {
+                family: handle.family,
+                read_only: config.read_only,
+                is_anonymous: config.is_anonymous,
+                secret: random::bytes(),
+            };
             let dht = Dht::new(&settings, &service.loaded_state, random::fast_rng());
             let (handles, found, dormant) = (service.handles.clone(), found.clone(), service.dormant.clone());
             let filter = filter.clone();

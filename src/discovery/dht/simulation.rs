@@ -74,7 +74,8 @@ impl SimulatedNetwork {
 
     fn join(&mut self, state: &DhtState) -> usize {
         let n = self.nodes.len();
-        let settings = NodeSettings { family: Family::V4, read_only: false, secret: [n as u8; 16] };
+        let settings =
+            NodeSettings { family: Family::V4, read_only: false, is_anonymous: false, secret: [n as u8; 16] };
         let dht = Dht::new(&settings, state, self.rng.fork());
         self.by_addr.insert(addr(n), n);
         self.nodes.push(Node { dht, addr: addr(n), deadline: Duration::MAX, malice: None, found: HashSet::new() });
@@ -296,7 +297,7 @@ fn a_newcomer_learns_its_address_and_takes_an_id_that_belongs_to_it() {
 
     // The next run starts with that id and these nodes, and needs no router.
     let again = Dht::new(
-        &NodeSettings { family: Family::V4, read_only: false, secret: [9; 16] },
+        &NodeSettings { family: Family::V4, read_only: false, is_anonymous: false, secret: [9; 16] },
         &kept,
         fastrand::Rng::with_seed(1),
     );

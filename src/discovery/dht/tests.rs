@@ -21,7 +21,7 @@ fn addr(n: u8) -> SocketAddr {
 }
 
 fn dht(read_only: bool) -> Dht {
-    let settings = NodeSettings { family: Family::V4, read_only, secret: [1; 16] };
+    let settings = NodeSettings { family: Family::V4, read_only, is_anonymous: false, secret: [1; 16] };
     Dht::new(&settings, &DhtState::default(), fastrand::Rng::with_seed(1))
 }
 
@@ -109,7 +109,7 @@ fn while_nobody_answers_a_slow_node_is_asked_once_more() {
 #[test]
 fn transaction_ids_are_not_guessed_from_those_before() {
     let ids = |secret: u8| {
-        let settings = NodeSettings { family: Family::V4, read_only: false, secret: [secret; 16] };
+        let settings = NodeSettings { family: Family::V4, read_only: false, is_anonymous: false, secret: [secret; 16] };
         let mut dht = Dht::new(&settings, &DhtState::default(), fastrand::Rng::with_seed(1));
         (1..20).for_each(|n| dht.add_node(secs(0), addr(n)));
         sent(&mut dht).into_iter().map(|(_, message)| message.transaction).collect::<std::collections::HashSet<_>>()

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::net::networks::is_private;
+use crate::net::route::Route;
 use crate::types::{InfoHash, PeerId};
 use crate::util::printable_text::printable;
 use crate::util::random;
@@ -85,6 +86,12 @@ impl TorrentIdentity {
     /// A new identity, whose peer id starts with `prefix` or else as btsync's own do.
     pub fn generate(prefix: Option<[u8; 8]>) -> TorrentIdentity {
         TorrentIdentity { peer_id: prefix.map_or_else(PeerId::generate, PeerId::with_prefix), key: random::u32() }
+    }
+
+    /// The same for connections that take this route: on an anonymous one, the peer id names no client.
+    pub fn for_route(route: &Route, prefix: Option<[u8; 8]>) -> TorrentIdentity {
+        let identity = TorrentIdentity::generate(prefix);
+        if route.is_anonymous() { TorrentIdentity { peer_id: PeerId::anonymous(), ..identity } } else { identity }
     }
 }
 
@@ -257,6 +264,16 @@ impl Announce<'static> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_anonymous_identity_names_no_client() {
+        let route = Route::default().anonymous(true);
+        let [one, two] = [(); 2].map(|()| TorrentIdentity::for_route(&route, Some(*b"-qB4650-")));
+        assert!(one.peer_id != two.peer_id && one.key != two.key);
+        assert!(!one.peer_id.0.starts_with(b"-qB"));
+        let named = TorrentIdentity::for_route(&Route::default(), Some(*b"-qB4650-"));
+        assert!(named.peer_id.0.starts_with(b"-qB4650-"));
+    }
 
     #[test]
     fn a_public_tracker_names_no_private_addresses() {

@@ -71,7 +71,7 @@ pub struct HttpTracker {
     known: Arc<Mutex<KnownFamilies>>,
     /// Whether announces contain our addresses of both families. False if sockets are bound to an interface or address, or a
     /// proxy is in use for everything.
-    announces_both: bool,
+    names_both_addresses: bool,
     /// Whether an address is local rather than public.
     is_local: fn(IpAddr) -> bool,
     /// The user's own URLs, which may lead to any local address.

@@ -145,14 +145,14 @@ pub struct ActiveRun {
 
 impl ManagedTorrent {
     /// A torrent that does not run.
-    pub fn new(record: TorrentRecord) -> ManagedTorrent {
+    pub fn new(record: TorrentRecord, identity: TorrentIdentity) -> ManagedTorrent {
         ManagedTorrent {
             record,
             state: ManagedState::Idle,
             tracker_problem: None,
             is_dirty: false,
             changed_at: Instant::now(),
-            identity: TorrentIdentity::generate(None),
+            identity,
             announced: AnnouncedPayload::default(),
             guard: None,
             is_known_complete: false,

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+use crate::discovery::tracker::announce::TorrentIdentity;
 use crate::service::manager::Manager;
 use crate::service::manager::managed_torrent::{ManagedState, ManagedTorrent};
 use crate::service::messages::{Answer, ControlRequest, PreparedTorrent};
@@ -177,7 +178,8 @@ impl Manager {
         self.session.sums.files_added += 1;
         self.save_session()?;
         self.save_new(&record, metainfo.as_ref().map(|(_, bytes)| bytes.as_slice()))?;
-        self.torrents.insert(id, ManagedTorrent::new(record));
+        let identity = TorrentIdentity::for_route(self.control.base.route(), None);
+        self.torrents.insert(id, ManagedTorrent::new(record, identity));
         // Its number is the highest, so that no other position changes.
         self.queue_positions.insert(id, self.queue_positions.len());
         if let Some(position) = position {

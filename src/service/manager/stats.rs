@@ -236,6 +236,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+    use crate::discovery::tracker::announce::TorrentIdentity;
     use crate::service::file_jobs::FileOperation;
     use crate::types::InfoHash;
 
@@ -243,7 +244,7 @@ mod tests {
     fn a_torrent_whose_files_are_moved_counts_as_stopped() {
         let mut record = TorrentRecord::new(TorrentId(1), InfoHash([1; 20]), "n".into(), "/d".into(), UnixTime(0));
         (record.desired_state, record.progress.is_complete) = (DesiredState::Queued, true);
-        let mut torrent = ManagedTorrent::new(record);
+        let mut torrent = ManagedTorrent::new(record, TorrentIdentity::generate(None));
         assert_eq!((activity(&torrent), torrent.is_moving()), (Activity::SeedWaiting, false));
         torrent.record.moving_to = Some(PathBuf::from("/e"));
         assert_eq!((activity(&torrent), torrent.is_moving()), (Activity::Stopped, true));

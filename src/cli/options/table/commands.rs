@@ -132,6 +132,9 @@ pub(super) const SERVE: &[OptionEntry] = &[
         "Connect to peers, trackers, web seeds and URLs of torrents through this proxy only; as for a download. The page and the \
          remote control are not affected. Without this option, the variable `BTSYNC_PROXY` counts, where other users do not see the password.",
     ),
+    option("anonymous").manual(
+        "Send nothing that identifies btsync or this machine; as for a download. The page and the remote control are not affected.",
+    ),
     option("block-list").complete(File).manual(
         "Neither connect to the addresses in this list nor accept connections from them; as for a download. The service \
          does not start if it cannot load the list.",

@@ -145,6 +145,15 @@ pub(super) const OPTIONS: &[OptionEntry] = &[
          Other users see a password on the command line in the list of processes; set `BTSYNC_PROXY` or write it to the \
          configuration file instead.",
     ),
+    network("anonymous").manual(
+        "Send nothing that identifies btsync or this machine: a random peer ID without a client's code, new for each torrent and run; no \
+         `User-Agent` to trackers, web seeds and URLs of torrents; no client name, no port and no addresses in the extension \
+         handshake with peers (BEP 10); no version in DHT packets; no address of this machine in announces. Local discovery and port \
+         forwarding are off, and the DHT has new node IDs in each run.\n\n\
+         Others still see the IP address that the packets come from: use a VPN (`--interface`) or `--proxy` to hide it. Without a proxy, btsync listens and \
+         tells trackers and the DHT its port. Private trackers may refuse a client without a name. `--peer-id-prefix`, \
+         `--user-agent` and `--port-mapping` contradict this option, and btsync exits with code 28.",
+    ),
     network("port-mapping").manual(
         "Ask the router at once to forward the port to this machine (port forwarding), so that peers can connect to it. With \
          `--interface`, btsync asks only the gateway of that interface, such as the server of a VPN that forwards ports. \

@@ -40,7 +40,8 @@ fn queries_of_bep_5_to_the_byte() {
     ];
     for (bytes, query) in table {
         assert_eq!(decode(bytes), ask(query.clone()));
-        assert_eq!(without_version(&ask(query).encode()), bytes);
+        assert_eq!(without_version(&ask(query.clone()).encode()), bytes);
+        assert_eq!(ask(query).encode_anonymously(), bytes);
     }
     let example = b"d1:ad2:id20:abcdefghij012345678912:implied_porti1e9:info_hash20:mnopqrstuvwxyz1234564:porti6881e\
         5:token8:aoeusnthe1:q13:announce_peer1:t2:aa1:y1:qe";
@@ -55,6 +56,7 @@ fn responses_of_bep_5_to_the_byte() {
     let response = KrpcResponse { id: ABC, nodes: vec![], values: values.to_vec(), token: Some(b"aoeusnth".to_vec()) };
     assert_eq!(message.body, KrpcBody::Response(response));
     assert_eq!(without_version(&message.encode()), bytes);
+    assert_eq!(message.encode_anonymously(), bytes);
     let error = b"d1:eli201e23:A Generic Error Ocurrede1:t2:aa1:y1:ee";
     assert_eq!(decode(error).body, KrpcBody::Error(201, "A Generic Error Ocurred".into()));
     assert_eq!(without_version(&decode(error).encode()), error);

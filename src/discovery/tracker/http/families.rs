@@ -232,11 +232,11 @@ impl HttpTracker {
         }
     }
 
-    /// The announce URL for one family, with our address of the other family (BEP 7) unless sockets are bound or a proxy is in
-    /// use.
+    /// The announce URL for one family, with our address of the other family (BEP 7) unless sockets are bound, a proxy is in
+    /// use, or the route is anonymous.
     fn announce_url(&self, family: IpFamily, url: &str, a: &Announce) -> Result<String, TrackerError> {
         let mut full = url::announce_url(url, a)?;
-        if self.announces_both
+        if self.names_both_addresses
             && let Some(ip) = own_address(family.other())
         {
             let name = if ip.is_ipv4() { "ipv4" } else { "ipv6" };

@@ -12,8 +12,8 @@ use ureq::http::header::{AUTHORIZATION, CONTENT_RANGE, HeaderName, LOCATION, RAN
 use ureq::{Agent, BodyReader};
 
 use crate::discovery::tracker::http::response::retry_after;
-use crate::discovery::tracker::http::setup::config;
-use crate::discovery::tracker::http::{HttpTracker, MAX_REDIRECTS, Retry, TrackerError, Trust, USER_AGENT, error, url};
+use crate::discovery::tracker::http::setup::{config, sent_user_agent};
+use crate::discovery::tracker::http::{HttpTracker, MAX_REDIRECTS, Retry, TrackerError, Trust, error, url};
 use crate::net::address_filter::AddressFilter;
 use crate::net::route::Route;
 use crate::strategy::web_seed::RangeAnswer;
@@ -78,7 +78,7 @@ impl RangedFetcher {
         is_users: bool,
         block_list: &Arc<AddressFilter>,
     ) -> RangedFetcher {
-        let config = config(user_agent.unwrap_or(USER_AGENT))
+        let config = config(sent_user_agent(route, user_agent))
             .accept_encoding("identity")
             .input_buffer_size(INPUT_BUFFER)
             .max_idle_connections(1)

@@ -28,9 +28,9 @@ impl HttpTracker {
     }
 
     /// Creates a client whose requests take this route. Ignores proxies from the environment if sockets are bound or the route has a
-    /// proxy, because traffic would leave another way. The default for `user_agent` is btsync's own; an empty one is not sent.
+    /// proxy, because traffic would leave another way. proxy. The default for `user_agent` is btsync's own; an empty one is not sent, and none on an anonymous route.
     pub fn bound_to(route: &Route, user_agent: Option<&str>) -> HttpTracker {
-        HttpTracker::bound_with(route, config(user_agent.unwrap_or(USER_AGENT)), None)
+        HttpTracker::bound_with(route, config(sent_user_agent(route, user_agent)), None)
     }
 
     /// The same with another configuration of the agents, and with a block list.
@@ -39,7 +39,8 @@ impl HttpTracker {
         config: ConfigBuilder<AgentScope>,
         block_list: Option<&Arc<AddressFilter>>,
     ) -> HttpTracker {
-        HttpTracker::build(HttpRoute::new(route), config, is_local, AddressGuard::no_names, block_list)
+        let http = HttpTracker::build(HttpRoute::new(route), config, is_local, AddressGuard::no_names, block_list);
+        HttpTracker { names_both_addresses: http.names_both_addresses && !route.is_anonymous(), ..http }
     }
 
     /// A client without proxies that takes the addresses named by `is_local` for local ones.
@@ -74,7 +75,7 @@ impl HttpTracker {
             four: agents(Some(IpFamily::V4)),
             six: agents(Some(IpFamily::V6)),
             known: Arc::default(),
-            announces_both: route.is_unbound(),
+            names_both_addresses: route.is_unbound(),
             is_local,
             trusted: Arc::default(),
             route,
@@ -87,6 +88,11 @@ impl Default for HttpTracker {
     fn default() -> HttpTracker {
         HttpTracker::new()
     }
+}
+
+/// The `User-Agent` of requests that take this route; empty for none.
+pub(super) fn sent_user_agent<'a>(route: &Route, user_agent: Option<&'a str>) -> &'a str {
+    if route.is_anonymous() { "" } else { user_agent.unwrap_or(USER_AGENT) }
 }
 
 pub(super) fn config(user_agent: &str) -> ConfigBuilder<AgentScope> {

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::thread::{self, JoinHandle};
 
 use super::*;
+use crate::net::bind::Bind;
 use crate::net::route::Route;
 use crate::types::{InfoHash, PeerId};
 
@@ -42,6 +43,20 @@ fn ask(host: &str, path: &str) -> Result<AnnounceResponse, TrackerError> {
         tracker_id: None,
     };
     tracker.announce(&format!("http://{host}{path}"), &a, PATIENT)
+}
+
+#[test]
+fn an_anonymous_client_names_itself_to_nobody() {
+    let bound = Route::direct(Bind::Address([127, 0, 0, 1].into()));
+    for (route, expected) in [(bound.clone(), Some("user-agent: me/1")), (bound.anonymous(true), None)] {
+        let (addr, served) =
+            once("127.0.0.1", "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".into());
+        let fetcher = UrlFetcher::on_route(&route, Some("me/1"));
+        fetcher.fetch(&format!("http://{addr}/x"), 10, PATIENT).unwrap();
+        let lines = served.join().unwrap();
+        let agent = lines.iter().map(|line| line.to_ascii_lowercase()).find(|line| line.starts_with("user-agent"));
+        assert_eq!(agent.as_deref(), expected);
+    }
 }
 
 #[test]
