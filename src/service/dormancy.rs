@@ -132,12 +132,15 @@ pub fn decide_dormancy(seeds: &[SeedCandidate], limits: DormancyLimits) -> Dorma
             Some(lack) => blocked.push(lack),
         }
     }
-    let excess = awake.seeds.len().saturating_sub(limits.max_running);
-    blocked.extend((0..excess).map(|_| Lack::Total));
-    let alone = awake.seeds.iter().filter(|(_, seed)| !seed.alone_for.is_zero()).count();
-    blocked.extend((0..alone.saturating_sub(MAX_IDLE)).map(|_| Lack::Idle));
     // Those that are about to end make room, too.
     decision.to_make_dormant.extend(blocked.iter().skip(going).filter_map(|lack| awake.give_up(lack)));
+    let going = going.saturating_sub(blocked.len());
+    let excess = awake.seeds.len().saturating_sub(limits.max_running);
+    let alone = awake.seeds.iter().filter(|(_, seed)| !seed.alone_for.is_zero()).count();
+    for (lack, count) in [(Lack::Total, excess), (Lack::Idle, alone.saturating_sub(MAX_IDLE))] {
+        // If one finds nothing, the others do not either: there may be thousands.
+        decision.to_make_dormant.extend((going..count).map_while(|_| awake.give_up(&lack)));
+    }
     decision
 }
 
