@@ -1,7 +1,7 @@
 # Completion of btsync for bash; needs nothing but bash.
 # Generated from src/cli/options by `make docs`: do not edit. The functions are in src/cli/options/generated/btsync.bash.in.
 
-_btsync_commands='create info list magnet edit verify tracker serve help'
+_btsync_commands='create info list magnet edit verify tracker serve doctor help'
 
 # The options of a command, with = behind those that take a value; without a name those of a download.
 _btsync_options() {
@@ -18,6 +18,8 @@ _btsync_options() {
         serve) echo '-d= --dir= --allow-dir= --web-listen= --listen= --state-dir= --state= --watch= --peer-port=
             --port-mapping --no-port-mapping --proxy= --anonymous --block-list= --import-transmission=
             --import-qbittorrent= --set-password= --password-file= --web-host= --web-prefix= --metrics -h --help' ;;
+        doctor) echo '--wait= --json -p= --listen-port= --interface= --bind= --proxy= --port-mapping --no-port-mapping
+            --no-dht --dht-entry-point= --config= --conf-path= --no-config -h --help' ;;
         help) echo '' ;;
         *) echo '-d= --dir= -S --list --show-files --select= --select-file= --exclude= --out= --index-out= --sequential
             --first-and-last --file-allocation= --incomplete-suffix= --allow-hidden --overwrite --allow-overwrite
@@ -43,6 +45,7 @@ _btsync_arguments() {
         verify) echo 'torrent folder' ;;
         tracker) echo '' ;;
         serve) echo '' ;;
+        doctor) echo 'folder' ;;
         help) echo 'command' ;;
         *) echo 'torrents' ;;
     esac

@@ -1,7 +1,7 @@
 # Completion of btsync for fish.
 # Generated from src/cli/options by `make docs`: do not edit. The functions are in src/cli/options/generated/btsync.fish.in.
 
-set -g __btsync_commands create info list magnet edit verify tracker serve help
+set -g __btsync_commands create info list magnet edit verify tracker serve doctor help
 
 # The command that the words before the cursor name; "download" if they name none.
 function __btsync_command
@@ -39,6 +39,7 @@ complete -c btsync -n __btsync_first -a edit -d 'edit trackers, web seeds and co
 complete -c btsync -n __btsync_first -a verify -d 'report which files of a torrent are damaged or missing'
 complete -c btsync -n __btsync_first -a tracker -d 'run a small HTTP and UDP tracker until stopped'
 complete -c btsync -n __btsync_first -a serve -d 'run many torrents as a service'
+complete -c btsync -n __btsync_first -a doctor -d 'report what works on this machine and in its network'
 complete -c btsync -n __btsync_first -a help -d 'show the options of a command'
 
 complete -c btsync -n '__btsync_in download' -a '(__btsync_torrents)'
@@ -193,4 +194,19 @@ complete -c btsync -n '__btsync_in serve' -l web-prefix -x -d 'serve the page be
 complete -c btsync -n '__btsync_in serve' -l metrics -d 'serve metrics for Prometheus at /metrics'
 complete -c btsync -n '__btsync_in serve' -s h -l help -d 'show the options of this command'
 
-complete -c btsync -n '__btsync_in help' -a 'create info list magnet edit verify tracker serve'
+complete -c btsync -n '__btsync_in doctor' -l wait -x -d 'wait at most SECONDS for the router, the DHT and incoming connections'
+complete -c btsync -n '__btsync_in doctor' -l json -d 'print one JSON object for each check'
+complete -c btsync -n '__btsync_in doctor' -s p -l listen-port -x -d 'check this port, or the first free port of a range A-B'
+complete -c btsync -n '__btsync_in doctor' -l interface -x -a '(command ls /sys/class/net 2>/dev/null)' -d 'use only this network interface or local address'
+complete -c btsync -n '__btsync_in doctor' -l bind -x -a '(command ls /sys/class/net 2>/dev/null)' -d 'same as --interface'
+complete -c btsync -n '__btsync_in doctor' -l proxy -x -a 'socks5:// socks4a:// http://' -d 'check this proxy'
+complete -c btsync -n '__btsync_in doctor' -l port-mapping -d 'ask the router even with --interface or a public address'
+complete -c btsync -n '__btsync_in doctor' -l no-port-mapping -d 'do not ask the router'
+complete -c btsync -n '__btsync_in doctor' -l no-dht -d 'do not use the DHT'
+complete -c btsync -n '__btsync_in doctor' -l dht-entry-point -x -d 'also join the DHT through this node'
+complete -c btsync -n '__btsync_in doctor' -l config -r -F -d 'read options from this file'
+complete -c btsync -n '__btsync_in doctor' -l conf-path -r -F -d 'same as --config'
+complete -c btsync -n '__btsync_in doctor' -l no-config -d 'read no configuration file'
+complete -c btsync -n '__btsync_in doctor' -s h -l help -d 'show the options of this command'
+
+complete -c btsync -n '__btsync_in help' -a 'create info list magnet edit verify tracker serve doctor'

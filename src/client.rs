@@ -18,7 +18,9 @@ mod error;
 mod file_owners;
 mod incoming;
 pub(crate) mod listener;
+mod network_status;
 mod port_mapping;
+mod proxy_check;
 mod registration;
 mod registry;
 
@@ -56,7 +58,9 @@ pub use config::{ClientConfig, DhtSettings};
 pub use dormant::{DormantGuard, DormantSeed, DormantTrackerView};
 pub use error::ClientError;
 pub(crate) use incoming::IncomingHandshaker;
+pub use network_status::{DhtStatus, NetworkStatus};
 pub use port_mapping::{MappedPorts, PortMapping};
+pub use proxy_check::ProxyCheck;
 pub(crate) use registration::Registration;
 pub use registry::{WakeFn, WakeReason};
 

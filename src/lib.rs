@@ -134,7 +134,9 @@ mod wire;
 #[doc(hidden)]
 pub mod wire;
 
-pub use client::{ClaimPosition, Client, ClientBuilder, ClientError, DhtSettings, PortMapping};
+pub use client::{
+    ClaimPosition, Client, ClientBuilder, ClientError, DhtSettings, DhtStatus, NetworkStatus, PortMapping, ProxyCheck,
+};
 pub use discovery::port_mapping::status::{MappingFailure, MappingProtocol, MappingState, PortMappingStatus};
 pub use metainfo::{
     FileEntry, FilePattern, Magnet, MagnetError, Metainfo, MetainfoError, PeerAddress, SelectError, Selection,

@@ -47,6 +47,8 @@ pub enum Exit {
     BadOption = 28,
     /// The data does not match its hash.
     Checksum = 32,
+    /// `doctor` found a problem.
+    DoctorProblem = 33,
 }
 
 impl Exit {

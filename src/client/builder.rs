@@ -12,7 +12,6 @@ use crate::discovery::tracker::http::UrlFetcher;
 use crate::net::address_filter::AddressFilter;
 use crate::net::bind::Bind;
 use crate::net::proxy::url::ProxyUrlError;
-#[cfg(feature = "service")]
 use crate::net::route::Route;
 use crate::strategy::rate_limiter::Limits;
 
@@ -82,7 +81,6 @@ impl ClientBuilder {
     }
 
     /// How connections of the client leave the machine.
-    #[cfg(feature = "service")]
     pub(crate) fn route(&self) -> &Route {
         &self.config.route
     }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::client::registry::{IncomingChoice, TorrentRegistry};
+use crate::net::networks::is_private;
 use crate::peer::connection::HANDSHAKE_TIMEOUT;
 use crate::peer::encryption::HandshakeStream;
 use crate::peer::{DisconnectReason, IncomingHandshake};
@@ -68,6 +69,9 @@ impl IncomingHandshaker {
 
     /// Takes an incoming connection.
     pub fn receive(&mut self, stream: TcpStream, addr: SocketAddr) {
+        if !is_private(addr.ip()) {
+            self.registry.has_had_public_connection.set(true);
+        }
         match self.registry.choice() {
             IncomingChoice::None => {}
             IncomingChoice::One(only) => only.receive(stream, addr, None),

@@ -32,6 +32,8 @@ pub struct TorrentRegistry {
     changed: Condvar,
     /// Whether a peer outside of private networks has ever connected to us, so that seeds need not dial leechers.
     pub has_had_public_incoming: Flag,
+    /// Whether such a host has ever connected to our port, for whatever torrent or none.
+    pub has_had_public_connection: Flag,
 }
 
 #[derive(Default)]

@@ -16,15 +16,18 @@ mod node;
 mod server;
 pub mod service;
 pub mod state;
+mod stats;
 mod store;
 mod table;
+mod unsolicited;
 
 pub use id::NodeId;
 pub use lookup::LookupSummary;
 pub use message::{Contact, Family};
-pub use node::{Dht, DhtOutput, DhtStats, NodeSettings};
+pub use node::{Dht, DhtOutput, NodeSettings};
 pub use service::{DhtConfig, DhtService, FoundPeers};
 pub use state::DhtState;
+pub use stats::DhtStats;
 
 #[cfg(test)]
 mod simulation;

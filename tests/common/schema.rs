@@ -1,4 +1,4 @@
-//! Validates lines of `--json` against docs/events.schema.json.
+//! Validates lines of `--json` against docs/events.schema.json, and those of `btsync doctor` against docs/doctor.schema.json.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -7,14 +7,21 @@ use serde_json::Value;
 
 /// Panics unless the line is a valid event.
 pub fn assert_fits(line: &Value) {
-    if let Err(why) = fits(line, &schema()) {
+    if let Err(why) = fits(line, &schema("events")) {
+        panic!("{line} does not fit the schema: {why}");
+    }
+}
+
+/// Panics unless the line is a valid check of `btsync doctor`.
+pub fn assert_is_check(line: &Value) {
+    if let Err(why) = fits(line, &schema("doctor")) {
         panic!("{line} does not fit the schema: {why}");
     }
 }
 
 /// The events of the schema, each with the fields that it allows.
 pub fn fields_by_event() -> BTreeMap<String, BTreeSet<String>> {
-    let schema = schema();
+    let schema = schema("events");
     let events = schema["oneOf"].as_array().expect("a list").iter().map(|event| {
         let fields = event["properties"].as_object().expect("an object");
         let name = fields["event"]["const"].as_str().expect("a name");
@@ -23,8 +30,8 @@ pub fn fields_by_event() -> BTreeMap<String, BTreeSet<String>> {
     events.collect()
 }
 
-fn schema() -> Value {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/events.schema.json");
+fn schema(name: &str) -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("docs/{name}.schema.json"));
     serde_json::from_slice(&std::fs::read(path).expect("the schema")).expect("JSON")
 }
 

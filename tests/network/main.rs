@@ -7,6 +7,7 @@ mod common;
 mod anonymous;
 mod block_list;
 mod dht;
+mod doctor;
 mod encryption;
 mod faults;
 mod finding;

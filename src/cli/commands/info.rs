@@ -161,7 +161,7 @@ fn short_size(bytes: u64) -> String {
 }
 
 /// Formats a time in UTC; outside the years 1970 to 9999, the number of seconds.
-fn date(seconds: i64) -> String {
+pub(super) fn date(seconds: i64) -> String {
     if !(0..253_402_300_800).contains(&seconds) {
         return format!("{seconds} s since 1970");
     }

@@ -1,13 +1,15 @@
 //! The arguments of the subcommands, one struct each, which argh fills. Its doc comments are the help texts.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use argh::{ArgsInfo, FromArgs};
 
 use crate::cli::options::values::{self, WebAddress};
 use btsync::create::Glob;
-use btsync::{FilePattern, PeerAddress};
+use btsync::{Bind, FilePattern, PeerAddress};
 
 /// create a torrent file from a file or folder
 #[derive(FromArgs, ArgsInfo, Debug, PartialEq)]
@@ -53,6 +55,49 @@ pub struct CreateArgs {
     /// overwrite the torrent file if it exists
     #[argh(switch)]
     pub force: bool,
+}
+
+/// report what works on this machine and in its network; with the options of a download
+#[derive(FromArgs, ArgsInfo, Debug, Default, PartialEq)]
+#[argh(subcommand, name = "doctor")]
+#[allow(clippy::struct_excessive_bools)] // each is an independent switch
+pub struct DoctorArgs {
+    /// the download folder; by default that of the configuration, or the current one
+    #[argh(positional, arg_name = "FOLDER")]
+    pub folder: Option<PathBuf>,
+    /// wait at most SECONDS for the router, the DHT and incoming connections
+    #[argh(option, arg_name = "SECONDS", from_str_fn(values::seconds))]
+    pub wait: Option<Duration>,
+    /// print one JSON object for each check
+    #[argh(switch)]
+    pub json: bool,
+    /// check this port, or the first free port of a range A-B
+    #[argh(option, arg_name = "P", short = 'p', from_str_fn(values::ports))]
+    pub listen_port: Option<RangeInclusive<u16>>,
+    /// use only this network interface or local address
+    #[argh(option, arg_name = "IF", from_str_fn(values::interface))]
+    pub interface: Option<Bind>,
+    /// check this proxy; socks5://, socks5h://, socks4a:// or http://
+    #[argh(option, arg_name = "URL", from_str_fn(values::proxy))]
+    pub proxy: Option<String>,
+    /// ask the router even with --interface or a public address
+    #[argh(switch)]
+    pub port_mapping: bool,
+    /// do not ask the router
+    #[argh(switch)]
+    pub no_port_mapping: bool,
+    /// do not use the DHT
+    #[argh(switch)]
+    pub no_dht: bool,
+    /// also join the DHT through this node
+    #[argh(option, arg_name = "HOST:PORT", from_str_fn(values::host_and_port))]
+    pub dht_entry_point: Vec<String>,
+    /// read options from this file; instead of `$XDG_CONFIG_HOME/btsync/config`
+    #[argh(option, arg_name = "F")]
+    pub config: Option<PathBuf>,
+    /// read no configuration file
+    #[argh(switch)]
+    pub no_config: bool,
 }
 
 /// edit trackers, web seeds and comment of a torrent file; the info-hash stays the same

@@ -9,7 +9,7 @@ use crate::cli::exit::Exit;
 use crate::cli::exit::Failure;
 use crate::cli::options::config::{self, ConfigSources};
 use crate::cli::options::normalize::{self, CommandLine, GivenOption, Options};
-use crate::cli::options::{Command, DownloadArgs, ParsedArguments, bad_option, help, names, table};
+use crate::cli::options::{Command, DoctorArgs, DownloadArgs, ParsedArguments, bad_option, help, names, table};
 use btsync::Verifier;
 
 /// Parses the arguments without a configuration file and without the environment.
@@ -37,6 +37,9 @@ pub fn parse_in(words: &[OsString], config_sources: &ConfigSources) -> Result<Pa
     if name == "list" {
         rest.insert(0, "--list");
         return download(&rest, config_sources);
+    }
+    if name == "doctor" {
+        return doctor(&rest, config_sources);
     }
     let command = if name == "help" { Some(help_on(&rest)) } else { subcommand(name, &rest) };
     match command {
@@ -113,6 +116,22 @@ fn download(words: &[&str], config_sources: &ConfigSources) -> Result<ParsedArgu
     }
     let notes = if args.quiet { Vec::new() } else { merged.notes };
     Ok(ParsedArguments { command: Command::Download(Box::new(args.checked()?)), notes })
+}
+
+/// Parses `words` as the options of `doctor`. Those that a download has, too, come also from the configuration file and the environment.
+fn doctor(words: &[&str], config_sources: &ConfigSources) -> Result<ParsedArguments, Failure> {
+    let line = read::<DoctorArgs>(words)?;
+    if line.has_switch("--help") {
+        return Ok(ParsedArguments { command: help_on(&["doctor"])?, notes: Vec::new() });
+    }
+    let options = Options::of::<DownloadArgs>();
+    let of_download =
+        |given: &GivenOption| Some(GivenOption { option: options.named(given.option.long)?, ..given.clone() });
+    let merged = config::merge_sources(&options, line.given.iter().filter_map(of_download).collect(), config_sources)?;
+    merged.given.iter().try_for_each(GivenOption::check::<DownloadArgs>)?;
+    let download = parse_with_argh(&["btsync"], &normalize::apply_precedence(merged.given), &[])?;
+    let args = parse_with_argh(&["btsync", "doctor"], &normalize::apply_precedence(line.given), &line.names)?;
+    Ok(ParsedArguments { command: Command::Doctor(args, Box::new(download)), notes: merged.notes })
 }
 
 /// Splits `words` into options and names, and checks each value.

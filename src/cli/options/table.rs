@@ -12,7 +12,9 @@ mod download;
 use argh::{ArgsInfo as _, CommandInfoWithArgs, FlagInfo, FlagInfoKind, Optionality};
 
 use crate::cli::options::DownloadArgs;
-use crate::cli::options::args::{CreateArgs, EditArgs, InfoArgs, MagnetArgs, ServeArgs, TrackerArgs, VerifyArgs};
+use crate::cli::options::args::{
+    CreateArgs, DoctorArgs, EditArgs, InfoArgs, MagnetArgs, ServeArgs, TrackerArgs, VerifyArgs,
+};
 
 /// The name of the default command in the table; on the command line a download has no command word.
 pub(crate) const DOWNLOAD: &str = "download";
@@ -21,7 +23,7 @@ pub(crate) const DOWNLOAD: &str = "download";
 pub(crate) const PREFIX: &str = "BTSYNC_";
 
 /// All commands, in the order of the help and the manual.
-pub(crate) static COMMANDS: [CommandSpec; 10] = [
+pub(crate) static COMMANDS: [CommandSpec; 11] = [
     CommandSpec {
         name: DOWNLOAD,
         usage: "TORRENT... [FOLDER] [options]",
@@ -84,6 +86,13 @@ pub(crate) static COMMANDS: [CommandSpec; 10] = [
         summary: "run many torrents as a service; with a web page and Transmission's remote control",
         parser: Some(ServeArgs::get_args_info),
         options: commands::SERVE,
+    },
+    CommandSpec {
+        name: "doctor",
+        usage: "[FOLDER] [options]",
+        summary: "report what works on this machine and in its network; with the options of a download",
+        parser: Some(DoctorArgs::get_args_info),
+        options: commands::DOCTOR,
     },
     CommandSpec {
         name: "help",

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use crate::discovery::dht::external::ExternalIp;
 use crate::discovery::dht::id::NodeId;
-use crate::discovery::dht::lookup::{Lookup, LookupSummary};
+use crate::discovery::dht::lookup::Lookup;
 use crate::discovery::dht::maintain::TorrentSearch;
 use crate::discovery::dht::message::{Contact, Family, KrpcBody, KrpcMessage, KrpcResponse, is_usable};
 use crate::discovery::dht::server::QueryServer;
 use crate::discovery::dht::state::DhtState;
+use crate::discovery::dht::stats::DhtStats;
 use crate::discovery::dht::table::{K, RoutingTable};
+use crate::discovery::dht::unsolicited::UnsolicitedQueries;
 use crate::net::networks::is_private;
 use crate::types::InfoHash;
 
@@ -53,35 +55,6 @@ pub enum DhtOutput {
     },
     /// A node named nodes of the other family during bootstrap.
     OtherFamilyNodes(Vec<SocketAddr>),
-}
-
-/// Statistics of a node.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DhtStats {
-    /// The number of nodes in the routing table.
-    pub nodes: usize,
-    /// The number of good nodes among them.
-    pub good: usize,
-    /// The number of queries sent.
-    pub queries_sent: u64,
-    /// The number of responses received.
-    pub responses_received: u64,
-    /// The number of queries received.
-    pub queries_received: u64,
-    /// The number of queries answered.
-    pub queries_answered: u64,
-    /// The number of packets received that were malformed or matched no query.
-    pub invalid_packets: u64,
-    /// The number of peers stored that other nodes announced.
-    pub stored: usize,
-    /// The number of our announces that were accepted.
-    pub announced: u64,
-    /// The number of searches for peers completed.
-    pub searches: u64,
-    /// The statistics of the last search.
-    pub last_search: LookupSummary,
-    /// Our external address, once enough nodes agree.
-    pub external_ip: Option<std::net::IpAddr>,
 }
 
 /// Why a query was sent.
@@ -133,6 +106,7 @@ pub struct Dht {
     out: VecDeque<DhtOutput>,
     pub(crate) rng: fastrand::Rng,
     pub(crate) stats: DhtStats,
+    unsolicited: UnsolicitedQueries,
 }
 
 /// Our id, which depends on our external address (BEP 42).
@@ -196,6 +170,7 @@ impl Dht {
             out: VecDeque::new(),
             rng,
             stats: DhtStats::default(),
+            unsolicited: UnsolicitedQueries::default(),
         }
     }
 
@@ -293,6 +268,7 @@ impl Dht {
 
     fn on_query(&mut self, now: Duration, from: SocketAddr, size: usize, message: KrpcMessage) {
         self.stats.queries_received += 1;
+        self.stats.has_unsolicited_query |= self.unsolicited.note_query(from.ip());
         if self.read_only || !self.server.may_answer(now, from) {
             return;
         }
@@ -396,6 +372,7 @@ impl Dht {
     /// Queues a packet; drops it if the queue is full, as the network might.
     pub(crate) fn send(&mut self, to: SocketAddr, message: &KrpcMessage) {
         if self.out.len() < MAX_OUT {
+            self.unsolicited.note_sent(to.ip());
             let bytes = if self.is_anonymous { message.encode_anonymously() } else { message.encode() };
             self.out.push_back(DhtOutput::Send { to, bytes });
         }

@@ -19,8 +19,9 @@ use crossbeam_channel::{Sender, bounded};
 
 use crate::discovery::DormantListener;
 use crate::discovery::dht::message::Family;
-use crate::discovery::dht::node::{Dht, DhtStats, NodeSettings};
+use crate::discovery::dht::node::{Dht, NodeSettings};
 use crate::discovery::dht::state::DhtState;
+use crate::discovery::dht::stats::DhtStats;
 use crate::net::address_filter::AddressFilter;
 use crate::net::bind::Bind;
 use crate::types::InfoHash;

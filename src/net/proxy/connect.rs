@@ -10,6 +10,11 @@ use crate::net::proxy::handshake::{ProxyHandshake, ProxyRequest, ProxyStep};
 use crate::net::proxy::url::{ProxyKind, ProxyUrl};
 use crate::net::proxy::{ProxyError, ProxyTarget, udp};
 
+/// The proxy has been silent since the request.
+pub const NO_ANSWER: &str = "no answer in time";
+/// It closed the connection after the request.
+pub const CLOSED: &str = "the proxy closed the connection";
+
 /// Why there is no connection through a proxy.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyConnectError {
@@ -65,9 +70,9 @@ pub fn run_handshake(
             ProxyStep::Receive(count) => {
                 let mut bytes = vec![0; count];
                 receive(&mut bytes).map_err(|error| match error.kind() {
-                    io::ErrorKind::TimedOut if waits_for_target => ProxyError::Target("no answer in time").into(),
+                    io::ErrorKind::TimedOut if waits_for_target => ProxyError::Target(NO_ANSWER).into(),
                     io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset if waits_for_target => {
-                        ProxyError::Target("the proxy closed the connection").into()
+                        ProxyError::Target(CLOSED).into()
                     }
                     _ => ProxyConnectError::Io(error),
                 })?;

@@ -1,6 +1,6 @@
 //! The proxy of the environment for an HTTP or HTTPS request, by the rules of curl: `http_proxy` or `https_proxy`, else `all_proxy`,
 //! unless `no_proxy` has the host. Names in lower case come first. A value that cannot be used is an error, and no reason to try the
-//! next variable or to go directly. Pure: the variables are arguments.
+//! next variable or to go directly. Pure but for `of_process`.
 
 use crate::net::proxy::no_proxy::NoProxy;
 use crate::net::proxy::url::{ProxyKind, ProxyUrl, ProxyUrlError};
@@ -33,6 +33,11 @@ pub struct ProxyEnvironment {
 }
 
 impl ProxyEnvironment {
+    /// The variables of this process.
+    pub fn of_process() -> ProxyEnvironment {
+        ProxyEnvironment::new(|name| Some(std::env::var_os(name)?.to_string_lossy().into_owned()))
+    }
+
     /// Reads the variables with `get`.
     pub fn new(get: impl Fn(&str) -> Option<String>) -> ProxyEnvironment {
         // A web server passes the header `Proxy` of a stranger's request to CGI programs as HTTP_PROXY.
@@ -49,6 +54,12 @@ impl ProxyEnvironment {
             all: value(&["all_proxy", "ALL_PROXY"]),
             no_proxy: NoProxy::new(&no_proxy.unwrap_or_default()),
         }
+    }
+
+    /// The variables that are set, by their names in lower case, and their values.
+    pub fn variables(&self) -> impl Iterator<Item = (&'static str, Result<&ProxyUrl, &UnusableProxy>)> {
+        let all = [("http_proxy", &self.http), ("https_proxy", &self.https), ("all_proxy", &self.all)];
+        all.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?.as_ref())))
     }
 
     /// The proxy for a request to `host`; `None` if it goes directly.

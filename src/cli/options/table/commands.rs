@@ -1,6 +1,6 @@
 //! The options of commands other than a download.
 
-use super::ValueCompletion::{File, Folder, Words};
+use super::ValueCompletion::{File, Folder, Interface, Words};
 use super::{OptionEntry, OptionGroup};
 
 const SIZES: &[&str] = &["16K", "32K", "64K", "128K", "256K", "512K", "1M", "2M", "4M", "8M", "16M"];
@@ -169,5 +169,26 @@ pub(super) const TRACKER: &[OptionEntry] = &[
         "Listen on this address and port. The default is `[::]:6969`, or `0.0.0.0:6969` on a machine without IPv6.",
     ),
     option("interval").default("120").manual("Ask peers to announce every _SECONDS_ seconds."),
+    HELP,
+];
+
+pub(super) const DOCTOR: &[OptionEntry] = &[
+    option("wait").default("20").manual(
+        "Wait at most this long for the router, the DHT and incoming connections. The wait ends earlier if nothing remains to be \
+         found out. A longer wait makes it more likely that somebody connects.",
+    ),
+    option("json").manual("Print one JSON object for each check instead of lines for people; see `docs/json.md`."),
+    option("listen-port").default("6881-6889").manual("Check this port, or the ports of a range; as for a download."),
+    option("interface").aliases(&["bind"]).complete(Interface).manual("Check this network interface; as for a download."),
+    option("proxy").complete(Words(&["socks5://", "socks4a://", "http://"])).manual(
+        "Check this proxy, through which everything goes; as for a download. Without it, btsync checks the proxies of the \
+         environment, which carry HTTP and HTTPS requests only.",
+    ),
+    option("port-mapping").manual("Ask the router to forward the port even with `--interface` or a public address."),
+    option("no-port-mapping").manual("Do not ask the router to forward the port."),
+    option("no-dht").manual("Do not use the DHT."),
+    option("dht-entry-point").manual("Also join the DHT through this node."),
+    option("config").aliases(&["conf-path"]).complete(File).manual("Read options from this file instead of the default one."),
+    option("no-config").manual("Read no configuration file."),
     HELP,
 ];

@@ -12,8 +12,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::discovery::DormantListener;
 use crate::discovery::dht::FoundPeers;
 use crate::discovery::dht::message::Family;
-use crate::discovery::dht::node::DhtStats;
 use crate::discovery::dht::service::{DhtCommand, DhtService};
+use crate::discovery::dht::stats::DhtStats;
 use crate::types::InfoHash;
 
 /// The most queued commands per thread.

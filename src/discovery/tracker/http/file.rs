@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use percent_encoding::utf8_percent_encode;
 
-use crate::discovery::tracker::http::{Content, HttpTracker, TrackerError, Trust, url};
+use crate::discovery::tracker::http::{Content, HttpTracker, TrackerError, Trust, tls, url};
 use crate::net::bind::Bind;
 use crate::net::route::Route;
 
@@ -39,6 +39,12 @@ impl UrlFetcher {
     /// The same with requests that take this route.
     pub(crate) fn on_route(route: &Route, user_agent: Option<&str>) -> UrlFetcher {
         UrlFetcher { http: HttpTracker::bound_to(route, user_agent) }
+    }
+
+    /// How many root certificates HTTPS requests trust: those bundled with btsync, and those that only the system has. `None` without
+    /// the feature `tls`.
+    pub fn trusted_certificates() -> Option<(usize, usize)> {
+        Some(tls::trusted_certificates()).filter(|(bundled, _)| *bundled > 0)
     }
 
     /// Sends cookies, as in the header `Cookie`, to the server of `url` and to no other. Leaves them out if they are too long or no

@@ -24,3 +24,8 @@ impl<In: Transport> Connector<In> for Tls {
 pub(crate) fn over_tls(_: &ConnectionDetails, _: &str, _: Box<dyn Transport>) -> Result<Box<dyn Transport>, Error> {
     Err(Error::Tls("this program was built without support for https"))
 }
+
+/// None are trusted without TLS.
+pub(crate) fn trusted_certificates() -> (usize, usize) {
+    (0, 0)
+}

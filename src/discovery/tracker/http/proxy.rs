@@ -42,8 +42,7 @@ impl HttpRoute {
     /// would be another way out.
     pub(crate) fn new(route: &Route) -> HttpRoute {
         if route.without_proxy() == Some(&Bind::Any) {
-            let variables = ProxyEnvironment::new(|name| Some(std::env::var_os(name)?.to_string_lossy().into_owned()));
-            HttpRoute::Environment(Arc::new(variables))
+            HttpRoute::Environment(Arc::new(ProxyEnvironment::of_process()))
         } else {
             HttpRoute::Client(route.clone())
         }

@@ -125,6 +125,13 @@ fn config() -> Result<Arc<ClientConfig>, rustls::Error> {
     Ok(if is_all { CONFIG.get_or_init(|| config).clone() } else { config })
 }
 
+/// How many root certificates TLS connections trust: the bundled ones, and further ones of the system.
+pub(crate) fn trusted_certificates() -> (usize, usize) {
+    let bundled = webpki_roots::TLS_SERVER_ROOTS.len();
+    let all = trusted(usable(rustls_native_certs::load_native_certs())).len();
+    (bundled, all.saturating_sub(bundled))
+}
+
 fn is_for_want_of_descriptors(error: &rustls_native_certs::Error) -> bool {
     matches!(&error.kind, rustls_native_certs::ErrorKind::Io { inner, .. } if is_shortage(inner))
 }
