@@ -172,10 +172,10 @@ pub struct DownloadArgs {
     /// never ask the router to forward the port
     #[argh(switch)]
     pub no_port_mapping: bool,
-    /// connect through this proxy only: socks5://, socks5h://, socks4a:// or http://
+    /// connect through this proxy only; socks5://, socks5h://, socks4a:// or http://
     #[argh(option, arg_name = "URL", from_str_fn(values::proxy))]
     pub proxy: Option<String>,
-    /// do not reveal the name and version of btsync and addresses of this machine
+    /// do not reveal the name and version of btsync; nor addresses of this machine
     #[argh(switch)]
     pub anonymous: bool,
     /// do not connect to the addresses in this block list; a file or URL, in P2P, DAT or CIDR form
