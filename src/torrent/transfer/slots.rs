@@ -89,6 +89,7 @@ impl Transfer<'_, '_> {
     /// last ten to twenty seconds.
     fn candidates(&mut self, now: Duration, round: bool) -> Vec<ChokeCandidate> {
         self.choker.set_upload_limit(self.context.settings.throttle.fair_share(Direction::Up));
+        let is_proxied = self.context.settings.route.proxy().is_some();
         let paused = self.context.is_paused(); // then we request nothing, and no peer owes us blocks
         let mut candidates = Vec::with_capacity(self.peer_manager.connections.len());
         for peer in self.context.roster.all() {
@@ -101,7 +102,8 @@ impl Transfer<'_, '_> {
                 let tcp_info = self.tcp_diag.as_ref().and_then(|kernel| peer.tcp_info(kernel));
                 let acknowledged = tcp_info.map(|tcp_info| tcp_info.acknowledged);
                 entry.delivered.update(sent_to_kernel, peer.rates.uploaded.get(), acknowledged);
-                if let Some(tcp_info) = &tcp_info {
+                // Through a proxy, it is the proxy that reads.
+                if let Some(tcp_info) = tcp_info.as_ref().filter(|_| !is_proxied) {
                     entry.reading_pace.observe(tcp_info);
                 }
             }
