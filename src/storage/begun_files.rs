@@ -96,7 +96,6 @@ mod tests {
 
     #[expect(clippy::single_range_in_vec_init, reason = "the other client has one range")]
     #[test]
-    #[allow(clippy::single_range_in_vec_init, reason = "a list of one range is meant")]
     fn a_file_is_begun_if_a_piece_verifies_or_if_it_has_data_where_the_client_has_blocks_only() {
         let temp = tempfile::tempdir().expect("a folder");
         let content: Vec<u8> = (0..131_072_u32).map(|at| (at % 251) as u8 + 1).collect();

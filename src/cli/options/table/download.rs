@@ -100,8 +100,8 @@ pub(super) const OPTIONS: &[OptionEntry] = &[
     ),
     network("listen-port").default("6881-6889").manual(
         "Listen on this TCP port. The DHT uses the UDP port of the same number. If _P_ is a range `A-B`, btsync uses \
-         the first free port in it. If a firewall or router blocks the port, set up port forwarding for TCP and UDP; \
-         btsync does not do this by itself.",
+         the first free port in it. While it seeds, and in longer downloads, btsync asks the router to forward the port \
+         (see `--port-mapping`). If the router refuses or a firewall blocks the port, set up port forwarding for TCP and UDP yourself.",
     ),
     network("max-peers").default("300").manual(
         "Allow at most this many connections, incoming and outgoing, for all torrents together. _N_ is from 1 to \
