@@ -104,45 +104,47 @@ pub(super) const SERVE: &[OptionEntry] = &[
     ),
     option("allow-dir").complete(Folder).manual("Allow downloads below this folder too."),
     option("web-listen").aliases(&["listen"]).default("127.0.0.1:9091").manual(
-        "Serve the page and the remote control on this address and port, or with `unix:PATH` on a Unix socket that only \
-         its owner can use. Without a password, btsync accepts only loopback addresses and Unix sockets (otherwise \
-         exit code 28).",
+        "Serve the page and the remote control on this address and port, or with `unix:PATH` on a Unix socket that \
+         only its owner can use. Without a password, btsync accepts only loopback addresses and Unix sockets \
+         (otherwise exit code 28).",
     ),
     option("state-dir").aliases(&["state"]).complete(Folder).manual(
-        "Keep the torrents, the settings and the resume data in this folder. The default is `btsync/serve` in the user's \
-         state folder (`$XDG_STATE_HOME` or `~/.local/state`). Only one service at a time can use it. btsync refuses a folder that is \
-         not empty and that it did not create.",
+        "Keep the torrents, the settings and the resume data in this folder. The default is `btsync/serve` in the \
+         user's state folder (`$XDG_STATE_HOME` or `~/.local/state`). Only one service at a time can use it. btsync \
+         refuses a folder that is not empty and that it did not create.",
     ),
     option("watch").complete(Folder).manual(
-        "Add the `.torrent` files that appear in this folder, and the magnet links in `.magnet` files, one a line. btsync \
-         then renames the file to `NAME.added`, or deletes it if the settings say so. It does not add files that a \
-         download created. If it cannot add a file, it leaves the file and names it in the log.",
+        "Add the `.torrent` files that appear in this folder, and the magnet links in `.magnet` files, one a line. \
+         btsync then renames the file to `NAME.added`, or deletes it if the settings say so. It does not add files \
+         that a download created. If it cannot add a file, it leaves the file and names it in the log.",
     ),
-    option("peer-port").manual(
-        "Listen for peers on this port instead of the port in the settings, which is 51413 at first.",
-    ),
+    option("peer-port")
+        .manual("Listen for peers on this port instead of the port in the settings, which is 51413 at first."),
     option("port-mapping").manual(
-        "Ask the router to forward the port for peers even if this machine has a public address. Without this option, the \
-         service asks if the address is private, as for a download.",
+        "Request port forwarding from the router even if this machine has a public address. Without this option, the \
+         service sends the request at its start if the address is private.",
     ),
-    option("no-port-mapping").manual(
-        "Never ask the router to forward the port. This option takes precedence over `--port-mapping`.",
-    ),
+    option("no-port-mapping")
+        .manual("Never request port forwarding from the router. This option takes precedence over `--port-mapping`."),
     option("proxy").complete(Words(&["socks5://", "socks4a://", "http://"])).manual(
-        "Connect to peers, trackers, web seeds and URLs of torrents through this proxy only; as for a download. The page and the \
-         remote control are not affected. Without this option, the variable `BTSYNC_PROXY` counts, where other users do not see the password.",
+        "Connect to peers, trackers, web seeds and URLs through this proxy only, as for a download. The option does \
+         not affect the page and the remote control. Without it, btsync reads the variable `BTSYNC_PROXY`, which hides \
+         the password from other users of the machine.",
     ),
     option("anonymous").manual(
-        "Send nothing that identifies btsync or this machine; as for a download. The page and the remote control are not affected.",
+        "Send nothing that names btsync or this machine, as for a download. The option does not affect the page and \
+         the remote control.",
     ),
     option("block-list").complete(File).manual(
-        "Neither connect to the addresses in this list nor accept connections from them; as for a download. The service \
-         does not start if it cannot load the list.",
+        "Neither connect to the addresses in this list nor accept connections from them, as for a download. The \
+         service does not start if it cannot load the list. Without this option, the remote control can set a URL \
+         (`blocklist_url`).",
     ),
     option("import-transmission").complete(Folder).manual(
         "Import the torrents of Transmission, and exit. _DIR_ is the folder of its configuration, such as \
-         `~/.config/transmission-daemon`. btsync skips torrents that the service has already. The files stay where they \
-         are, so `--dir` or `--allow-dir` must permit their folders. The service hashes the files at its next start.",
+         `~/.config/transmission-daemon`. btsync skips torrents that the service has already. The files stay where \
+         they are, so `--dir` or `--allow-dir` must permit their folders. The service hashes the files at its next \
+         start.",
     ),
     option("import-qbittorrent").complete(Folder).manual(
         "Import the torrents of qBittorrent in the same way. _DIR_ is its folder `BT_backup`, such as \
@@ -174,21 +176,30 @@ pub(super) const TRACKER: &[OptionEntry] = &[
 
 pub(super) const DOCTOR: &[OptionEntry] = &[
     option("wait").default("20").manual(
-        "Wait at most this long for the router, the DHT and incoming connections. The wait ends earlier if nothing remains to be \
-         found out. A longer wait makes it more likely that somebody connects.",
+        "Wait at most this long for the router, the DHT and incoming connections. The wait ends earlier if all results \
+         are known. The longer the wait, the more likely a peer connects.",
     ),
     option("json").manual("Print one JSON object for each check instead of lines for people; see `docs/json.md`."),
-    option("listen-port").default("6881-6889").manual("Check this port, or the ports of a range; as for a download."),
-    option("interface").aliases(&["bind"]).complete(Interface).manual("Check this network interface; as for a download."),
+    option("listen-port")
+        .default("6881-6889")
+        .manual("Check this port, or the first free port of a range, as for a download."),
+    option("interface")
+        .aliases(&["bind"])
+        .complete(Interface)
+        .manual("Check this network interface, as for a download."),
     option("proxy").complete(Words(&["socks5://", "socks4a://", "http://"])).manual(
-        "Check this proxy, through which everything goes; as for a download. Without it, btsync checks the proxies of the \
-         environment, which carry HTTP and HTTPS requests only.",
+        "Check this proxy, and use it for all traffic, as for a download. Without this option, btsync checks the \
+         proxies of the environment, which carry HTTP and HTTPS requests only.",
     ),
-    option("port-mapping").manual("Ask the router to forward the port even with `--interface` or a public address."),
-    option("no-port-mapping").manual("Do not ask the router to forward the port."),
+    option("port-mapping")
+        .manual("Request port forwarding from the router even with `--interface` or a public address."),
+    option("no-port-mapping").manual("Do not request port forwarding from the router."),
     option("no-dht").manual("Do not use the DHT."),
     option("dht-entry-point").manual("Also join the DHT through this node."),
-    option("config").aliases(&["conf-path"]).complete(File).manual("Read options from this file instead of the default one."),
+    option("config")
+        .aliases(&["conf-path"])
+        .complete(File)
+        .manual("Read options from this file instead of the default one."),
     option("no-config").manual("Read no configuration file."),
     HELP,
 ];

@@ -64,7 +64,8 @@ pub(super) const OPTIONS: &[OptionEntry] = &[
     ),
     files("allow-hidden").manual(
         "Keep the dot if the torrent's name begins with one. Otherwise btsync replaces the dot with `_`, so that no \
-         torrent can write to `.ssh` or `.bashrc` in the download folder. Names deeper inside the torrent always keep their dots.",
+         torrent can write to `.ssh` or `.bashrc` in the download folder. Names deeper inside the torrent always keep \
+         their dots.",
     ),
     files("overwrite").aliases(&["allow-overwrite"]).manual(
         "Overwrite existing files that btsync did not create. btsync keeps the pieces that verify. It replaces a file \
@@ -100,17 +101,18 @@ pub(super) const OPTIONS: &[OptionEntry] = &[
     ),
     network("listen-port").default("6881-6889").manual(
         "Listen on this TCP port. The DHT uses the UDP port of the same number. If _P_ is a range `A-B`, btsync uses \
-         the first free port in it. While it seeds, and in longer downloads, btsync asks the router to forward the port \
-         (see `--port-mapping`). If the router refuses or a firewall blocks the port, set up port forwarding for TCP and UDP yourself.",
+         the first free port in it. While it seeds and in longer downloads, btsync requests port forwarding from the \
+         router; see `--port-mapping`. If the router refuses or a firewall blocks the port, set up port forwarding for \
+         TCP and UDP yourself.",
     ),
     network("max-peers").default("300").manual(
         "Allow at most this many connections, incoming and outgoing, for all torrents together. _N_ is from 1 to \
          5000.",
     ),
     network("max-download-limit").aliases(&["max-overall-download-limit"]).default("0").manual(
-        "Limit the download rate of all peers and all torrents together to this many bytes per second. `K` stands \
-         for 1024 and `M` for 1048576, as in `500K` or `1.5M`. 0 means no limit. Signals remove and restore the limit while \
-         btsync runs; see {SIGNALS}.",
+        "Limit the download rate of all peers and all torrents together to this many bytes per second. `K` stands for \
+         1024 and `M` for 1048576, as in `500K` or `1.5M`. 0 means no limit. Signals remove and restore the limit \
+         while btsync runs; see {SIGNALS}.",
     ),
     network("max-upload-limit")
         .aliases(&["max-overall-upload-limit"])
@@ -118,8 +120,8 @@ pub(super) const OPTIONS: &[OptionEntry] = &[
         .manual("Limit the upload rate to all peers together, in the same way as `--max-download-limit`."),
     network("encryption").default("allow").complete(Words(&["allow", "require", "off"])).manual(
         "Encrypt connections to peers (MSE/PE, protocol encryption). *allow* allows plain and encrypted connections, \
-         and tries the other kind if one fails; *prefer* is an older name for it. *require* allows encrypted connections only. *off* allows plain \
-         connections only.",
+         and tries the other kind if one fails; *prefer* is an older name for it. *require* allows encrypted \
+         connections only. *off* allows plain connections only.",
     ),
     network("dscp").default("le").complete(Words(&["le", "none", "cs1", "af11", "ef"])).manual(
         "Mark packets to peers with this class (DSCP, the differentiated services code point), for IPv4 and IPv6. \
@@ -127,53 +129,59 @@ pub(super) const OPTIONS: &[OptionEntry] = &[
          name, such as *cs1* or *af11*, or by number, 0 to 63.",
     ),
     network("interface").aliases(&["bind"]).complete(Interface).manual(
-        "Use only this network interface, such as `wg0` of a VPN, for peers, trackers, the DHT, local discovery and \
-         incoming connections. _IF_ can also be a local address: btsync then uses that address and the interface that \
-         has it. If the interface or the address disappears, btsync sends nothing.\n\n\
+        "Use only this network interface, such as `wg0` of a VPN, for peers, trackers, web seeds, URLs, the DHT, local \
+         discovery and incoming connections. _IF_ can also be a local address: btsync then uses that address and the \
+         interface that has it. If the interface or the address disappears, btsync sends nothing.\n\n\
          Host name look-ups are not bound: the system's resolver may send DNS queries for trackers and peers outside \
-         the VPN. To prevent this, configure the resolver to use the VPN, or use addresses instead of host names. \
-         btsync uses no proxy of the environment with this option, and connects to that of `--proxy` from this interface. Before Linux 5.7, the option needs the capability `CAP_NET_RAW`.",
+         the VPN. To prevent this, configure the resolver to use the VPN, or use addresses instead of host names. With \
+         this option, btsync ignores the proxy variables of the environment. It connects to the proxy of `--proxy` \
+         from this interface. Before Linux 5.7, the option needs the capability `CAP_NET_RAW`.",
     ),
     network("proxy").complete(Words(&["socks5://", "socks4a://", "http://"])).manual(
-        "Connect to peers, trackers, web seeds and URLs of torrents through this proxy only: `socks5://HOST:PORT`, `socks4a://HOST:PORT` \
-         or `http://HOST:PORT`, with `USER:PASSWORD@` before the host if the proxy needs them (`USER@` for SOCKS 4a; encode special \
-         characters as in `%40`). `socks5h` means the same as `socks5`: the proxy resolves all host names. An HTTP proxy must allow \
-         CONNECT to the ports of peers.\n\n\
-         Nothing goes around the proxy. If it does not work, btsync waits for it. What it cannot carry is off: incoming \
-         connections, local discovery, the DHT, host name look-ups, and so host names of peers; UDP trackers, except with SOCKS 5. \
-         SOCKS 4a proxies reach IPv4 peers only. The proxy variables of the environment do not apply.\n\n\
-         Other users see a password on the command line in the list of processes; set `BTSYNC_PROXY` or write it to the \
-         configuration file instead.",
+        "Connect to peers, trackers, web seeds and URLs through this proxy only: `socks5://HOST:PORT`, \
+         `socks4a://HOST:PORT` or `http://HOST:PORT`. If the proxy needs a user name and a password, write \
+         `USER:PASSWORD@` before the host (`USER@` for SOCKS 4a), with special characters encoded as in `%40`. \
+         `socks5h` means the same as `socks5`: the proxy resolves all host names. An HTTP proxy must allow CONNECT to \
+         the ports of peers.\n\n\
+         Nothing bypasses the proxy. If it does not work, downloads wait for it; if btsync needs it for the URL of a \
+         torrent or a block list, it exits. btsync turns off what the proxy cannot carry: incoming connections, port \
+         forwarding, local discovery, the DHT, host names of peers and, except with SOCKS 5, UDP trackers. SOCKS 4a \
+         proxies reach IPv4 peers only. btsync ignores the proxy variables of the environment.\n\n\
+         Other users of the machine can see a password on the command line in the list of processes. Set \
+         `BTSYNC_PROXY` or write the option to the configuration file instead.",
     ),
     network("anonymous").manual(
-        "Send nothing that identifies btsync or this machine: a random peer ID without a client's code, new for each torrent and run; no \
-         `User-Agent` to trackers, web seeds and URLs of torrents; no client name, no port and no addresses in the extension \
-         handshake with peers (BEP 10); no version in DHT packets; no address of this machine in announces. Local discovery and port \
-         forwarding are off, and the DHT has new node IDs in each run.\n\n\
-         Others still see the IP address that the packets come from: use a VPN (`--interface`) or `--proxy` to hide it. Without a proxy, btsync listens and \
-         tells trackers and the DHT its port. Private trackers may refuse a client without a name. `--peer-id-prefix`, \
-         `--user-agent` and `--port-mapping` contradict this option, and btsync exits with code 28.",
+        "Send nothing that names btsync or this machine. The peer ID is random and new for each torrent and run. \
+         btsync sends no `User-Agent` to trackers, web seeds and URLs of torrents, and no client name, no port and no \
+         addresses in the extension handshake with peers (BEP 10). DHT packets contain no version, and announces \
+         contain no address of this machine. Local discovery and port forwarding are off, and the DHT has new node IDs \
+         in each run.\n\n\
+         Other hosts still see the IP address from which the packets come; to hide it, use a VPN (`--interface`) or \
+         `--proxy`. Without a proxy, btsync listens and announces its port to trackers and the DHT. Private trackers \
+         may refuse a client without a name. If you combine this option with `--peer-id-prefix`, `--user-agent` or \
+         `--port-mapping`, btsync exits with code 28.",
     ),
     network("port-mapping").manual(
-        "Ask the router at once to forward the port to this machine (port forwarding), so that peers can connect to it. With \
-         `--interface`, btsync asks only the gateway of that interface, such as the server of a VPN that forwards ports. \
-         Without this option, btsync asks if this machine has a private address, no interface is given, and it seeds or has \
-         downloaded for 60 seconds.\n\n\
-         btsync asks by PCP, NAT-PMP or UPnP, renews the forwarding while it runs, and removes it at the end. For IPv6, it \
-         asks the router to let connections through its firewall.",
+        "Request port forwarding from the router at once, so that peers can connect to this machine. With \
+         `--interface`, btsync sends the request only to the gateway of that interface, such as the server of a VPN \
+         that forwards ports. With `--proxy`, this option has no effect. Without this option, btsync sends the request \
+         if this machine has a private address, no interface is given, and btsync seeds or has downloaded for 60 \
+         seconds.\n\n\
+         btsync uses PCP, NAT-PMP or UPnP, renews the forwarding while it runs, and removes it at the end. For IPv6, \
+         it requests that the router let connections through its firewall.",
     ),
-    network("no-port-mapping").manual(
-        "Never ask the router to forward the port. This option takes precedence over `--port-mapping`.",
-    ),
+    network("no-port-mapping")
+        .manual("Never request port forwarding from the router. This option takes precedence over `--port-mapping`."),
     network("block-list").complete(File).manual(
-        "Neither connect to the addresses in this block list nor accept connections from them, whether trackers, other peers, \
-         the DHT, the local network or the user name them; exchange no DHT packets with them. _LIST_ is a file or an HTTP(S) URL, \
-         plain or packed with gzip or zip. Each line is in P2P form (`NAME:1.2.3.0-1.2.3.255`), in DAT form (`001.002.003.000 - \
-         001.002.003.255 , 000 , NAME`) or in CIDR form (`1.2.3.0/24`), for IPv4 or IPv6. If btsync cannot load the list, it \
-         exits with code 28.\n\n\
-         When the file changes, btsync loads it again within a minute and closes connections to addresses in it. It fetches \
-         a URL again once a day. If a later list cannot be used, the former stays in force. The list does not apply to \
-         trackers and to URLs of torrent files.",
+        "Neither connect to the addresses in this block list nor accept connections from them, whatever the source of \
+         the address: a tracker, a peer, the DHT, the local network or `--peer`. Exchange no DHT packets with them, \
+         and use no web seeds at these addresses. _LIST_ is a file or an HTTP(S) URL, plain or packed with gzip or \
+         zip. Each line is in P2P form (`NAME:1.2.3.0-1.2.3.255`), in DAT form (`001.002.003.000 - 001.002.003.255 , \
+         000 , NAME`) or in CIDR form (`1.2.3.0/24`), for IPv4 or IPv6. If btsync cannot load the list, it exits with \
+         code 28; for a URL, it first tries the last list from this URL.\n\n\
+         When the file changes, btsync loads it again within a minute and closes connections to addresses in it. It \
+         fetches a URL again once a day. If the new list cannot be used, the old one stays in force. The list does not \
+         apply to trackers, and not to URLs of torrent files.",
     ),
     network("peer-id-prefix").manual(
         "The first eight bytes of the peer ID in announces and handshakes, for trackers that allow only certain \
@@ -183,11 +191,11 @@ pub(super) const OPTIONS: &[OptionEntry] = &[
          client in the lists of BEP 20, libtorrent, Transmission and WebTorrent uses it.",
     ),
     network("user-agent").manual(
-        "The name of the client in HTTP requests to trackers and to URLs of torrents (`User-Agent`), and in the \
-         extension handshake with peers (BEP 10, `v`). Without this option it is `btsync/VERSION` in HTTP \
-         requests and `btsync VERSION` to peers.",
+        "The name of the client in HTTP requests to trackers, web seeds and URLs of torrents (`User-Agent`), and in \
+         the extension handshake with peers (BEP 10, `v`). Without this option it is `btsync/VERSION` in HTTP requests \
+         and `btsync VERSION` to peers.",
     ),
-    network("peer").manual("Connect to this peer."),
+    network("peer").manual("Connect to this peer. With `--proxy`, give its address instead of a host name."),
     network("bt-tracker").manual(
         "Always announce to this tracker, in addition to the torrent's own trackers. _URL_ can be a list separated by \
          commas.",
@@ -197,10 +205,11 @@ pub(super) const OPTIONS: &[OptionEntry] = &[
          trackers of the torrent.",
     ),
     network("web-seed").manual(
-        "Also download from this web server, which has the files of the torrent (a web seed, BEP 19). If the torrent has \
-         several files, _URL_ is the folder that contains the torrent's folder. If it has one file, _URL_ is that file, or \
-         its folder if _URL_ ends with a slash. The URL may contain a user name and a password. btsync uses the web seeds \
-         that the torrent or the magnet link names, too, but only those with public addresses.",
+        "Also download from this web server, which has the files of the torrent (a web seed, BEP 19). If the torrent \
+         has several files, _URL_ is the folder that contains the torrent's folder. If it has one file, _URL_ is that \
+         file, or its folder if _URL_ ends with a slash. The URL may contain a user name and a password, and lead to a \
+         local address. btsync also uses the web seeds that the torrent or the magnet link names, but only those with \
+         public addresses. It uses at most 16 web seeds of a torrent.",
     ),
     network("no-dht").manual("Do not use the DHT (distributed hash table, BEP 5 and 32)."),
     network("dht-entry-point").manual("Also join the DHT through this node."),
@@ -268,7 +277,7 @@ pub(super) const OPTIONS: &[OptionEntry] = &[
         .scope(OptionScope::CommandLine)
         .help("show the most common options")
         .manual("Print the most common options and exit. `btsync help all` prints all options of a download."),
-    configuration("version")
-        .scope(OptionScope::CommandLine)
-        .manual("Print the version and exit. With `-v`, also print the processor instructions that btsync uses to hash pieces."),
+    configuration("version").scope(OptionScope::CommandLine).manual(
+        "Print the version and exit. With `-v`, also print the processor instructions that btsync uses to hash pieces.",
+    ),
 ];
