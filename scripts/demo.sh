@@ -67,13 +67,13 @@ say "btsync create source/payload.bin --announce $url"
 "$btsync" create "$demo/source/payload.bin" --announce "$url" --output "$demo/payload.torrent"
 
 say "btsync payload.torrent source --seed   (in the background)"
-"$btsync" "$demo/payload.torrent" "$demo/source" --seed --no-dht --no-lsd --listen-port 40001-49999 >"$demo/seeder.log" 2>&1 &
+"$btsync" "$demo/payload.torrent" "$demo/source" --seed --no-dht --no-lsd --no-port-mapping --listen-port 40001-49999 >"$demo/seeder.log" 2>&1 &
 helpers+=("$!")
 wait_for "returned" "$demo/seeder.log" "$!" || give_up "the seeder does not start" "$demo/seeder.log"
 
 say "btsync payload.torrent download"
 start=$(date +%s)
-"$btsync" "$demo/payload.torrent" "$demo/download" --no-dht --no-lsd --listen-port 50001-59999
+"$btsync" "$demo/payload.torrent" "$demo/download" --no-dht --no-lsd --no-port-mapping --listen-port 50001-59999
 end=$(date +%s)
 
 cmp "$demo/source/payload.bin" "$demo/download/payload.bin" || give_up "the bytes differ" "$demo/seeder.log"
@@ -82,7 +82,7 @@ say "$megabytes MiB downloaded and verified in about $((end - start)) s; compare
 magnet=$("$btsync" info "$demo/payload.torrent" | sed -n 's/^magnet  *//p')
 say "btsync '$magnet' by-magnet"
 start=$(date +%s)
-"$btsync" "$magnet" "$demo/by-magnet" --no-dht --no-lsd --listen-port 50001-59999
+"$btsync" "$magnet" "$demo/by-magnet" --no-dht --no-lsd --no-port-mapping --listen-port 50001-59999
 end=$(date +%s)
 
 cmp "$demo/source/payload.bin" "$demo/by-magnet/payload.bin" || give_up "the bytes differ" "$demo/seeder.log"
@@ -91,8 +91,10 @@ say "the same again from nothing but a link, in about $((end - start)) s"
 # The service asks nobody outside of this machine.
 mkdir -p "$demo/state" "$demo/watch"
 printf '{"network": {"dht": false, "lsd": false}}' >"$demo/state/settings.json"
+# The service takes no folder that it did not mark as its own.
+printf 'This folder' >"$demo/state/lock"
 say "btsync serve --dir served --watch watch   (in the background)"
-"$btsync" serve --dir "$demo/served" --state-dir "$demo/state" --watch "$demo/watch" --web-listen 127.0.0.1:0 --peer-port 0 2>"$demo/serve.log" &
+"$btsync" serve --no-port-mapping --dir "$demo/served" --state-dir "$demo/state" --watch "$demo/watch" --web-listen 127.0.0.1:0 --peer-port 0 2>"$demo/serve.log" &
 service=$!
 helpers+=("$service")
 wait_for "the page is at" "$demo/serve.log" "$service" || give_up "the service does not start" "$demo/serve.log"

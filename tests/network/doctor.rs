@@ -200,7 +200,7 @@ fn proxies_are_asked_whether_they_work() {
             (status(&found, "proxy"), &found["proxy"]["figures"]["variable"]),
             ("ok".into(), &"https_proxy".into())
         );
-        assert!(found["proxy"]["message"].as_str().expect("text").contains("go around it"), "{found:?}");
+        assert!(found["proxy"]["message"].as_str().expect("text").contains("do not use it"), "{found:?}");
         let found = result(&[], &[("ALL_PROXY", "gopher://me:secret@x:1")]);
         assert_eq!(status(&found, "proxy"), "problem");
         proxy.set_habit(Habit::TalksNonsense);

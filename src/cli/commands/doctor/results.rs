@@ -151,12 +151,14 @@ pub(super) fn proxy_check(check: &ProxyCheck) -> Check {
     let url = check.url.as_deref().unwrap_or("an unusable value");
     let covers = match check.variable {
         None => {
-            "everything goes through it; incoming connections, port mapping, local discovery, the DHT and UDP trackers are off"
+            "everything goes through it; incoming connections, port mapping, local discovery and the DHT are off, and so are UDP trackers unless it is a SOCKS 5 proxy that carries UDP"
         }
-        Some("http_proxy") => "http:// trackers and URLs go through it; peers, the DHT and UDP trackers go around it",
-        Some("https_proxy") => "https:// trackers and URLs go through it; peers, the DHT and UDP trackers go around it",
+        Some("http_proxy") => "http:// trackers and URLs go through it; peers, the DHT and UDP trackers do not use it",
+        Some("https_proxy") => {
+            "https:// trackers and URLs go through it; peers, the DHT and UDP trackers do not use it"
+        }
         Some(_) => {
-            "HTTP(S) trackers and URLs without another proxy go through it; peers, the DHT and UDP trackers go around it"
+            "HTTP(S) trackers and URLs without another proxy go through it; peers, the DHT and UDP trackers do not use it"
         }
     };
     let name = check.variable.unwrap_or("--proxy");
