@@ -150,7 +150,7 @@ fn run(mut work: WebSeedWorker, _tell: Sender<ShutdownSignal>) {
     let why = work.run();
     drop(guard);
     if let (Some(why), Some(context)) = (why, work.context()) {
-        log::warn!("{}: this web seed is not used any more: {why}", public_name(work.settings.url.as_str()));
+        log::debug!("{}: this web seed is not used any more: {why}", public_name(work.settings.url.as_str()));
         context.send_to_main(PeerEvent::WebSeedEnded { key: work.key, why });
     }
 }
