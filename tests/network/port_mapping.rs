@@ -160,6 +160,27 @@ fn a_router_without_time_limits_whose_port_is_taken_maps_another_one() {
 }
 
 #[test]
+fn a_mapping_is_removed_also_after_the_router_has_refused_another_one() {
+    in_network_namespace("a_mapping_is_removed_also_after_the_router_has_refused_another_one", &[], || {
+        let far = gateway();
+        let grant_tcp = |request: &str| {
+            if request.starts_with("GET") {
+                return description(1);
+            }
+            if request.contains("<NewProtocol>UDP<") {
+                return upnp_error(606);
+            }
+            answer(200, "<NewExternalIPAddress>9.8.7.6</NewExternalIPAddress>")
+        };
+        let (state, log, client) = outcome_with_upnp(&far, |at| format!("http://{at}/root.xml"), grant_tcp);
+        assert_eq!(mapped(&state), (MappingProtocol::Upnp, client.port(), None));
+        drop(client);
+        let deleted = texts(&log).iter().filter(|request| request.contains("#DeletePortMapping")).count();
+        assert_eq!(deleted, 1, "that for TCP");
+    });
+}
+
+#[test]
 fn a_refusal_is_told() {
     in_network_namespace("a_refusal_is_told", &[], || {
         let far = gateway();

@@ -50,7 +50,7 @@ pub struct RouterClient {
     pub port: u16,
     /// For PCP.
     pub nonce: PcpNonce,
-    /// What UPnP found.
+    /// What UPnP found. Kept after a failure, because the mappings of a router that refused one more must be removed.
     pub upnp: Option<UpnpRouter>,
 }
 
@@ -60,6 +60,8 @@ pub struct UpnpRouter {
     services: RouterServices,
     /// The service that maps ports, and the external address.
     nat: Option<(RouterService, Option<IpAddr>)>,
+    /// The last request failed, so search again before the next one: it may be another router by now.
+    has_failed: bool,
 }
 
 impl RouterClient {
@@ -75,8 +77,8 @@ impl RouterClient {
             MappingProtocol::NatPmp => self.ask_natpmp(path, mapping),
             MappingProtocol::Upnp => {
                 let asked = self.ask_upnp(path, ipv4, mapping);
-                if asked.is_err() {
-                    self.upnp = None; // it may be another router by now
+                if let Some(upnp) = &mut self.upnp {
+                    upnp.has_failed = asked.is_err();
                 }
                 asked.map(|grant| RouterGrant { grant, epoch: None })
             }
@@ -150,10 +152,13 @@ impl RouterClient {
         mapping: MappingRequest,
     ) -> RouterResult<PortGrant> {
         let ipv4 = ipv4.ok_or(MappingFailure::Silent)?;
-        if self.upnp.is_none() {
-            self.upnp = Some(self.find_upnp(ipv4)?);
-        }
-        let Some(upnp) = self.upnp.clone() else { return Err(MappingFailure::Silent.into()) };
+        let upnp = match self.upnp.clone().filter(|upnp| !upnp.has_failed) {
+            Some(known) => known,
+            None => {
+                let found = self.find_upnp(ipv4)?;
+                self.upnp.insert(found).clone()
+            }
+        };
         if path.client.is_ipv6() {
             let service = upnp.services.firewall.as_ref();
             let service = service.ok_or_else(|| upnp_refused("it has no firewall control".to_owned()))?;
@@ -290,7 +295,7 @@ impl RouterClient {
                 break;
             }
         }
-        Ok(UpnpRouter { services: found, nat })
+        Ok(UpnpRouter { services: found, nat, has_failed: false })
     }
 
     /// Where the router's descriptions are: it is searched for by multicast and directly.
