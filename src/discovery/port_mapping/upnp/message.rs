@@ -56,21 +56,16 @@ enum BodyLength {
 ///
 /// # Errors
 /// If it is no answer, breaks off, or is too large.
-pub fn read(received: &[u8], is_over: bool) -> Result<Option<RouterAnswer>, MalformedAnswer> {
-    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    let mut head = httparse::Response::new(&mut headers);
-    let length = match head.parse(received).map_err(|_| MalformedAnswer)? {
-        httparse::Status::Complete(length) if length <= MAX_HEAD => length,
-        httparse::Status::Partial if received.len() < MAX_HEAD && !is_over => return Ok(None),
-        _ => return Err(MalformedAnswer),
+pub fn read(mut received: &[u8], is_over: bool) -> Result<Option<RouterAnswer>, MalformedAnswer> {
+    let (status, length, body) = loop {
+        match read_head(received, is_over)? {
+            None => return Ok(None),
+            // The real answer follows a preliminary one.
+            Some((100..200, _, rest)) => received = rest,
+            Some(head) => break head,
+        }
     };
-    let status = head.code.ok_or(MalformedAnswer)?;
-    let body = received.get(length..).unwrap_or_default();
-    // A preliminary answer is followed by the real one.
-    if (100..200).contains(&status) {
-        return if body.is_empty() && !is_over { Ok(None) } else { read(body, is_over) };
-    }
-    let body = match body_length(head.headers)? {
+    let body = match length {
         BodyLength::Known(length) => body.get(..length),
         BodyLength::Chunked => match joined_chunks(body)? {
             Some(body) => return Ok(Some(answer(status, &body))),
@@ -85,6 +80,19 @@ pub fn read(received: &[u8], is_over: bool) -> Result<Option<RouterAnswer>, Malf
         None if !is_over => Ok(None),
         _ => Err(MalformedAnswer),
     }
+}
+
+/// The status, how long the body is, and what has arrived after the head; `Ok(None)` if more of the head has to come.
+fn read_head(received: &[u8], is_over: bool) -> Result<Option<(u16, BodyLength, &[u8])>, MalformedAnswer> {
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut head = httparse::Response::new(&mut headers);
+    let length = match head.parse(received).map_err(|_| MalformedAnswer)? {
+        httparse::Status::Complete(length) if length <= MAX_HEAD => length,
+        httparse::Status::Partial if received.len() < MAX_HEAD && !is_over => return Ok(None),
+        _ => return Err(MalformedAnswer),
+    };
+    let status = head.code.ok_or(MalformedAnswer)?;
+    Ok(Some((status, body_length(head.headers)?, received.get(length..).unwrap_or_default())))
 }
 
 fn answer(status: u16, body: &[u8]) -> RouterAnswer {
@@ -171,6 +179,8 @@ mod tests {
         let chunk = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n";
         assert_eq!(body(chunk, false), Err(MalformedAnswer));
         assert_eq!(body("SSH-2.0-x\r\n", false), Err(MalformedAnswer));
+        let preliminary = "HTTP/1.1 100 x\r\n\r\n".repeat(10_000);
+        assert_eq!(body(&preliminary, false), Ok(None), "they take no stack");
     }
 
     proptest! {
