@@ -46,32 +46,29 @@ pub fn remove(client: &RouterClient, mappings: &[(RouterPath, MappingRequest)]) 
             datagrams.push(RemovalDatagram { socket, request, is_answered: false });
         }
     }
-    if !exchanges.is_empty() {
-        let _ = client.io.run(&mut exchanges, start + REMOVAL);
+    let _ = client.io.run(&mut exchanges, start + AGAIN);
+    receive_answers(client, &mut datagrams, start + AGAIN);
+    for datagram in datagrams.iter().filter(|datagram| !datagram.is_answered) {
+        let _ = datagram.socket.send(&datagram.request);
     }
-    confirm(client, &mut datagrams, start);
+    let _ = client.io.run(&mut exchanges, start + REMOVAL);
+    receive_answers(client, &mut datagrams, start + REMOVAL);
     let of_upnp = exchanges.iter().filter(|exchange| exchange.answer.is_some()).count();
     of_upnp + datagrams.iter().filter(|datagram| datagram.is_answered).count()
 }
 
-/// Waits for the answers, and sends once more what has none. Any answer counts: only the router can send one here.
-fn confirm(client: &RouterClient, datagrams: &mut [RemovalDatagram], start: Instant) {
-    for until in [start + AGAIN, start + REMOVAL] {
-        while datagrams.iter().any(|datagram| !datagram.is_answered) && Instant::now() < until {
-            let open = datagrams.iter().filter(|datagram| !datagram.is_answered);
-            let mut fds = open.map(|datagram| PollFd::new(&datagram.socket, PollFlags::IN)).collect();
-            if client.io.wait(&mut fds, until).is_err() {
-                return;
-            }
-            drop(fds);
-            for datagram in datagrams.iter_mut().filter(|datagram| !datagram.is_answered) {
-                // An error other than `WouldBlock` says that the router's port is closed: nothing more will come.
-                let received = datagram.socket.recv(&mut [0; DATAGRAM]);
-                datagram.is_answered = !received.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
-            }
+/// Receives the answers, and waits for those that have yet to come. Any answer counts: only the router can send one here.
+fn receive_answers(client: &RouterClient, datagrams: &mut [RemovalDatagram], until: Instant) {
+    loop {
+        for datagram in datagrams.iter_mut().filter(|datagram| !datagram.is_answered) {
+            // An error other than `WouldBlock` says that the router's port is closed: nothing more will come.
+            let received = datagram.socket.recv(&mut [0; DATAGRAM]);
+            datagram.is_answered = !received.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
         }
-        for datagram in datagrams.iter().filter(|datagram| !datagram.is_answered) {
-            let _ = datagram.socket.send(&datagram.request);
+        let open = datagrams.iter().filter(|datagram| !datagram.is_answered);
+        let mut fds: Vec<_> = open.map(|datagram| PollFd::new(&datagram.socket, PollFlags::IN)).collect();
+        if fds.is_empty() || Instant::now() >= until || client.io.wait(&mut fds, until).is_err() {
+            return;
         }
     }
 }
