@@ -34,7 +34,7 @@ use crate::discovery::port_mapping::status::{
     MappingFailure, MappingProtocol, MappingState, PortMappingStatus, SharedMappingStatus,
 };
 use crate::net::bind::Bind;
-use crate::net::interfaces::InterfaceChanges;
+use crate::net::interfaces::{Interface, InterfaceChanges, interfaces};
 use crate::util::random;
 
 /// The protocols for IPv4 and for IPv6, in their order.
@@ -83,8 +83,18 @@ impl PortMapper {
         // Subscribe before the first look, so that no change is missed.
         let changes = InterfaceChanges::watch().ok();
         let started = Instant::now();
-        let (families, ipv4, asked_again, unanswered) = (Vec::new(), Err(MappingFailure::NoRouter), None, None);
-        let run = MapperThread { config, client, changes, started, shown, families, ipv4, asked_again, unanswered };
+        let run = MapperThread {
+            config,
+            client,
+            changes,
+            interfaces: Vec::new(),
+            started,
+            shown,
+            families: Vec::new(),
+            ipv4: Err(MappingFailure::NoRouter),
+            ask_again_at: None,
+            unanswered: None,
+        };
         let thread = Builder::new().name("port-mapping".into()).stack_size(STACK).spawn(move || run.run())?;
         Ok(PortMapper { stop: Mutex::new(Some(stop)), thread: Some(thread) })
     }
@@ -118,14 +128,15 @@ struct MapperThread {
     config: PortMapperConfig,
     client: RouterClient,
     changes: Option<InterfaceChanges>,
+    interfaces: Vec<Interface>,
     started: Instant,
     shown: Arc<SharedMappingStatus>,
     /// At most one for each family.
     families: Vec<GatewayFamily>,
     /// The gateway for IPv4, or why there is none.
     ipv4: Result<RouterPath, MappingFailure>,
-    /// When everything was last asked again.
-    asked_again: Option<Instant>,
+    /// When everything is asked again, or was for the last time.
+    ask_again_at: Option<Duration>,
     /// The request without an answer, which may have made a mapping.
     unanswered: Option<(RouterPath, MappingRequest)>,
 }
@@ -138,6 +149,7 @@ impl MapperThread {
                 return;
             }
         }
+        self.have_interfaces_changed();
         while self.run_once().is_ok() {}
         // The status stays: trackers must be told `stopped` with the port that they know.
         self.client.io.stop = None;
@@ -198,16 +210,17 @@ impl MapperThread {
                 Err(RequestFailure::Stopped) => return Err(RequestFailure::Stopped),
             };
             self.unanswered = None;
-            let (before, transport) = (family.planner.state(), mapping.transport);
-            log::debug!("port mapping, {} {transport:?} at {}: {answer:?}", mapping.protocol, family.path.gateway());
-            family.planner.note_answer(now, transport, answer);
-            if epoch.is_some_and(|(epoch, is_pcp)| family.clock.has_restarted(now, epoch, is_pcp)) {
-                log::info!("port mapping: the router has restarted");
-                family.planner.ask_again(now);
-            }
+            let before = family.planner.state();
+            log::debug!("port mapping at {}, {mapping:?}: {answer:?}", family.path.gateway());
+            family.planner.note_answer(now, mapping.transport, answer);
+            let has_restarted = epoch.is_some_and(|(epoch, is_pcp)| family.clock.has_restarted(now, epoch, is_pcp));
             let state = family.planner.state();
             if state != before {
                 log::info!("port mapping: {state}");
+            }
+            if has_restarted {
+                log::info!("port mapping: the router has restarted");
+                self.ask_all_again();
             }
             return Ok(Some(at));
         }
@@ -232,7 +245,9 @@ impl MapperThread {
             let settled = Instant::now() + SETTLE_DELAY;
             self.client.io.wait(&mut Vec::new(), settled)?;
             self.changes.as_ref().map(InterfaceChanges::take);
-            self.ask_all_again();
+            if self.have_interfaces_changed() {
+                self.ask_all_again();
+            }
         }
         let mut has_restarted = false;
         let now = self.started.elapsed();
@@ -249,14 +264,23 @@ impl MapperThread {
         Ok(())
     }
 
-    /// Asks everything again, but not too often: anybody in the local network can send an announcement.
+    /// Whether the interfaces or their addresses differ from those at the last call. The kernel also reports renewed lifetimes of
+    /// addresses and the scans of wireless interfaces, with which the mappings have nothing to do.
+    fn have_interfaces_changed(&mut self) -> bool {
+        let before = std::mem::replace(&mut self.interfaces, interfaces().unwrap_or_default());
+        before != self.interfaces
+    }
+
+    /// Asks everything again, at once or a pause after the last time: anybody in the local network can send an announcement, and the
+    /// router's clock may go back in each answer.
     fn ask_all_again(&mut self) {
-        if self.asked_again.is_some_and(|then| then.elapsed() < ASK_AGAIN_PAUSE) {
-            return;
-        }
-        self.asked_again = Some(Instant::now());
         let now = self.started.elapsed();
-        self.families.iter_mut().for_each(|family| family.planner.ask_again(now));
+        let at = match self.ask_again_at {
+            Some(pending) if pending > now => return,
+            last => last.map_or(now, |last| now.max(last + ASK_AGAIN_PAUSE)),
+        };
+        self.ask_again_at = Some(at);
+        self.families.iter_mut().for_each(|family| family.planner.ask_again(at));
     }
 
     fn publish(&self) {

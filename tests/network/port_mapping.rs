@@ -92,6 +92,21 @@ fn a_router_that_says_that_it_has_restarted_is_asked_again() {
 }
 
 #[test]
+fn a_clock_that_goes_back_in_each_answer_does_not_make_btsync_ask_without_a_pause() {
+    let test = "a_clock_that_goes_back_in_each_answer_does_not_make_btsync_ask_without_a_pause";
+    in_network_namespace(test, &[], || {
+        let far = gateway();
+        let mut epoch = u32::MAX;
+        let _natpmp = router::datagrams(&far, 5351, move |request| {
+            epoch -= 100;
+            natpmp_answer(request, epoch, 7000)
+        });
+        // The state is known only when nothing more is to be asked at once.
+        assert_eq!(mapped(&outcome(&client(Bind::Any))), (MappingProtocol::NatPmp, Some(7000), Some(7000)));
+    });
+}
+
+#[test]
 fn nothing_but_the_gateway_is_contacted() {
     in_network_namespace("nothing_but_the_gateway_is_contacted", &[], || {
         let far = gateway();

@@ -201,11 +201,11 @@ impl LeasePlanner {
         }
     }
 
-    /// The router has restarted, or the network has changed: everything is asked again at once.
-    pub fn ask_again(&mut self, now: Duration) {
-        (self.rests_until, self.pause) = (Duration::ZERO, FIRST_PAUSE);
+    /// The router has restarted, or the network has changed: everything is asked again, not later than `at`.
+    pub fn ask_again(&mut self, at: Duration) {
+        (self.rests_until, self.pause) = (self.rests_until.min(at), FIRST_PAUSE);
         for plan in &mut self.plans {
-            plan.due = now;
+            plan.due = plan.due.min(at);
         }
     }
 
