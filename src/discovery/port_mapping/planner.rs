@@ -14,10 +14,9 @@ pub const LEASE: Duration = Duration::from_secs(60 * 60);
 /// or never again.
 const MIN_LEASE: Duration = Duration::from_secs(2 * 60);
 const MAX_LEASE: Duration = Duration::from_secs(24 * 60 * 60);
-/// How often a mapping without a time limit is made again, in case the router has lost it.
-const PERMANENT_RENEWAL: Duration = Duration::from_secs(30 * 60);
-/// The least time between two attempts to renew a lease.
+/// The least and the most time between a failed attempt to renew a lease and the next one.
 const MIN_RENEWAL_PAUSE: Duration = Duration::from_secs(30);
+const MAX_RENEWAL_PAUSE: Duration = Duration::from_secs(15 * 60);
 /// The pause after all protocols have failed; doubled each time, up to the second one.
 const FIRST_PAUSE: Duration = Duration::from_secs(60);
 const MAX_PAUSE: Duration = Duration::from_secs(60 * 60);
@@ -76,7 +75,6 @@ pub enum NextMappingStep {
 struct PortLease {
     grant: PortGrant,
     protocol: MappingProtocol,
-    /// `Duration::MAX` for one without a time limit.
     expires: Duration,
 }
 
@@ -160,11 +158,11 @@ impl LeasePlanner {
         let Some(&protocol) = self.protocols.get(self.current) else { return };
         match answer {
             Ok(grant) => {
-                let lifetime = grant.lifetime.map(|lifetime| lifetime.clamp(MIN_LEASE, MAX_LEASE));
-                let expires = lifetime.map_or(Duration::MAX, |lifetime| now + lifetime);
+                // The router may lose a mapping without a time limit, too, when it restarts.
+                let lifetime = grant.lifetime.unwrap_or(LEASE).clamp(MIN_LEASE, MAX_LEASE);
                 let plan = self.plan_mut(transport);
-                plan.lease = Some(PortLease { grant, protocol, expires });
-                plan.due = now + lifetime.map_or(PERMANENT_RENEWAL, |lifetime| lifetime / 2);
+                plan.lease = Some(PortLease { grant, protocol, expires: now + lifetime });
+                plan.due = now + lifetime / 2;
                 (self.pause, self.failure, self.last_failure) = (FIRST_PAUSE, None, None);
             }
             Err(failure) => self.failed(now, transport, failure),
@@ -176,8 +174,8 @@ impl LeasePlanner {
         let plan = self.plan_mut(transport);
         if let Some(lease) = plan.lease {
             // It may still exist. Ask again, more and more often until it ends.
-            let left = lease.expires.saturating_sub(now).min(PERMANENT_RENEWAL);
-            plan.due = now + (left / 2).max(MIN_RENEWAL_PAUSE);
+            let left = lease.expires.saturating_sub(now);
+            plan.due = now + (left / 2).clamp(MIN_RENEWAL_PAUSE, MAX_RENEWAL_PAUSE);
             return;
         }
         if self.has_lease() {

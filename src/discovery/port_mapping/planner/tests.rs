@@ -120,13 +120,15 @@ fn a_restarted_router_is_asked_for_the_same_ports_at_once() {
 }
 
 #[test]
-fn a_mapping_without_a_time_limit_is_made_again_from_time_to_time() {
+fn a_mapping_without_a_time_limit_is_renewed_like_one_of_an_hour() {
     let mut planner = LeasePlanner::new(PORT, ALL);
     grant_both(&mut planner, Duration::ZERO, PORT, None);
-    assert_eq!(planner.next(Duration::ZERO), NextMappingStep::Wait(PERMANENT_RENEWAL));
-    let asked = question(&mut planner, PERMANENT_RENEWAL).transport;
-    planner.note_answer(PERMANENT_RENEWAL, asked, Err(MappingFailure::Silent));
-    assert_eq!(planner.leases().count(), 2, "it lasts until it is removed");
+    assert_eq!(planner.next(Duration::ZERO), NextMappingStep::Wait(HOUR / 2));
+    let asked = question(&mut planner, HOUR / 2).transport;
+    planner.note_answer(HOUR / 2, asked, Err(MappingFailure::Silent));
+    assert_eq!(planner.leases().count(), 2, "the router may only be slow");
+    planner.next(HOUR);
+    assert_eq!(planner.leases().count(), 0, "the router no longer knows it");
 }
 
 proptest! {
