@@ -157,6 +157,16 @@ impl Bind {
         let family = || io::Error::new(io::ErrorKind::AddrNotAvailable, format!("{self} cannot reach {}", addr.ip()));
         self.ip(addr.is_ipv4()).ok_or_else(family)
     }
+
+    /// This machine's address for packets to `addr`, by the routes of the system. Sends nothing.
+    ///
+    /// # Errors
+    /// If there is no route, or no socket can be bound as required.
+    pub fn address_towards(&self, addr: SocketAddr) -> io::Result<IpAddr> {
+        let socket = self.udp(SocketAddr::new(self.source(addr)?, 0))?;
+        socket.connect(addr)?;
+        Ok(socket.local_addr()?.ip().to_canonical())
+    }
 }
 
 /// The index of the interface that has one of our addresses; 0 for loopback addresses, which belong to the whole machine or which
@@ -213,5 +223,7 @@ mod tests {
         let six = Bind::Address(Ipv6Addr::LOCALHOST.into());
         assert!(six.outgoing_socket(to).is_err() && six.ip(true).is_none());
         assert!(Bind::Any.outgoing_socket(to).is_ok());
+        assert!(six.address_towards(to).is_err());
+        assert_eq!(Bind::Any.address_towards(to).ok(), Some(to.ip()));
     }
 }

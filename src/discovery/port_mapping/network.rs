@@ -68,7 +68,6 @@ pub fn look_up(bind: &Bind, is_forced: bool) -> RouterPaths {
 }
 
 fn ipv4_path(bind: &Bind) -> Option<RouterPath> {
-    let own = bind.ip(true)?;
     let interface = interface_name(bind).ok()?;
     let listed = ipv4_gateway(interface.as_deref());
     let (gateway, name) = match (listed, interface) {
@@ -77,15 +76,14 @@ fn ipv4_path(bind: &Bind) -> Option<RouterPath> {
         (None, Some(name)) => (first_of_network(&name)?, name),
         (None, None) => return None,
     };
-    let client = source(bind, own, SocketAddr::new(gateway.into(), ROUTER_PORT)).ok()?;
+    let client = bind.address_towards(SocketAddr::new(gateway.into(), ROUTER_PORT)).ok()?;
     // The gateway of a machine that is a router itself would be this machine.
     (client != IpAddr::V4(gateway)).then(|| RouterPath { gateway: gateway.into(), scope: index(&name), client })
 }
 
 fn ipv6_path(bind: &Bind) -> Option<RouterPath> {
-    let own = bind.ip(false)?;
     let Gateway { address, interface } = ipv6_gateway(interface_name(bind).ok()?.as_deref())?;
-    let client = source(bind, own, PUBLIC_V6).ok()?;
+    let client = bind.address_towards(PUBLIC_V6).ok()?;
     (!is_private(client)).then(|| RouterPath { gateway: address.into(), scope: index(&interface), client })
 }
 
@@ -121,13 +119,6 @@ fn first_of_network(name: &str) -> Option<Ipv4Addr> {
     })?;
     let [a, b, c, _] = own.octets();
     Some(Ipv4Addr::new(a, b, c, 1))
-}
-
-/// The address from which the system would send to `to`.
-fn source(bind: &Bind, own: IpAddr, to: SocketAddr) -> io::Result<IpAddr> {
-    let socket = bind.udp(SocketAddr::new(own, 0))?;
-    socket.connect(to)?;
-    Ok(socket.local_addr()?.ip().to_canonical())
 }
 
 #[cfg(test)]

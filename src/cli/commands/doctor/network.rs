@@ -54,7 +54,7 @@ pub(super) struct NetworkCheck {
 impl NetworkCheck {
     /// Starts to listen, and the search for DHT nodes. Returns the checks that this decides: block list, port, addresses.
     pub fn start(options: NetworkOptions) -> (NetworkCheck, Vec<Check>) {
-        let (ipv4, ipv6) = (own_address(&options.bind, FAR_IPV4), own_address(&options.bind, FAR_IPV6));
+        let (ipv4, ipv6) = (options.bind.address_towards(FAR_IPV4).ok(), options.bind.address_towards(FAR_IPV6).ok());
         let mut check = NetworkCheck { options, client: None, dht_error: None, has_its_port: false, ipv4, ipv6 };
         let mut results = vec![results::ipv4_check(ipv4, ipv6), results::ipv6_check(ipv4, ipv6)];
         results.extend(check.listen());
@@ -199,11 +199,4 @@ impl NetworkCheck {
         }
         checks.iter().map(results::proxy_check).collect()
     }
-}
-
-/// Our address for packets to `far`, or `None` if there is no route to it. Sends nothing.
-fn own_address(bind: &Bind, far: SocketAddr) -> Option<IpAddr> {
-    let socket = bind.udp(SocketAddr::new(bind.ip(far.is_ipv4())?, 0)).ok()?;
-    socket.connect(far).ok()?;
-    socket.local_addr().ok().map(|addr| addr.ip())
 }

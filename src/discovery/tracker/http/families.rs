@@ -5,7 +5,7 @@
 //! A private tracker does accounting per user. Its second family is used only if the first one returned no peers.
 
 use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::bounded;
 
 use crate::discovery::tracker::http::{Announce, AnnounceEvent, AnnounceResponse, HttpTracker, TrackerError, url};
+use crate::net::bind::Bind;
 use crate::net::networks::is_private;
 use crate::util::atomics::Flag;
 use crate::util::os_error::reason;
@@ -267,15 +268,11 @@ fn without_family(error: TrackerError, url: &str) -> TrackerError {
 
 /// Our public address of a family, if there is one: the source address of packets to the internet. Sends no packet.
 fn own_address(family: IpFamily) -> Option<IpAddr> {
-    let (any, far): (SocketAddr, SocketAddr) = match family {
-        IpFamily::V4 => ((Ipv4Addr::UNSPECIFIED, 0).into(), (Ipv4Addr::new(192, 0, 32, 8), 9).into()),
-        IpFamily::V6 => {
-            ((Ipv6Addr::UNSPECIFIED, 0).into(), (Ipv6Addr::new(0x2620, 0, 0x2d0, 0x200, 0, 0, 0, 8), 9).into())
-        }
+    let far = match family {
+        IpFamily::V4 => (Ipv4Addr::new(192, 0, 32, 8), 9).into(),
+        IpFamily::V6 => (Ipv6Addr::new(0x2620, 0, 0x2d0, 0x200, 0, 0, 0, 8), 9).into(),
     };
-    let socket = UdpSocket::bind(any).ok()?;
-    socket.connect(far).ok()?;
-    Some(socket.local_addr().ok()?.ip()).filter(|ip| !is_private(*ip))
+    Bind::Any.address_towards(far).ok().filter(|ip| !is_private(*ip))
 }
 
 #[cfg(test)]
