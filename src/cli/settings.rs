@@ -32,7 +32,7 @@ pub(crate) struct Settings {
     pub downloaded_torrents_folder: Option<PathBuf>,
     /// Whether `--out` gives files other paths.
     pub has_renamed_files: bool,
-    /// Whether the DHT or local discovery is on.
+    /// Whether the DHT, local discovery or port mapping is on.
     uses_discovery: bool,
 }
 
@@ -72,7 +72,7 @@ impl Settings {
             pending,
             downloaded_torrents_folder: in_cache("brought"),
             has_renamed_files: !args.out.is_empty(),
-            uses_discovery: !args.no_dht || !args.no_lsd,
+            uses_discovery: !args.no_dht || !args.no_lsd || !args.no_port_mapping,
         };
         Ok(settings.with_ports_and_peers(args))
     }
@@ -94,13 +94,15 @@ impl Settings {
         Settings { options: self.options.folder(folder.clone()), out_dir: folder, ..self }
     }
 
-    /// Turns off the DHT and local discovery if there are too few file descriptors for them.
+    /// Turns off the DHT, local discovery and port mapping if there are too few file descriptors for them.
     pub fn limit_to_budget(self, budget: DescriptorBudget) -> Settings {
         if budget.allows_discovery || !self.uses_discovery {
             return self;
         }
-        log::warn!("the limit on open files (`ulimit -n`) is low: btsync runs without the DHT and local discovery");
-        let (client, options) = (self.client.dht(None).lsd(false), self.options.dht(false).lsd(false));
+        let without = "the DHT, local discovery and port forwarding";
+        log::warn!("the limit on open files (`ulimit -n`) is low: btsync runs without {without}");
+        let client = self.client.dht(None).lsd(false).port_mapping(PortMapping::Off);
+        let options = self.options.dht(false).lsd(false);
         Settings { client, options, uses_discovery: false, ..self }
     }
 

@@ -45,15 +45,15 @@ pub fn original_limit() -> Option<u64> {
 pub const MIN_DESCRIPTORS: u64 = 16;
 /// The descriptors for each further torrent.
 const PER_EXTRA_TORRENT: u64 = 6;
-/// The descriptors for the DHT and local discovery: sockets of both families, pipes.
-const DISCOVERY: u64 = 14;
+/// The descriptors for the DHT, local discovery and port mapping: sockets of both families, pipes.
+const DISCOVERY: u64 = 20;
 
 /// What can run within the limit on descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DescriptorBudget {
     /// The number of torrents that can run at once.
     pub max_torrents: usize,
-    /// Whether there are enough descriptors left for the DHT and local discovery.
+    /// Whether there are enough descriptors left for the DHT, local discovery and port mapping.
     pub allows_discovery: bool,
 }
 
@@ -184,9 +184,9 @@ mod tests {
         };
         assert_eq!(of(15, 1), None);
         assert_eq!(of(16, 1), Some((1, false)));
-        assert_eq!(of(30, 1), Some((1, true)));
+        assert_eq!((of(35, 1), of(36, 1)), (Some((1, false)), Some((1, true))));
         assert_eq!(of(30, 5), Some((3, false)), "files come first");
-        assert_eq!(of(54, 5), Some((5, true)));
+        assert_eq!(of(60, 5), Some((5, true)));
         assert!(of(u64::MAX, usize::MAX).is_some(), "no limit");
         assert_eq!(of(1024, 0), Some((0, true)));
     }

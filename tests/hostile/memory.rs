@@ -606,7 +606,7 @@ fn too_low_a_limit_of_descriptors_is_told_of_at_once() {
     }
     let (code, said) = run(20, &shortage.torrents());
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("1 torrent at a time") && said.contains("without the DHT and local discovery"), "{said}");
+    assert!(said.contains("1 torrent at a time") && said.contains("without the DHT, local discovery"), "{said}");
     for payload in &payloads {
         assert_eq!(payload.difference_in_content(&shortage.temp.path("out")), None);
     }
