@@ -97,6 +97,14 @@ impl MappingState {
     pub fn udp_port(&self) -> Option<u16> {
         if let MappingState::Mapped { udp_port, .. } = self { *udp_port } else { None }
     }
+
+    /// The address of the router on its other side, if that is private: another router or the provider translates it once more.
+    pub fn private_external_address(&self) -> Option<IpAddr> {
+        match self {
+            MappingState::Mapped { external_address: Some(ip), .. } if ip.is_ipv4() && is_private(*ip) => Some(*ip),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for MappingState {
@@ -104,7 +112,7 @@ impl fmt::Display for MappingState {
         match self {
             MappingState::Asking => f.write_str("asking the router"),
             MappingState::Failed(failure) => failure.fmt(f),
-            MappingState::Mapped { protocol, tcp_port, udp_port, external_address } => {
+            MappingState::Mapped { protocol, tcp_port, udp_port, .. } => {
                 let ports = match (tcp_port, udp_port) {
                     (Some(tcp), Some(udp)) if tcp != udp => format!("TCP port {tcp} and UDP port {udp}"),
                     (Some(tcp), Some(_)) => format!("port {tcp}"),
@@ -112,12 +120,8 @@ impl fmt::Display for MappingState {
                     (None, udp) => format!("UDP port {} only", udp.unwrap_or_default()),
                 };
                 write!(f, "the router forwards {ports} ({protocol})")?;
-                match external_address {
-                    Some(IpAddr::V4(address)) if is_private((*address).into()) => {
-                        write!(f, ", but is itself behind another router at {address}")
-                    }
-                    _ => Ok(()),
-                }
+                let private = self.private_external_address();
+                private.map_or(Ok(()), |address| write!(f, ", but is itself behind another router at {address}"))
             }
         }
     }

@@ -94,7 +94,7 @@ pub(super) fn mapping_check(
     };
     let text = status.to_string();
     let check = match &status.ipv4 {
-        MappingState::Mapped { external_address: Some(ip), .. } if is_private_ipv4(*ip) => Check::warning(
+        ipv4 if ipv4.private_external_address().is_some() => Check::warning(
             "port-mapping",
             text,
             "forward the port in the other router, or ask your provider for a public address",
