@@ -38,11 +38,10 @@ pub fn run(args: &DoctorArgs, download: DownloadArgs) -> Result<(), Failure> {
     let folder = args.folder.clone().unwrap_or_else(|| download.out_dir());
     let max_peers = download.max_peers.unwrap_or(DEFAULT_MAX_PEERS) as u64;
     let options = network_options(args, download)?;
-    let (sender, stop) = bounded(1);
-    let watch = signals::watch(move || {
-        let _ = sender.try_send(());
-    })
-    .map_err(|e| Failure::new(Exit::Other, format!("cannot watch for signals: {e}")))?;
+    // The first signal drops the sender, after which all receivers return an error at once.
+    let (sender, stop) = bounded(0);
+    let watch = signals::watch(move || drop(sender))
+        .map_err(|e| Failure::new(Exit::Other, format!("cannot watch for signals: {e}")))?;
     let mut output = CheckPrinter { is_json: args.json, problems: 0, warnings: 0 };
     output.print(&[
         machine::clock(),
@@ -61,8 +60,7 @@ pub fn run(args: &DoctorArgs, download: DownloadArgs) -> Result<(), Failure> {
         let _ = io::stderr().write_all(line.as_bytes());
     }
     network.wait(|| started.elapsed(), &stop);
-    // The sender is gone once the watch has called it.
-    let is_stopped = !matches!(stop.try_recv(), Err(crossbeam_channel::TryRecvError::Empty));
+    let is_stopped = stop.try_recv().is_err_and(|error| error.is_disconnected());
     output.print(&network.finish(started.elapsed()))?;
     if is_stopped {
         return Err(Failure::new(Exit::Unfinished, "interrupted"));

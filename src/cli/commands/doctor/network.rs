@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::Receiver;
 
 use crate::cli::commands::doctor::check::Check;
 use crate::cli::commands::doctor::results;
@@ -97,14 +97,14 @@ impl NetworkCheck {
         self.ipv4.is_some() || self.ipv6.is_some()
     }
 
-    /// Waits until nothing remains to be found out, the time is over, or `stop` has something.
+    /// Waits until nothing remains to be found out, the time is over, or the sender of `stop` is gone.
     pub fn wait(&self, elapsed: impl Fn() -> Duration, stop: &Receiver<()>) {
         let Some(client) = &self.client else { return };
         let may_hear = self.has_route() || self.options.has_entry_points;
         let limit = if may_hear { self.options.wait } else { self.options.wait.min(WITHOUT_ROUTE) };
         while !self.is_decided(client) && elapsed() < limit {
             let pause = POLL.min(limit.saturating_sub(elapsed()));
-            if !matches!(stop.recv_timeout(pause), Err(RecvTimeoutError::Timeout)) {
+            if stop.recv_timeout(pause).is_err_and(|error| error.is_disconnected()) {
                 return;
             }
         }
