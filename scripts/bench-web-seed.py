@@ -120,7 +120,7 @@ def main():
                 url = f"http://127.0.0.1:{port}/payload"
                 for program, command in (
                     ("curl", ["curl", "-sS", "-o", out, url]),
-                    ("btsync", [args.btsync, torrent, out, "--web-seed", url, "--no-dht", "--no-lsd"]),
+                    ("btsync", [args.btsync, torrent, out, "--web-seed", url, "--no-dht", "--no-lsd", "--no-port-mapping"]),
                     ("hashing", [args.btsync, "verify", torrent, root]),
                 ):
                     rows.setdefault((name, program), []).append(run(command))

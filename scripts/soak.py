@@ -78,7 +78,7 @@ def start(name, *args, limit=None):
         if limit:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
-    env = dict(os.environ, XDG_CACHE_HOME=os.path.join(DIR, "cache-" + name), XDG_CONFIG_HOME="/nonexistent")
+    env = dict(os.environ, XDG_CACHE_HOME=os.path.join(DIR, "cache-" + name), XDG_CONFIG_HOME="/nonexistent", BTSYNC_NO_PORT_MAPPING="yes")
     log = open(os.path.join(DIR, name + ".log"), "ab")
     return subprocess.Popen([BTSYNC, *args], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, preexec_fn=prepare)
 

@@ -16,7 +16,7 @@ impl Btsync {
     /// If the program cannot be started.
     pub fn start<S: AsRef<OsStr>>(port: u16, args: impl IntoIterator<Item = S>) -> io::Result<Btsync> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_btsync"));
-        command.args(args).args(["--no-config", "--quiet", "--listen-port", &port.to_string()]);
+        command.args(args).args(["--no-config", "--no-port-mapping", "--quiet", "--listen-port", &port.to_string()]);
         Ok(Btsync(command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn()?))
     }
 

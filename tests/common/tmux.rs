@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use super::process::without_settings;
 use super::{TestDir, until};
 
 /// A tmux server that ends with the test, even if the test is killed.
@@ -28,7 +29,7 @@ impl Tmux {
         start.arg("-f").arg(&config).args(["new-session", "-d", "-x", &columns.to_string(), "-y", &rows.to_string()]);
         start.arg("-c").arg(temp.path("")).args(["bash", "--norc", "--noprofile", "-i"]);
         start.env("PS1", "$ ").env("LC_ALL", "C.UTF-8").env_remove("TMUX").env_remove("NO_COLOR");
-        let started = start.stdin(Stdio::null()).status();
+        let started = without_settings(&mut start).stdin(Stdio::null()).status();
         assert!(started.expect("tmux, which scripts/test-setup.sh installs").success(), "tmux does not start");
         let server = tmux.run(&["display-message", "-p", "#{pid}"]);
         let guard = tmux.guard.stdin.as_mut().expect("it is open");
