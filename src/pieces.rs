@@ -224,7 +224,7 @@ impl PieceManager {
     pub fn set_web_seed_pieces(&self, web_seed: PeerKey, bits: Bitfield) {
         let mut picker = self.picker.lock();
         picker.set_bitfield(web_seed, bits);
-        picker.prefer_adjacent(web_seed);
+        picker.mark_web_seed(web_seed);
     }
 
     /// Records that the peer has a piece. Returns whether the peer has any piece that we want.

@@ -134,8 +134,8 @@ struct PickerPeer {
     sent_blocks: u32,
     /// Whether blocks were picked for it and it has not choked us since.
     is_serving: bool,
-    /// Whether the pieces of a pick should be adjacent; see [`Picker::prefer_adjacent`].
-    prefers_adjacent: bool,
+    /// See [`Picker::mark_web_seed`].
+    is_web_seed: bool,
 }
 
 /// Decides which block to request from which peer. See the module documentation for the order of calls.
@@ -219,7 +219,7 @@ impl Picker {
                     taken_back,
                     sent_blocks: 0,
                     is_serving: false,
-                    prefers_adjacent: false,
+                    is_web_seed: false,
                 },
             );
         }

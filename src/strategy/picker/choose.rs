@@ -227,11 +227,11 @@ impl Picker {
         }
     }
 
-    /// From now on, a pick for this peer continues with the pieces after the first new one, however rare they are: each gap costs a
-    /// web seed another request.
-    pub fn prefer_adjacent(&mut self, key: PeerKey) {
+    /// This peer is a web seed. From now on, its picks continue with the pieces after the first new one, however rare they are: each
+    /// gap costs a web seed another request.
+    pub fn mark_web_seed(&mut self, key: PeerKey) {
         if let Ok(at) = self.find(key) {
-            self.peers[at].prefers_adjacent = true;
+            self.peers[at].is_web_seed = true;
         }
     }
 
@@ -242,7 +242,7 @@ impl Picker {
             return;
         }
         let allowed = self.allowed_bits(pick.peer);
-        let mut has_begun = false;
+        let mut continues = false;
         while !pick.is_full() {
             let any = self.have.count() as usize + self.begun.len() < RANDOM_FIRST as usize;
             // If all connected peers are seeds, nobody gains from our having rare pieces.
@@ -252,23 +252,20 @@ impl Picker {
             let is_sequential = self.sequence.is_sequential;
             let peer = &mut self.peers[pick.peer];
             let bits = preferred.as_ref().or(allowed.as_ref()).unwrap_or(&peer.bits);
-            let planned = early.or_else(|| if is_sequential { self.order.first(bits) } else { None });
+            let planned = early
+                .or_else(|| if is_sequential { self.order.first(bits) } else { None })
+                .or_else(|| if continues { self.order.next_after(peer.last, bits) } else { None });
             let chosen = planned.or_else(|| self.order.choose(bits, peer.bits.is_full(), any, &mut self.rng));
             let Some(mut piece) = chosen else {
                 // The search was exhaustive and need not be repeated, unless some pieces are left to others for a time.
                 peer.has_no_unbegun = allowed.is_none();
                 return;
             };
-            if planned.is_none() {
-                let next = self.order.next_after(peer.last, bits).filter(|_| peer.prefers_adjacent && has_begun);
-                let extent = if peer.prefers_adjacent { u32::MAX } else { self.geometry.extent() };
-                piece = match next {
-                    Some(next) => next,
-                    None if runs => self.order.adjacent_to(piece, peer.last, extent, bits),
-                    None => piece,
-                };
+            if runs && planned.is_none() {
+                let extent = if peer.is_web_seed { u32::MAX } else { self.geometry.extent() };
+                piece = self.order.adjacent_to(piece, peer.last, extent, bits);
             }
-            has_begun = true;
+            continues = peer.is_web_seed;
             peer.last = Some(piece);
             self.begin(piece, Some(pick.key).filter(|_| !pick.context.is_stalled()), Some(pick.key));
             self.take_free(pick, piece, false);
@@ -345,7 +342,7 @@ impl Picker {
                     }
                 }
                 let fast = keys.iter().any(|&other| self.is_fast(other));
-                let is_web_seeds = keys.iter().any(|&other| self.peer(other).is_some_and(|peer| peer.prefers_adjacent));
+                let is_web_seeds = keys.iter().any(|&other| self.peer(other).is_some_and(|peer| peer.is_web_seed));
                 let order = if is_web_seeds { u32::MAX - *due } else { *due };
                 let requested_peers = keys.len();
                 candidates.push(RankedBlock { requested_peers, fast, is_web_seeds, order, due: *due, piece, at });

@@ -17,7 +17,7 @@ fn runs_of(picked: &[BlockInfo]) -> Vec<(u32, u32)> {
 #[test]
 fn a_web_seed_gets_adjacent_pieces() {
     let mut picker = picker(1000, 16, &[A]);
-    picker.prefer_adjacent(A);
+    picker.mark_web_seed(A);
     let all: Vec<_> = (0..10).map(|_| runs_of(&picker.take(A, 100 * 16, true))).collect();
     let requests: usize = all.iter().map(Vec::len).sum();
     assert!(requests <= 12, "{all:?}");
@@ -26,7 +26,7 @@ fn a_web_seed_gets_adjacent_pieces() {
 #[test]
 fn a_web_seed_gets_what_follows_the_rarest_piece_if_there_are_leechers() {
     let mut picker = picker(1000, 16, &[A]);
-    picker.prefer_adjacent(A);
+    picker.mark_web_seed(A);
     picker.add_peer(B);
     let mut bits = Bitfield::full(1000);
     bits.clear(PieceIndex(500));
