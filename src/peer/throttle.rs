@@ -92,69 +92,60 @@ pub fn read(context: &TorrentContext, peer: &Peer, mut stream: &TcpStream, buffe
         // A short message need not wait until a whole block's share is granted.
         little => little.min(buffer.len()),
     };
-    let mut grants = LevelGrants::default();
-    let result = match wait_for_turn(context, peer, &mut grants, want as u64) {
-        Some(granted) => stream.read(&mut buffer[..granted as usize]),
-        None => Ok(0),
-    };
-    grants.spend(result.as_ref().map_or(0, |n| *n as u64));
-    grants.give_back(throttle, Direction::Down, peer.key);
-    result
+    let after_pause = || peer.requesting.pipeline.lock().note_rate_limited(context.now());
+    let is_over = || peer.is_closed() || context.are_connections_ending();
+    let receive = |part: &mut [u8]| stream.read(part);
+    read_granted(throttle, peer.flow(), &mut buffer[..want], is_over, after_pause, receive).unwrap_or(Ok(0))
 }
 
-/// Waits until some of `want` bytes may be received; `None` if the connection has ended meanwhile.
-fn wait_for_turn(context: &TorrentContext, peer: &Peer, grants: &mut LevelGrants, want: u64) -> Option<u64> {
-    let demand = Demand { flow: peer.flow(), direction: Direction::Down, despite_choke: false };
-    while !peer.is_closed() && !context.are_connections_ending() {
-        match grants.collect(&context.settings.throttle, demand, 1, want) {
-            Grant::Go(bytes) => return Some(bytes.min(want)),
+/// Calls `receive` with as much of the buffer as the limits allow a web seed to fill; `None` once `is_over`.
+///
+/// # Errors
+/// Those of `receive`.
+pub fn read_web_seed<E>(
+    throttle: &TorrentThrottle,
+    key: PeerKey,
+    buffer: &mut [u8],
+    is_over: impl Fn() -> bool,
+    receive: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+) -> Option<Result<usize, E>> {
+    if throttle.limit(Direction::Down) == 0 {
+        return Some(receive(buffer));
+    }
+    // All web seeds together count as one host.
+    let flow = FlowId::new(key, IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    read_granted(throttle, flow, buffer, is_over, || {}, receive)
+}
+
+/// Waits until some bytes may be received, calls `receive` with so much of the buffer, and returns to the limiters what it leaves;
+/// `None` once `is_over`.
+fn read_granted<E>(
+    throttle: &TorrentThrottle,
+    flow: FlowId,
+    buffer: &mut [u8],
+    is_over: impl Fn() -> bool,
+    after_pause: impl Fn(),
+    receive: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+) -> Option<Result<usize, E>> {
+    let demand = Demand { flow, direction: Direction::Down, despite_choke: false };
+    let mut grants = LevelGrants::default();
+    let granted = loop {
+        if is_over() {
+            break None;
+        }
+        match grants.collect(throttle, demand, 1, buffer.len() as u64) {
+            Grant::Go(bytes) => break Some(bytes.min(buffer.len() as u64) as usize),
             Grant::Wait(pause) => {
                 std::thread::sleep(pause);
-                peer.requesting.pipeline.lock().note_rate_limited(context.now());
+                after_pause();
             }
         }
-    }
-    None
-}
-
-/// A web seed's share of the download limits: what it was granted and has not used.
-#[derive(Default)]
-pub struct DownloadAllowance(LevelGrants);
-
-impl DownloadAllowance {
-    /// Waits until some of `want` bytes may be received; `None` once `is_over`.
-    pub fn wait(
-        &mut self,
-        throttle: &TorrentThrottle,
-        key: PeerKey,
-        want: u64,
-        is_over: impl Fn() -> bool,
-    ) -> Option<u64> {
-        if throttle.limit(Direction::Down) == 0 {
-            self.0.clear();
-            return Some(want);
-        }
-        // All web seeds together count as one host.
-        let flow = FlowId::new(key, IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        let demand = Demand { flow, direction: Direction::Down, despite_choke: false };
-        while !is_over() {
-            match self.0.collect(throttle, demand, 1, want) {
-                Grant::Go(bytes) => return Some(bytes.min(want)),
-                Grant::Wait(pause) => std::thread::sleep(pause),
-            }
-        }
-        None
-    }
-
-    /// These bytes have been received.
-    pub fn spend(&mut self, bytes: u64) {
-        self.0.spend(bytes);
-    }
-
-    /// Returns what is left to the limiters.
-    pub fn give_back(&mut self, throttle: &TorrentThrottle, key: PeerKey) {
-        self.0.give_back(throttle, Direction::Down, key);
-    }
+    };
+    let result = granted.map(|granted| receive(&mut buffer[..granted]));
+    let received = result.as_ref().and_then(|result| result.as_ref().ok());
+    grants.spend(received.map_or(0, |n| *n as u64));
+    grants.give_back(throttle, Direction::Down, flow.key);
+    result
 }
 
 /// A writer's share of the upload limits: what it was granted and has not used, and until when it waits for more.

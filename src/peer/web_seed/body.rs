@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::discovery::tracker::http::RangedResponse;
 use crate::peer::TorrentContext;
 use crate::peer::block_sink::BlockSink;
-use crate::peer::throttle::DownloadAllowance;
+use crate::peer::throttle::read_web_seed;
 use crate::peer::web_seed::assembly::RunAssembly;
 use crate::peer::web_seed::fetch::{fault_of, too_short};
 use crate::peer::web_seed::{FetchEnd, WebSeedWorker};
@@ -134,17 +134,9 @@ impl<'a> BodyReceiver<'a> {
         if has_failed || context.is_paused() || context.web_seeds.are_cancelled(work.key, assembly.rest()) {
             return Err(FetchEnd::NotNeeded);
         }
-        let mut allowance = DownloadAllowance::default();
         let is_over = || work.must_end(context) || context.is_paused();
-        let result = match allowance.wait(throttle, work.key, buffer.len() as u64, is_over) {
-            Some(granted) => {
-                let granted = usize::try_from(granted).unwrap_or(usize::MAX).min(buffer.len());
-                response.read(buffer.get_mut(..granted).unwrap_or_default())
-            }
-            None => return Err(FetchEnd::NotNeeded),
-        };
-        allowance.spend(result.as_ref().map_or(0, |n| *n as u64));
-        allowance.give_back(throttle, work.key);
+        let result = read_web_seed(throttle, work.key, buffer, is_over, |part| response.read(part));
+        let result = result.ok_or(FetchEnd::NotNeeded)?;
         if work.must_end(context) {
             return Err(FetchEnd::Stopped);
         }
