@@ -65,7 +65,6 @@ impl<'a> BlockReceiver<'a> {
             return Ok(BlocksOutcome::Nothing);
         }
         self.sink.accept();
-        self.sink.cancel_elsewhere();
         let unrequested_bytes = self.unrequested_bytes();
         let useful = self.count();
         self.peer.refill(self.context); // before the disk, so that the peer need not wait for it

@@ -34,7 +34,7 @@ pub struct BlockSink<'a> {
     pub(super) decisions: BlockDecisions,
     /// Pieces of which all blocks are on disk, to be hashed.
     unverified_pieces: Vec<PieceIndex>,
-    pub(super) hashes: HashMap<PieceIndex, RunningHash>,
+    hashes: HashMap<PieceIndex, RunningHash>,
     /// Complete pieces that wait to be hashed together.
     batch: PieceBatch,
     /// How many pieces of this source to hash together; `None` if each block is hashed when it arrives.
@@ -44,9 +44,9 @@ pub struct BlockSink<'a> {
 }
 
 /// The hash of the first `upto` bytes of a piece.
-pub(super) struct RunningHash {
+struct RunningHash {
     sha: Sha1Stream,
-    pub(super) upto: u32,
+    upto: u32,
 }
 
 impl<'a> BlockSink<'a> {
@@ -114,7 +114,8 @@ impl<'a> BlockSink<'a> {
         !self.batch.is_empty()
     }
 
-    /// Asks the piece manager which blocks to write.
+    /// Asks the piece manager which blocks to write. Near the end of the download, the same blocks were requested from other
+    /// sources too: cancels those requests.
     pub fn accept(&mut self) {
         self.context.pieces.accept(self.key, self.blocks.iter().map(|(b, _)| *b), &mut self.decisions);
         if self.discards != self.decisions.discards {
@@ -122,10 +123,6 @@ impl<'a> BlockSink<'a> {
             self.discards = self.decisions.discards;
             self.hashes.clear();
         }
-    }
-
-    /// Near the end of the download, the same blocks were requested from other peers too: cancels those requests.
-    pub fn cancel_elsewhere(&mut self) {
         for (key, block) in self.decisions.cancels.drain(..) {
             let Some(other) = self.context.roster.get(key) else {
                 self.context.web_seeds.cancel(key, block);
@@ -146,7 +143,7 @@ impl<'a> BlockSink<'a> {
     }
 
     /// Writes each run of blocks that are adjacent on disk in one call.
-    pub(super) fn write(&self, bytes: &[u8]) -> Result<(), DisconnectReason> {
+    fn write(&self, bytes: &[u8]) -> Result<(), DisconnectReason> {
         let storage = self.context.pieces.storage();
         let layout = storage.layout();
         let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(self.blocks.len());
@@ -173,7 +170,7 @@ impl<'a> BlockSink<'a> {
     }
 
     /// Updates the running hashes with the blocks that continue them.
-    pub(super) fn hash(&mut self, bytes: &[u8]) {
+    fn hash(&mut self, bytes: &[u8]) {
         for (block, range) in &self.blocks {
             if block.begin == 0 && self.batch_size.is_none() {
                 if self.hashes.len() >= MAX_HASHES {
@@ -192,7 +189,7 @@ impl<'a> BlockSink<'a> {
 
     /// All blocks of a piece are written: hashes the bytes that the running hash does not cover, and settles the piece. Or lets it
     /// wait for others.
-    pub(super) fn finish(&mut self, piece: PieceIndex) -> Result<(), DisconnectReason> {
+    fn finish(&mut self, piece: PieceIndex) -> Result<(), DisconnectReason> {
         let storage = self.context.pieces.storage();
         let size = storage.layout().piece_size(piece);
         let running = self.hashes.remove(&piece);

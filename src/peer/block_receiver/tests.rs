@@ -58,27 +58,6 @@ fn setup() -> Setup {
 }
 
 impl Setup {
-    /// Receives and writes a whole piece.
-    fn receive(&self, receiver: &mut BlockReceiver<'_>, piece: u32, bytes: &[u8]) {
-        for block in 0..BLOCKS {
-            let begin = block * BLOCK_SIZE;
-            let request = BlockInfo { piece: PieceIndex(piece), begin, length: BLOCK_SIZE };
-            receiver.note(request, begin as usize..(begin + BLOCK_SIZE) as usize);
-        }
-        receiver.sink.accept();
-        assert_eq!(receiver.sink.decisions.take, [true; BLOCKS as usize]);
-        receiver.sink.write(bytes).expect("a disk");
-        receiver.sink.hash(bytes);
-        let mut unverified_pieces = Vec::new();
-        self.context.pieces.written(
-            KEY,
-            receiver.sink.blocks.drain(..).map(|(block, _)| block),
-            &mut unverified_pieces,
-        );
-        assert_eq!(unverified_pieces, [PieceIndex(piece)]);
-        receiver.sink.finish(PieceIndex(piece)).expect("a disk");
-    }
-
     fn piece(&self, piece: u32) -> Vec<u8> {
         self.payload[(piece * PIECE) as usize..][..PIECE as usize].to_vec()
     }
@@ -86,6 +65,24 @@ impl Setup {
     fn verified(&self) -> Vec<u32> {
         (0..PIECES).filter(|&piece| self.context.pieces.has(PieceIndex(piece))).collect()
     }
+}
+
+/// Receives and stores a whole piece.
+fn receive(receiver: &mut BlockReceiver<'_>, piece: u32, bytes: &[u8]) {
+    receive_blocks(receiver, piece, 0..BLOCKS, bytes);
+}
+
+/// Receives and stores some blocks of a piece.
+fn receive_blocks(receiver: &mut BlockReceiver<'_>, piece: u32, blocks: Range<u32>, bytes: &[u8]) {
+    let count = blocks.len();
+    for block in blocks {
+        let begin = block * BLOCK_SIZE;
+        let request = BlockInfo { piece: PieceIndex(piece), begin, length: BLOCK_SIZE };
+        receiver.note(request, begin as usize..(begin + BLOCK_SIZE) as usize);
+    }
+    receiver.sink.accept();
+    assert_eq!(receiver.sink.decisions.take, vec![true; count]);
+    receiver.sink.store(bytes).expect("a disk");
 }
 
 #[test]
@@ -96,9 +93,9 @@ fn pieces_of_a_fast_peer_are_hashed_together_and_a_wrong_one_is_found() {
     for piece in [2, 0, 3] {
         let mut bytes = setup.piece(piece);
         bytes[5] ^= u8::from(piece == 0);
-        setup.receive(&mut receiver, piece, &bytes);
+        receive(&mut receiver, piece, &bytes);
     }
-    assert!(receiver.has_unhashed() && receiver.sink.hashes.is_empty() && setup.verified().is_empty());
+    assert!(receiver.has_unhashed() && setup.verified().is_empty());
     // They wait while requests are outstanding, but not for long, whatever the peer sends.
     let now = setup.context.now();
     assert!(receiver.is_batch_due(now), "nothing is outstanding");
@@ -119,15 +116,14 @@ fn pieces_of_a_fast_peer_are_hashed_together_and_a_wrong_one_is_found() {
 fn pieces_of_a_slow_peer_are_hashed_as_they_arrive() {
     let setup = setup();
     let mut receiver = BlockReceiver::new(&setup.context, &setup.peer);
-    setup.receive(&mut receiver, 1, &setup.piece(1));
+    receive(&mut receiver, 1, &setup.piece(1));
     assert_eq!(setup.verified(), [1]);
     // A piece whose hash runs already does not wait when the peer becomes fast.
-    let first = BlockInfo { piece: PieceIndex(4), begin: 0, length: BLOCK_SIZE };
-    receiver.sink.blocks = vec![(first, 0..BLOCK_SIZE as usize)];
-    receiver.sink.hash(&setup.piece(4));
-    receiver.sink.blocks.clear();
-    assert_eq!(receiver.sink.hashes[&PieceIndex(4)].upto, BLOCK_SIZE);
+    receive_blocks(&mut receiver, 4, 0..1, &setup.piece(4));
+    receiver.sink.batch_size = Some(4);
+    receive_blocks(&mut receiver, 4, 1..BLOCKS, &setup.piece(4));
     assert!(!receiver.has_unhashed());
+    assert_eq!(setup.verified(), [1, 4]);
 }
 
 /// A process that is killed later must not leave a whole piece that does not verify: the next run would take it for the user's.
@@ -138,9 +134,9 @@ fn a_wrong_piece_is_erased_before_it_can_be_requested_again() {
     let mut bytes = setup.piece(1);
     bytes[5] ^= 1;
     for piece in [0, 2] {
-        setup.receive(&mut receiver, piece, &setup.piece(piece));
+        receive(&mut receiver, piece, &setup.piece(piece));
     }
-    setup.receive(&mut receiver, 1, &bytes);
+    receive(&mut receiver, 1, &bytes);
     let mut all = vec![1; 3 * PIECE as usize];
     setup.context.pieces.storage().read_exact_at(0, &mut all).expect("a file");
     assert_eq!(all, [setup.piece(0), vec![0; PIECE as usize], setup.piece(2)].concat());

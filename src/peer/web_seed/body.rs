@@ -155,7 +155,6 @@ impl<'a> BodyReceiver<'a> {
             self.sink.note(block, place);
         }
         self.sink.accept();
-        self.sink.cancel_elsewhere();
         self.context.settings.throttle.client.uplink.note_download();
         self.sink.store(slab).map_err(|_| FetchEnd::Stopped)?;
         assembly.remove_complete(slab);
