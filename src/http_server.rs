@@ -12,6 +12,8 @@ mod connection;
 mod context;
 mod event_loop;
 mod events;
+#[cfg(any(test, feature = "internals"))]
+mod file_response;
 mod head;
 mod input;
 mod limits;
@@ -115,6 +117,7 @@ impl Server {
 
     /// Closes the listeners and idle connections, sends the responses that are being made for
     /// [`ServerLimits::stop_grace`] at most, and waits for all threads.
+    #[cfg(any(test, feature = "internals"))]
     pub fn stop(mut self) {
         self.end();
     }

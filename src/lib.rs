@@ -59,9 +59,9 @@ mod hash;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod hash;
-// A general server: a service uses what the tracker does not, and neither serves plain files.
+// A service uses what the tracker does not.
 #[cfg(not(feature = "internals"))]
-#[allow(dead_code)]
+#[cfg_attr(not(feature = "service"), allow(dead_code))]
 mod http_server;
 #[cfg(feature = "internals")]
 #[doc(hidden)]

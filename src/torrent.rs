@@ -195,7 +195,6 @@ impl Torrent {
     }
 
     fn on_client(client: Arc<Client>, mut source: Source, mut config: TorrentConfig) -> Torrent {
-        config.search.resolve_link_hosts(&config.client.route);
         if let Source::Metainfo(torrent) = &mut source {
             config.files.change_names(torrent);
         }
@@ -258,6 +257,8 @@ impl Torrent {
         let Torrent { source, mut config, inner, events, event_receiver, messages, client, claim_position } = self;
         drop(event_receiver); // only the caller's receivers remain
         let _ = inner.main_thread.set(std::thread::current().id());
+        // On this thread, because it may take long.
+        config.search.resolve_link_hosts(&config.client.route);
         let weak_client = Arc::downgrade(&client); // weak: a client for one torrent ends with it
         let registration = Some(Registration::new(
             client,

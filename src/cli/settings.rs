@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::options::{DownloadArgs, bad_option};
+use crate::cli::options::{DownloadArgs, bad_option, values};
 use crate::util::descriptors::{DescriptorBudget, MIN_DESCRIPTORS, available};
 use crate::util::os_error::reason;
 use btsync::{AddOptions, Client, ClientBuilder, DhtSettings, Limits, Magnet, PortMapping, SeedGoal, Selection};
@@ -200,11 +200,8 @@ fn seed_goal(args: &DownloadArgs) -> SeedGoal {
 fn port_mapping(args: &DownloadArgs) -> PortMapping {
     let SeedGoal { forever, time, ratio } = seed_goal(args);
     let is_seed = forever || time.is_some() || ratio.is_some();
-    match (args.no_port_mapping, args.port_mapping) {
-        (true, _) => PortMapping::Off,
-        (false, true) => PortMapping::On,
-        (false, false) => PortMapping::Auto { after: if is_seed { Duration::ZERO } else { MAPPING_DELAY } },
-    }
+    let after = if is_seed { Duration::ZERO } else { MAPPING_DELAY };
+    values::port_mapping(args.no_port_mapping, args.port_mapping, after)
 }
 
 /// btsync's own folders, and the files that it reads options and torrents from: a torrent that wrote to them could run commands.

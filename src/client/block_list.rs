@@ -3,6 +3,7 @@
 
 mod load;
 
+use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
@@ -37,6 +38,7 @@ impl Client {
             copy: self.config.block_list_copy.clone(),
             route: self.config.route.clone(),
             filter: self.address_filter.clone(),
+            is_outdated: Arc::default(),
         };
         // Without the lock, because it takes long.
         let watch = BlockListWatch::start(loader)?;
@@ -48,6 +50,7 @@ impl Client {
 
 /// Keeps the filter up to date with its source until it is dropped.
 pub(crate) struct BlockListWatch {
+    loader: BlockListLoader,
     /// Its end ends the thread.
     stop: Option<Sender<()>>,
     /// Disconnected once the thread has ended.
@@ -75,6 +78,12 @@ impl BlockListWatch {
         BlockListWatch::spawn(Reloader { loader, fingerprint: None, seen: None }, interval, Duration::ZERO)
     }
 
+    /// A loader of the same list, which changes nothing once the watch has ended.
+    #[cfg(feature = "service")]
+    pub fn loader(&self) -> BlockListLoader {
+        self.loader.clone()
+    }
+
     fn with_interval(loader: BlockListLoader, interval: Duration) -> Result<BlockListWatch, ClientError> {
         // First, so that a change while the list is read is noticed.
         let fingerprint = loader.source.fingerprint();
@@ -84,7 +93,7 @@ impl BlockListWatch {
     }
 
     fn spawn(reloader: Reloader, interval: Duration, pause: Duration) -> Result<BlockListWatch, ClientError> {
-        let source = reloader.loader.source.clone();
+        let loader = reloader.loader.clone();
         let (stop, stopped) = bounded(0);
         let (runs, ended) = bounded(0);
         let work = move || {
@@ -92,8 +101,8 @@ impl BlockListWatch {
             drop(runs);
         };
         let thread = Builder::new().name("block-list".into()).stack_size(STACK).spawn(work);
-        let thread = thread.map_err(|error| failure(&source, &error.into()))?;
-        Ok(BlockListWatch { stop: Some(stop), ended, thread: Some(thread) })
+        let thread = thread.map_err(|error| failure(&loader.source, &error.into()))?;
+        Ok(BlockListWatch { loader, stop: Some(stop), ended, thread: Some(thread) })
     }
 }
 
@@ -107,8 +116,9 @@ fn failure(source: &BlockListSource, error: &BlockListError) -> ClientError {
 
 impl Drop for BlockListWatch {
     fn drop(&mut self) {
+        self.loader.is_outdated.set(true);
         drop(self.stop.take());
-        // A thread that waits for a server is left behind. It holds only the filter.
+        // A thread that waits for a server is left behind. It no longer changes the filter.
         let has_ended = self.ended.recv_timeout(STOP_TIMEOUT) == Err(RecvTimeoutError::Disconnected);
         if let Some(thread) = self.thread.take().filter(|_| has_ended)
             && thread.join().is_err()
@@ -159,5 +169,7 @@ impl Reloader {
     }
 }
 
+#[cfg(test)]
+pub(crate) mod test_server;
 #[cfg(test)]
 mod tests;

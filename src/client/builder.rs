@@ -46,8 +46,8 @@ impl ClientBuilder {
 
     /// A proxy for everything that the client exchanges with others: `socks5://`, `socks5h://`, `socks4a://` or `http://`, with user name
     /// and password if it needs them. Nothing goes around it, also while it does not work: the client listens on no port, looks up
-    /// no names (the proxy does), and uses neither local discovery nor, for now, the DHT; it uses UDP trackers only with SOCKS 5. Without it, only requests to HTTP and HTTPS
-    /// servers use the proxies that the environment names (`http_proxy` and others).
+    /// no names (the proxy does), and uses neither local discovery nor, for now, the DHT; it uses UDP trackers only with SOCKS 5.
+    /// Without it, only requests to HTTP and HTTPS servers use the proxies that the environment names (`http_proxy` and others).
     ///
     /// ```
     /// use btsync::Client;
@@ -67,9 +67,9 @@ impl ClientBuilder {
     }
 
     /// Whether the client hides what identifies it. Its torrents then have random peer ids without the name of a client, new in each
-    /// run, and it sends no `User-Agent`. Peers are told neither its name and version nor its port; trackers, not its addresses. Local discovery and port
-    /// mapping are off, and the DHT saves nothing. `AddOptions::peer_id_prefix` and `AddOptions::user_agent` do not count. The
-    /// IP address stays visible to others unless there is a [proxy](ClientBuilder::proxy).
+    /// run, and it sends no `User-Agent`. It sends peers neither its name and version nor its port, and trackers no addresses. Local
+    /// discovery and port mapping are off, and the DHT saves nothing. `AddOptions::peer_id_prefix` and `AddOptions::user_agent` do
+    /// not count. The IP address stays visible to others unless there is a [proxy](ClientBuilder::proxy).
     ///
     /// ```
     /// let client = btsync::Client::builder().anonymous(true).build()?;

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use crate::client::ClientBuilder;
-use crate::net::bind::Bind;
 use crate::net::proxy::connect::{CLOSED, NO_ANSWER, ProxyConnectError};
 use crate::net::proxy::environment::ProxyEnvironment;
 use crate::net::proxy::state::Proxy;
@@ -39,7 +38,7 @@ impl ClientBuilder {
                 result: check(proxy, timeout),
             }];
         }
-        if *route.interface() != Bind::Any {
+        if route.is_bound() {
             return Vec::new(); // the environment does not count
         }
         let mut checks: Vec<ProxyCheck> = Vec::new();

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::http_server::head;
 use crate::util::atomics::Amount;
 
 /// Who sent a request.
@@ -43,11 +42,6 @@ pub struct RequestHead {
 }
 
 impl RequestHead {
-    /// Parses a head, up to and with its empty line; for tests of handlers. `None` if the server would refuse it.
-    pub fn parse(text: &str, client: ClientAddress) -> Option<RequestHead> {
-        head::parse(text.into(), client).ok().map(|parsed| parsed.head)
-    }
-
     fn bytes(&self, span: &HeadSpan) -> &[u8] {
         self.raw.get(usize::from(span.start)..usize::from(span.end)).unwrap_or_default()
     }
@@ -110,7 +104,8 @@ pub struct Request {
 }
 
 impl Request {
-    /// A request that no server has read; for tests of handlers.
+    /// A request that no server has read.
+    #[cfg(feature = "internals")]
     pub fn new(head: RequestHead, body: Vec<u8>) -> Request {
         Request { head, body, _lease: BodyLease::new(&Arc::default()) }
     }

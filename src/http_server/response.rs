@@ -2,15 +2,13 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Write};
+use std::io::Write;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::http_server::events::EventSubscription;
 use crate::http_server::range::{RequestedRange, requested_range};
 use crate::http_server::request::RequestHead;
-use crate::http_server::source::{BodySource, FileSource};
+use crate::http_server::source::BodySource;
 
 /// A response: status, headers, body. The server adds `Content-Length` or `Transfer-Encoding`, and `Connection`.
 #[derive(Debug)]
@@ -27,13 +25,6 @@ pub enum ResponseBody {
     Bytes(Cow<'static, [u8]>),
     /// Bytes that several responses share.
     Shared(Arc<[u8]>),
-    /// A part of a file, read by the workers.
-    File {
-        /// The file; only its length from now on matters, its position does not.
-        file: File,
-        /// The bytes to send.
-        range: Range<u64>,
-    },
     /// Produced while it is sent.
     Source {
         /// The producer.
@@ -41,8 +32,6 @@ pub enum ResponseBody {
         /// How many bytes it produces, if that is known.
         length: Option<u64>,
     },
-    /// Server-sent events, until the broadcast or the connection ends.
-    Events(EventSubscription),
 }
 
 impl fmt::Debug for ResponseBody {
@@ -50,9 +39,7 @@ impl fmt::Debug for ResponseBody {
         match self {
             ResponseBody::Bytes(bytes) => write!(f, "{} bytes", bytes.len()),
             ResponseBody::Shared(bytes) => write!(f, "{} shared bytes", bytes.len()),
-            ResponseBody::File { range, .. } => write!(f, "bytes {range:?} of a file"),
             ResponseBody::Source { length, .. } => write!(f, "a source of {length:?} bytes"),
-            ResponseBody::Events(_) => f.write_str("events"),
         }
     }
 }
@@ -105,9 +92,11 @@ impl Response {
         Response::with_body(status, "text/plain; charset=utf-8", text)
     }
 
-    /// Server-sent events.
-    pub fn events(subscription: EventSubscription) -> Response {
-        Response::with_body(200, "text/event-stream", ResponseBody::Events(subscription))
+    /// Server-sent events, until the source or the connection ends: an [`EventSubscription`](crate::http_server::EventSubscription),
+    /// with what else the client is to get.
+    pub fn events(source: impl BodySource + 'static) -> Response {
+        let body = ResponseBody::Source { source: Box::new(source), length: None };
+        Response::with_body(200, "text/event-stream", body)
             .header("Cache-Control", "no-store")
             // Otherwise some reverse proxies collect events before they pass them on.
             .header("X-Accel-Buffering", "no")
@@ -134,15 +123,6 @@ impl Response {
                 Response::text(416, "no such range\n").header("Content-Range", format!("bytes */{length}"))
             }
         }
-    }
-
-    /// A file as it is now, or the range of it that the request wants.
-    ///
-    /// # Errors
-    /// If the length of the file cannot be read.
-    pub fn file(head: &RequestHead, file: File, content_type: &'static str) -> io::Result<Response> {
-        let length = file.metadata()?.len();
-        Ok(Response::ranged(head, length, content_type, |range| ResponseBody::File { file, range }))
     }
 
     /// The client already has the current representation (see [`has_current`](crate::http_server::has_current)).
@@ -178,6 +158,7 @@ impl Response {
     }
 
     /// The status.
+    #[cfg(test)]
     pub fn status(&self) -> u16 {
         self.status
     }
@@ -236,9 +217,7 @@ impl ResponseBody {
         let length = match self {
             ResponseBody::Bytes(bytes) => Some(bytes.len() as u64),
             ResponseBody::Shared(bytes) => Some(bytes.len() as u64),
-            ResponseBody::File { range, .. } => Some(range.end.saturating_sub(range.start)),
             ResponseBody::Source { length, .. } => *length,
-            ResponseBody::Events(_) => None,
         };
         let unknown = if is_http_1_0 { BodyFraming::UntilClose } else { BodyFraming::Chunked };
         length.map_or(unknown, BodyFraming::Length)
@@ -250,9 +229,7 @@ impl ResponseBody {
             ResponseBody::Bytes(Cow::Owned(bytes)) => Ok(BodyBytes::Owned(bytes)),
             ResponseBody::Bytes(Cow::Borrowed(bytes)) => Ok(BodyBytes::Static(bytes)),
             ResponseBody::Shared(bytes) => Ok(BodyBytes::Shared(bytes)),
-            ResponseBody::File { file, range } => Err(Box::new(FileSource::new(file, range))),
             ResponseBody::Source { source, .. } => Err(source),
-            ResponseBody::Events(subscription) => Err(Box::new(subscription)),
         }
     }
 }

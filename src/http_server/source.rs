@@ -1,9 +1,6 @@
 //! Bodies that are produced while they are sent: files, events, and anything else that implements [`BodySource`].
 
-use std::fs::File;
 use std::io;
-use std::ops::Range;
-use std::os::unix::fs::FileExt;
 
 pub use crate::http_server::mailbox::Waker;
 
@@ -46,38 +43,5 @@ pub trait BodySource: Send {
     /// What to send from time to time while the source is pending, such as a comment.
     fn heartbeat(&self) -> Option<&'static [u8]> {
         None
-    }
-}
-
-/// A part of a file.
-#[derive(Debug)]
-pub(super) struct FileSource {
-    file: File,
-    range: Range<u64>,
-}
-
-impl FileSource {
-    pub(super) fn new(file: File, range: Range<u64>) -> FileSource {
-        FileSource { file, range }
-    }
-}
-
-impl BodySource for FileSource {
-    fn pull(&mut self, max: usize, out: &mut Vec<u8>, _: &Waker) -> io::Result<Pulled> {
-        let left = self.range.end.saturating_sub(self.range.start);
-        if left == 0 {
-            return Ok(Pulled::End);
-        }
-        let (before, wanted) = (out.len(), usize::try_from(left).unwrap_or(usize::MAX).min(max));
-        out.resize(before + wanted, 0);
-        let read = loop {
-            match self.file.read_at(out.get_mut(before..).unwrap_or_default(), self.range.start) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                read => break read?,
-            }
-        };
-        out.truncate(before + read);
-        self.range.start += read as u64;
-        if read == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(Pulled::Data) }
     }
 }

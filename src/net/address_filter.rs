@@ -34,24 +34,36 @@ pub struct BlockListStats {
     pub hits: u64,
 }
 
+impl BlockedAddresses {
+    /// Returns the former ranges, which take long to drop.
+    fn replace(&mut self, ranges: RangeSet) -> RangeSet {
+        self.version += 1;
+        std::mem::replace(&mut self.ranges, ranges)
+    }
+}
+
 impl AddressFilter {
-    /// Replaces the blocked addresses.
-    pub fn set(&self, ranges: RangeSet) {
+    /// Replaces the blocked addresses, unless `is_outdated` is set: then another list is in force, or none is wanted any more. Whoever
+    /// sets the flag and then changes the filter has the last word, because both happen one after the other here. Returns whether
+    /// the addresses were replaced.
+    pub fn set(&self, ranges: RangeSet, is_outdated: &Flag) -> bool {
         let mut blocked = self.blocked.write();
-        let old = std::mem::replace(&mut blocked.ranges, ranges);
-        blocked.version += 1;
-        drop(blocked);
+        if is_outdated.is_set() {
+            return false;
+        }
+        let old = blocked.replace(ranges);
         self.is_on.set(true);
+        drop(blocked);
         drop(old); // takes long
+        true
     }
 
     /// Blocks nothing any more.
     #[cfg(feature = "service")]
     pub fn clear(&self) {
-        self.is_on.set(false);
         let mut blocked = self.blocked.write();
-        let old = std::mem::take(&mut blocked.ranges);
-        blocked.version += 1;
+        let old = blocked.replace(RangeSet::default());
+        self.is_on.set(false);
         drop(blocked);
         drop(old); // takes long
     }
@@ -107,17 +119,20 @@ mod tests {
 
     #[test]
     fn refusals_are_counted_and_another_list_takes_over() {
-        let filter = AddressFilter::default();
-        filter.set(only([1, 2, 3, 4]));
+        let (filter, is_outdated) = (AddressFilter::default(), Flag::default());
+        assert!(filter.set(only([1, 2, 3, 4]), &is_outdated));
         let addresses = [([1, 2, 3, 4], 1).into(), ([1, 2, 3, 5], 1).into()];
         assert_eq!(filter.allowed(&addresses), addresses[1..]);
         assert!(filter.is_blocked([1, 2, 3, 4].into()) && filter.refuses([1, 2, 3, 4].into()));
         assert_eq!(filter.stats(), Some(BlockListStats { ranges: 1, hits: 2 }));
-        filter.set(only([1, 2, 3, 5]));
+        assert!(filter.set(only([1, 2, 3, 5]), &is_outdated));
         assert_eq!(filter.allowed(&addresses), addresses[..1]);
         assert_eq!((filter.version(), filter.stats()), (2, Some(BlockListStats { ranges: 1, hits: 3 })));
         filter.clear();
         assert!(!filter.is_blocked([1, 2, 3, 5].into()));
         assert_eq!((filter.version(), filter.stats()), (3, None));
+        is_outdated.set(true);
+        assert!(!filter.set(only([1, 2, 3, 5]), &is_outdated));
+        assert_eq!((filter.version(), filter.stats()), (3, None), "nobody wants that list any more");
     }
 }

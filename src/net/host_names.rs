@@ -8,17 +8,22 @@ use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, bounded};
 
+use crate::util::os_error::reason;
+
 /// The thread's stack size: the resolver needs more than our own code.
 const STACK: usize = 512 * 1024;
 
 /// Why a lookup failed.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum ResolveError {
     /// The host does not exist, or no name server answered.
+    #[error("the name does not exist, or no name server answered")]
     NotFound,
     /// The deadline passed.
+    #[error("no answer in time")]
     TimedOut,
     /// The system refused to start a thread.
+    #[error("cannot start a thread to resolve the host: {}", reason(.0))]
     NoThread(io::Error),
 }
 

@@ -1,6 +1,6 @@
-//! Proxies. `url` is the user's setting, `handshake` asks a proxy for a
-//! connection or a UDP association (`socks`: SOCKS 5 and 4a, `http_connect`: HTTP), `udp` wraps datagrams, and `environment` says which
-//! proxy an HTTP request needs, if any; all of these are pure. `connect` does what they say with sockets, and `state` is a proxy as a client's torrents share it.
+//! Proxies. `url` is the user's setting, `handshake` asks a proxy for a connection or a UDP association (`socks`: SOCKS 5 and 4a,
+//! `http_connect`: HTTP), `udp` wraps datagrams, and `environment` says which proxy an HTTP request needs, if any; all of these are
+//! pure. `connect` does what they say with sockets, and `state` is a proxy as a client's torrents share it.
 
 pub mod connect;
 pub mod environment;
@@ -13,7 +13,7 @@ pub mod udp;
 pub mod url;
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Where a connection through a proxy leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,16 @@ pub enum ProxyTarget {
     Addr(SocketAddr),
     /// A host name, which the proxy resolves, and a port.
     Name(String, u16),
+}
+
+impl ProxyTarget {
+    /// The host of a URL, without brackets.
+    pub fn new(host: &str, port: u16) -> ProxyTarget {
+        match host.parse::<IpAddr>() {
+            Ok(ip) => ProxyTarget::Addr(SocketAddr::new(ip.to_canonical(), port)),
+            Err(_) => ProxyTarget::Name(host.to_owned(), port),
+        }
+    }
 }
 
 impl fmt::Display for ProxyTarget {
@@ -57,5 +67,17 @@ impl ProxyError {
     /// Whether the proxy works, and only this target cannot be reached. Many proxies refuse for all kinds of reasons.
     pub fn is_of_target(&self) -> bool {
         matches!(self, ProxyError::Target(_) | ProxyError::Refused(_))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_left_to_the_proxy() {
+        assert_eq!(ProxyTarget::new("tracker.example", 443), ProxyTarget::Name("tracker.example".to_owned(), 443));
+        assert_eq!(ProxyTarget::new("2001:db8::1", 8).to_string(), "[2001:db8::1]:8");
+        assert_eq!(ProxyTarget::new("::ffff:192.0.2.1", 80).to_string(), "192.0.2.1:80");
     }
 }

@@ -1,7 +1,10 @@
 //! How connections leave the machine: from sockets that are bound to an interface or address, through a proxy if there is one, and
 //! anonymously if the user wants that.
-//! Fails closed: the binding for sockets of our own is given out only without a proxy, so code that knows no proxy cannot go around it.
+//!
+//! Fails closed: only `without_proxy` gives out the binding for sockets, and none if there is a proxy, so code that knows no proxy
+//! cannot go around it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::net::bind::Bind;
@@ -57,9 +60,14 @@ impl Route {
         self.proxy.is_none().then_some(&self.bind)
     }
 
-    /// The interface or address, for messages.
-    pub fn interface(&self) -> &Bind {
-        &self.bind
+    /// Whether sockets are bound to an interface or address, those for connections to the proxy too.
+    pub fn is_bound(&self) -> bool {
+        self.bind != Bind::Any
+    }
+
+    /// See [`Bind::own_addresses`].
+    pub fn own_addresses(&self) -> Vec<IpAddr> {
+        self.bind.own_addresses()
     }
 }
 
@@ -72,9 +80,9 @@ mod tests {
         let route = Route::direct(Bind::Interface("wg0".to_owned()));
         assert!(route.without_proxy().is_some() && route.proxy().is_none());
         let proxied = route.through("socks5://127.0.0.1:1".parse().ok());
-        assert!(proxied.without_proxy().is_none() && proxied.proxy().is_some());
+        assert!(proxied.without_proxy().is_none() && proxied.proxy().is_some() && proxied.is_bound());
         let moved = proxied.bound_to(Bind::Any);
-        assert!(moved.without_proxy().is_none() && *moved.interface() == Bind::Any);
+        assert!(moved.without_proxy().is_none() && !moved.is_bound());
         let anonymous = moved.anonymous(true).through(None).bound_to(Bind::Any);
         assert!(anonymous.is_anonymous() && anonymous.proxy().is_none());
     }

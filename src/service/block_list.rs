@@ -84,9 +84,8 @@ impl ServiceBlockList {
     /// # Errors
     /// The reason in words, if there is no list or it cannot be loaded.
     pub fn update(&self) -> Result<usize, String> {
-        let source = self.option.clone().or_else(|| chosen(&self.current.lock().settings));
-        let source = source.ok_or("no blocklist is set or it is not enabled")?;
-        let loader = self.loader(source);
+        let loader = self.current.lock().watch.as_ref().map(BlockListWatch::loader);
+        let loader = loader.ok_or("no blocklist is set or it is not enabled")?;
         loader.load().map_err(|error| block_list_reason(&error))?;
         Ok(self.view().ranges)
     }
@@ -110,6 +109,7 @@ impl ServiceBlockList {
             copy: Some(self.copy.clone()),
             route: self.route.clone(),
             filter: self.filter.clone(),
+            is_outdated: Arc::default(),
         }
     }
 }

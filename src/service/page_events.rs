@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
 
-use crate::http_server::{BodySource, EventBroadcast, EventSubscription, Pulled, Response, ResponseBody, Waker};
+use crate::http_server::{BodySource, EventBroadcast, EventSubscription, Pulled, Response, Waker};
 use crate::service::model::{Control, TorrentId, UnixTime};
 use crate::service::rpc::torrents_event::torrents_event;
 use crate::torrent::Event;
@@ -34,10 +34,7 @@ impl PageEvents {
         let list = torrents_event(control, None, &[], UnixTime::now());
         // As large as needed: it stays in memory until a slow client has read it.
         let start = [format!("event: {EVENT}\ndata: ").as_bytes(), &list, b"\n\n"].concat();
-        let source = Box::new(StreamWithStart { start, sent: 0, subscription });
-        Response::with_body(200, "text/event-stream", ResponseBody::Source { source, length: None })
-            .header("Cache-Control", "no-store")
-            .header("X-Accel-Buffering", "no")
+        Response::events(StreamWithStart { start, sent: 0, subscription })
     }
 
     /// Whether anybody listens.

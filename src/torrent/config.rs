@@ -52,8 +52,8 @@ pub struct SearchConfig {
     pub peers: Vec<SocketAddr>,
     /// Peers from a magnet link. Only a few ports of each host are tried, as anyone may have written the link.
     pub link_peers: Vec<SocketAddr>,
-    /// The same by `HOST:PORT` with a host name, before it is looked up; each with whether a public host provided the link.
-    pub link_hosts: Vec<(String, bool)>,
+    /// The same by host name and port, before the name is looked up; each with whether a public host provided the link.
+    pub link_hosts: Vec<(String, u16, bool)>,
     /// Trackers by tier, in place of those of the torrent and those in `trackers`.
     pub tiers: Option<Vec<Vec<String>>>,
     /// Trackers in addition to those of the torrent, each in a tier of its own.

@@ -1,13 +1,14 @@
 //! What a program may set of a torrent that it adds.
 
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::client::{ClaimPosition, DhtSettings};
 use crate::discovery::tracker::announce::{AnnouncedBefore, TorrentIdentity};
-use crate::metainfo::{Magnet, Selection};
+use crate::metainfo::{Magnet, PeerAddress, Selection};
+use crate::net::host_names::{ResolveError, resolve};
 use crate::net::networks::is_private;
 use crate::net::route::Route;
 use crate::peer::LimitGroup;
@@ -16,10 +17,11 @@ use crate::strategy::rate_limiter::Limits;
 use crate::torrent::config::{SearchConfig, SeedGoal, TorrentConfig};
 use crate::torrent::piece_order::FilePriority;
 use crate::types::{Dscp, Encryption};
-use crate::util::os_error::reason;
 
 /// Upper limit on the peers that a magnet link provides.
 const MAX_LINK_PEERS: usize = 32;
+/// The time limit for looking up the host names of a link's peers, all together.
+const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How a torrent behaves, from the folder of its files on. The defaults are those of `btsync file.torrent folder`: every file is
 /// wanted, and the torrent ends when its download is complete.
@@ -183,9 +185,11 @@ impl AddOptions {
         let peers = &mut self.config.search.link_peers;
         self.config.files.selection.magnet_indexes.clone_from(&magnet.select);
         for peer in magnet.peers.iter().take(MAX_LINK_PEERS) {
-            match peer.to_string().parse::<SocketAddr>() {
-                Ok(addr) => peers.extend(Some(addr).filter(|addr| !is_public || !is_private(addr.ip()))),
-                Err(_) => self.config.search.link_hosts.push((peer.to_string(), is_public)),
+            match peer {
+                PeerAddress::Addr(addr) => peers.extend(Some(addr).filter(|addr| !is_public || !is_private(addr.ip()))),
+                PeerAddress::Host(host, port) => {
+                    self.config.search.link_hosts.push((host.clone(), *port, is_public));
+                }
             }
         }
         self.config.search.link_hosts.truncate(MAX_LINK_PEERS);
@@ -197,14 +201,19 @@ impl AddOptions {
 impl SearchConfig {
     /// Looks up the host names of a link's peers, unless that would go around a proxy.
     pub(crate) fn resolve_link_hosts(&mut self, route: &Route) {
-        for (host, is_public) in std::mem::take(&mut self.link_hosts) {
+        let end = Instant::now() + LOOK_UP_TIMEOUT;
+        for (host, port, is_public) in std::mem::take(&mut self.link_hosts) {
             if route.without_proxy().is_none() {
-                log::warn!("btsync does not look up the peer {host}: names would go around the proxy");
+                log::warn!("btsync does not look up the peer {host}:{port}: names would go around the proxy");
                 continue;
             }
-            match host.to_socket_addrs() {
-                Ok(found) => self.link_peers.extend(found.filter(|addr| !is_public || !is_private(addr.ip()))),
-                Err(error) => log::warn!("cannot resolve the peer {host}: {}", reason(&error)),
+            let left = end.saturating_duration_since(Instant::now());
+            let found = if left.is_zero() { Err(ResolveError::TimedOut) } else { resolve(&host, port, Some(left)) };
+            match found {
+                Ok(found) => {
+                    self.link_peers.extend(found.into_iter().filter(|addr| !is_public || !is_private(addr.ip())));
+                }
+                Err(error) => log::warn!("cannot resolve the peer {host}:{port}: {error}"),
             }
         }
         self.link_peers.truncate(MAX_LINK_PEERS);

@@ -244,6 +244,7 @@ impl<'a> PeerManager<'a> {
         self.announcer.start_due(context, now, needs_peers, self.peer_list.next_dial().is_none());
         self.publish_trackers(now);
         self.dial_due(context, now);
+        self.publish_proxy_failure(context);
         self.send_pex(context, now);
         if self.discovery.retry_start(&self.config, context.settings.info_hash, &self.registration, now) {
             context.ports.dht.set(self.port());

@@ -93,11 +93,6 @@ impl Random {
             }
         }
     }
-
-    /// A fast generator for choices that no attacker gains from, seeded from this one.
-    pub fn fast_rng(&mut self) -> fastrand::Rng {
-        fastrand::Rng::with_seed(self.u64())
-    }
 }
 
 #[cfg(test)]

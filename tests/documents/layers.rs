@@ -48,7 +48,7 @@ const COMMAND_ORDER: [&str; 15] = [
 ];
 
 /// A module's path without `crate`.
-type ModulePath = Vec<String>;
+pub type ModulePath = Vec<String>;
 
 /// The source text of each module by its path; the library itself has an empty one.
 fn modules() -> BTreeMap<ModulePath, String> {
@@ -60,6 +60,14 @@ fn modules() -> BTreeMap<ModulePath, String> {
         (if path == ["lib"] { Vec::new() } else { path }, text)
     };
     sources().iter().map(|file| module(file)).collect()
+}
+
+/// The code of each module without tests, comments and strings.
+pub fn code() -> BTreeMap<ModulePath, String> {
+    let mut modules = modules();
+    let tests: BTreeSet<ModulePath> = modules.iter().flat_map(|(path, text)| test_modules(path, text)).collect();
+    modules.retain(|path, _| !(1..=path.len()).any(|length| tests.contains(&path[..length])));
+    modules.into_iter().map(|(path, text)| (path, without_comments_and_strings(&text))).collect()
 }
 
 fn is_of_the_command(path: &[String]) -> bool {
@@ -155,21 +163,17 @@ struct Graph {
 
 impl Graph {
     fn of_the_source() -> Graph {
-        let mut modules = modules();
-        let tests: BTreeSet<ModulePath> = modules.iter().flat_map(|(path, text)| test_modules(path, text)).collect();
-        modules.retain(|path, _| !(1..=path.len()).any(|length| tests.contains(&path[..length])));
-        let code: BTreeMap<_, _> =
-            modules.iter().map(|(path, text)| (path.clone(), without_comments_and_strings(text))).collect();
+        let modules = code();
         // By module and name, where a name that the module imports comes from.
         let mut imported = BTreeMap::new();
-        for (path, code) in &code {
+        for (path, code) in &modules {
             for segments in used(code) {
                 if let (Some(from), Some(name)) = (absolute(path, &segments, &modules), segments.last()) {
                     imported.insert((path.clone(), name.clone()), from);
                 }
             }
         }
-        let edges = code.iter().map(|(path, code)| {
+        let edges = modules.iter().map(|(path, code)| {
             let all = used(code).into_iter().chain(inline(code));
             let from = all.filter_map(|segments| absolute(path, &segments, &modules));
             (path.clone(), from.map(|from| home(from, &modules, &imported)).filter(|home| home != path).collect())

@@ -10,4 +10,5 @@ mod links;
 mod manual;
 mod packaging;
 mod promises;
+mod sockets;
 mod type_names;

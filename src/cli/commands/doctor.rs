@@ -14,12 +14,12 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::bounded;
 
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::options::{DoctorArgs, DownloadArgs};
+use crate::cli::options::{DoctorArgs, DownloadArgs, values};
 use crate::cli::settings::Settings;
 use crate::cli::signals;
 use crate::cli::terminal::stdout;
 use crate::util::units::count;
-use btsync::{DhtSettings, PortMapping};
+use btsync::DhtSettings;
 use check::{Check, CheckStatus};
 use network::{NetworkCheck, NetworkOptions};
 
@@ -75,11 +75,7 @@ fn network_options(args: &DoctorArgs, mut download: DownloadArgs) -> Result<Netw
     download.peer.clear();
     let mut dht = DhtSettings::default();
     dht.entry_points.clone_from(&download.dht_entry_point);
-    let mapping = match (download.no_port_mapping, download.port_mapping) {
-        (true, _) => PortMapping::Off,
-        (false, true) => PortMapping::On,
-        (false, false) => PortMapping::Auto { after: Duration::ZERO },
-    };
+    let mapping = values::port_mapping(download.no_port_mapping, download.port_mapping, Duration::ZERO);
     let builder = Settings::new(&download)?.client;
     Ok(NetworkOptions {
         builder: builder.dht((!download.no_dht).then_some(dht)).lsd(false).block_list_copy(None).port_mapping(mapping),

@@ -22,7 +22,7 @@ use crate::cli::terminal::screen::Screen;
 use crate::cli::terminal::stdout;
 use crate::util::descriptors::raise_limit;
 use crate::util::os_error::reason;
-use btsync::{ClientError, PasswordHash, PortMapping, Service, ServiceError, ServiceOptions, WebOptions};
+use btsync::{ClientError, PasswordHash, Service, ServiceError, ServiceOptions, WebOptions};
 
 /// The port of the page, as Transmission's.
 const PORT: u16 = 9091;
@@ -110,12 +110,11 @@ fn options(args: &ServeArgs, state: PathBuf, sockets: GivenSockets) -> Result<Se
     if args.anonymous && args.port_mapping && !args.no_port_mapping {
         return Err(bad_option("--anonymous and --port-mapping contradict each other"));
     }
+    if args.anonymous && options.proxy.is_none() {
+        log::warn!("--anonymous does not hide the IP address; --proxy does");
+    }
     options.block_list.clone_from(&args.block_list);
-    options.port_mapping = match (args.no_port_mapping, args.port_mapping) {
-        (true, _) => PortMapping::Off,
-        (false, true) => PortMapping::On,
-        (false, false) => PortMapping::Auto { after: Duration::ZERO },
-    };
+    options.port_mapping = values::port_mapping(args.no_port_mapping, args.port_mapping, Duration::ZERO);
     options.web = Some(web_options(args, password, sockets));
     Ok(options)
 }

@@ -9,7 +9,7 @@ use crate::cli::outcome;
 use crate::util::paths::is_watched_name;
 use btsync::Allocation;
 use btsync::create::Glob;
-use btsync::{Bind, Client, ClientError, FilePattern, PeerAddress};
+use btsync::{Bind, Client, ClientError, FilePattern, PeerAddress, PortMapping};
 use btsync::{Dscp, Encryption};
 
 pub(crate) fn minutes(text: &str) -> Result<Duration, String> {
@@ -74,6 +74,15 @@ pub(crate) fn pattern(text: &str) -> Result<FilePattern, String> {
 /// The interface or address to bind to.
 pub(crate) fn interface(text: &str) -> Result<Bind, String> {
     text.parse::<Bind>().map_err(|error| error.to_string())
+}
+
+/// What `--no-port-mapping` and `--port-mapping` choose; with neither, btsync sends the request after this time.
+pub(crate) fn port_mapping(is_off: bool, is_on: bool, after: Duration) -> PortMapping {
+    match (is_off, is_on) {
+        (true, _) => PortMapping::Off,
+        (false, true) => PortMapping::On,
+        (false, false) => PortMapping::Auto { after },
+    }
 }
 
 /// The URL of a proxy. The message omits it, as it may contain a password.

@@ -13,6 +13,7 @@ use crate::net::address_filter::AddressFilter;
 use crate::net::block_list::read::{BlockList, BlockListError, read};
 use crate::net::route::Route;
 use crate::util::atomic_file::{open, private_folder, replace_private};
+use crate::util::atomics::Flag;
 use crate::util::os_error::reason;
 use crate::util::redact::public_name;
 
@@ -74,6 +75,8 @@ pub(crate) struct BlockListLoader {
     pub route: Route,
     /// What the list is loaded into.
     pub filter: Arc<AddressFilter>,
+    /// Whether the filter is no longer to be changed, however long the source takes to answer.
+    pub is_outdated: Arc<Flag>,
 }
 
 impl BlockListLoader {
@@ -83,11 +86,14 @@ impl BlockListLoader {
     /// If it cannot be read or is none; the filter is then as before.
     pub fn load(&self) -> Result<(), BlockListError> {
         match &self.source {
-            BlockListSource::File(path) => self.set(read(File::open(path)?)?),
+            BlockListSource::File(path) => {
+                self.set(read(File::open(path)?)?);
+            }
             BlockListSource::Url(url) => {
                 let bytes = fetch(url, &self.route)?;
-                self.set(read(Cursor::new(&bytes))?);
-                self.keep(url, &bytes);
+                if self.set(read(Cursor::new(&bytes))?) {
+                    self.keep(url, &bytes);
+                }
             }
         }
         Ok(())
@@ -109,17 +115,21 @@ impl BlockListLoader {
     /// Loads the kept list. Returns whether there is one.
     #[cfg(feature = "service")]
     pub fn use_copy(&self) -> bool {
-        self.kept().map(|list| self.set(list)).is_some()
+        self.kept().is_some_and(|list| self.set(list))
     }
 
-    fn set(&self, list: BlockList) {
+    /// Returns whether the list is in force now.
+    fn set(&self, list: BlockList) -> bool {
         let BlockList { ranges, invalid, first_invalid } = list;
-        let name = self.source.public_name();
-        log::info!("block list {name}: {} ranges", ranges.count());
+        let (name, count) = (self.source.public_name(), ranges.count());
+        if !self.filter.set(ranges, &self.is_outdated) {
+            return false;
+        }
+        log::info!("block list {name}: {count} ranges");
         if invalid > 0 {
             log::warn!("block list {name}: {invalid} lines are invalid and ignored; the first is line {first_invalid}");
         }
-        self.filter.set(ranges);
+        true
     }
 
     /// Keeps a list that was fetched, with its URL.

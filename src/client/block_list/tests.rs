@@ -1,46 +1,22 @@
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, TcpListener};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::*;
+use crate::client::block_list::test_server::{serve_once, wait_until};
 use crate::net::address_filter::AddressFilter;
 use crate::net::bind::Bind;
 use crate::net::route::Route;
 
-/// No test waits that long unless it fails.
-const PATIENCE: Duration = Duration::from_secs(20);
 const OFTEN: Duration = Duration::from_millis(5);
 const FIRST: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(1, 1, 1, 1));
 const SECOND: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(2, 2, 2, 2));
 
-fn wait_until(what: &str, is_so: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(OFTEN);
-    }
-}
-
 fn loader(source: BlockListSource, copy: Option<PathBuf>) -> BlockListLoader {
     // Bound, because the environment of the test may name a proxy.
     let route = Route::direct(Bind::Address([127, 0, 0, 1].into()));
-    BlockListLoader { source, copy, route, filter: Arc::new(AddressFilter::default()) }
-}
-
-/// A server that answers one request with this text, and its URL.
-fn serve_once(text: &'static str) -> (String, JoinHandle<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let url = format!("http://{}/list", listener.local_addr().expect("an address"));
-    let server = std::thread::spawn(move || {
-        let (mut stream, _) = listener.accept().expect("a request");
-        let _ = stream.read(&mut [0; 4096]);
-        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", text.len());
-        stream.write_all((head + text).as_bytes()).expect("sent");
-    });
-    (url, server)
+    BlockListLoader { source, copy, route, filter: Arc::new(AddressFilter::default()), is_outdated: Arc::default() }
 }
 
 #[test]
@@ -120,6 +96,25 @@ fn a_list_that_is_loaded_later_applies_when_it_has_come() {
     wait_until("the list is loaded", || filter.is_blocked(SECOND));
     server.join().expect("no panic");
     drop(watch);
+}
+
+#[cfg(feature = "service")]
+#[test]
+fn a_list_that_comes_after_the_end_of_its_watch_changes_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let copy = folder.path().join("copy");
+    let (url, server) = serve_once("1.1.1.1");
+    let watch = BlockListWatch::start(loader(BlockListSource::new(&url), Some(copy.clone()))).expect("a list");
+    server.join().expect("no panic");
+    let (list, kept) = (watch.loader(), fs::read(&copy).expect("a copy"));
+    drop(watch);
+
+    let (url, server) = serve_once("2.2.2.2");
+    let late = BlockListLoader { source: BlockListSource::new(&url), ..list };
+    late.load().expect("a list");
+    server.join().expect("no panic");
+    assert!(late.filter.is_blocked(FIRST) && !late.filter.is_blocked(SECOND));
+    assert_eq!(fs::read(&copy).expect("a copy"), kept);
 }
 
 #[test]

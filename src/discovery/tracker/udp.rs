@@ -306,10 +306,7 @@ impl UdpTracker {
         let found = resolve(target.host, port, Some(timeout)).map_err(|error| match error {
             ResolveError::NotFound => TrackerError::NameLookup { host: printable(target.host) },
             ResolveError::TimedOut => TrackerError::Timeout,
-            ResolveError::NoThread(error) => TrackerError::Connect(printable(&format!(
-                "cannot start a thread to resolve the host: {}",
-                reason(&error)
-            ))),
+            ResolveError::NoThread(_) => TrackerError::Connect(printable(&error.to_string())),
         })?;
         let canonical = |addr: SocketAddr| SocketAddr::new(addr.ip().to_canonical(), port);
         Ok(found.into_iter().map(canonical).collect())

@@ -3,7 +3,6 @@
 use crate::net::proxy::handshake::ProxyReply;
 use crate::net::proxy::url::Credentials;
 use crate::net::proxy::{ProxyError, ProxyTarget};
-use crate::util::base64;
 
 /// The longest head of a response, in bytes.
 const MAX_HEAD: usize = 8 * 1024;
@@ -25,9 +24,8 @@ impl HttpConnect {
             return Err(ProxyError::Unsupported("a host name of this form"));
         }
         let mut text = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n");
-        if let Some(Credentials { user, password }) = credentials {
-            let token = base64::encode(format!("{user}:{password}").as_bytes());
-            text.extend(["Proxy-Authorization: Basic ", &token, "\r\n"]);
+        if let Some(credentials) = credentials {
+            text.extend(["Proxy-Authorization: ", &credentials.basic(), "\r\n"]);
         }
         text.push_str("\r\n");
         Ok(text.into_bytes())

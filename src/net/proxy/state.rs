@@ -224,10 +224,12 @@ impl Proxy {
     /// The proxy works.
     pub fn note_success(&self) {
         let mut state = self.state.lock();
-        if state.reason.take().is_some() && self.is_of_client {
+        let did_fail = state.reason.take().is_some();
+        (state.failures, state.last_failure, state.retry_at) = (0, None, None);
+        drop(state);
+        if did_fail && self.is_of_client {
             log::info!("the proxy {} works again", self.url);
         }
-        (state.failures, state.last_failure, state.retry_at) = (0, None, None);
     }
 
     /// The proxy does not work.
@@ -238,16 +240,17 @@ impl Proxy {
         if self.url.host.parse::<IpAddr>().is_err() {
             state.address = None;
         }
-        if state.reason.is_none() && self.is_of_client {
-            log::warn!("the proxy {} does not work, and everything waits for it: {reason}", self.url);
-        }
-        state.reason = Some(reason.to_owned());
+        let did_work = state.reason.replace(reason.to_owned()).is_none();
         // Attempts of the same time count as one.
         let least = pause(state.failures) / 2;
         if state.last_failure.is_none_or(|last| now.saturating_duration_since(last) >= least) {
             state.failures = state.failures.saturating_add(1);
             state.last_failure = Some(now);
             state.retry_at = Some(now + pause(state.failures));
+        }
+        drop(state);
+        if did_work && self.is_of_client {
+            log::warn!("the proxy {} does not work, and everything waits for it: {reason}", self.url);
         }
     }
 }

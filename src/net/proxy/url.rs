@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use percent_encoding::percent_decode_str;
 
+use crate::util::base64;
+
 /// The longest user name, password and host name that SOCKS can carry, in bytes.
 const MAX_TEXT: usize = 255;
 
@@ -29,6 +31,13 @@ pub struct Credentials {
     pub user: String,
     /// The password, which may be empty.
     pub password: String,
+}
+
+impl Credentials {
+    /// The value of a `Proxy-Authorization` header (RFC 7617).
+    pub fn basic(&self) -> String {
+        format!("Basic {}", base64::encode(format!("{}:{}", self.user, self.password).as_bytes()))
+    }
 }
 
 impl fmt::Debug for Credentials {
@@ -116,16 +125,15 @@ fn split_host(text: &str) -> Result<(String, u16), ProxyUrlError> {
 }
 
 fn parse_credentials(text: &str, kind: ProxyKind) -> Result<Credentials, ProxyUrlError> {
-    let decoded = |text: &str| percent_decode_str(text).decode_utf8().map(std::borrow::Cow::into_owned);
     // Programs that show the URL without its password would take what follows these for the rest of the URL.
-    let text_has_delimiter = text.contains(['/', '?', '#']);
+    if text.contains(['/', '?', '#']) {
+        return Err(ProxyUrlError::Credentials);
+    }
+    let decoded = |text: &str| percent_decode_str(text).decode_utf8().map(std::borrow::Cow::into_owned);
     let (user, password) = text.split_once(':').unwrap_or((text, ""));
     let user = decoded(user).map_err(|_| ProxyUrlError::Credentials)?;
     let password = decoded(password).map_err(|_| ProxyUrlError::Credentials)?;
     let is_bad = |text: &str| text.len() > MAX_TEXT || text.contains('\0');
-    if text_has_delimiter {
-        return Err(ProxyUrlError::Credentials);
-    }
     if user.is_empty() || is_bad(&user) || is_bad(&password) || (kind == ProxyKind::Http && user.contains(':')) {
         return Err(ProxyUrlError::Credentials);
     }

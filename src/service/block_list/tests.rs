@@ -1,34 +1,6 @@
-use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
-
 use super::*;
+use crate::client::block_list::test_server::{serve_once, wait_until};
 use crate::net::route::Route;
-
-/// No test waits that long unless it fails.
-const DEADLINE: Duration = Duration::from_secs(20);
-
-/// A server that answers one request with this list, and its URL.
-fn serve_once(list: &'static str) -> (String, JoinHandle<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let url = format!("http://{}/list", listener.local_addr().expect("an address"));
-    let server = std::thread::spawn(move || {
-        let (mut stream, _) = listener.accept().expect("a request");
-        let _ = stream.read(&mut [0; 4096]);
-        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", list.len());
-        stream.write_all((head + list).as_bytes()).expect("sent");
-    });
-    (url, server)
-}
-
-fn wait_until(is_so: impl Fn() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "too late");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
 
 fn on(url: &str) -> BlockListSettings {
     BlockListSettings { enabled: true, url: url.to_owned() }
@@ -43,7 +15,7 @@ fn a_remote_control_turns_a_list_on_and_off() {
     assert!(list.update().is_err(), "there is none");
     let (url, server) = serve_once("1.1.1.1");
     list.apply(&on(&url));
-    wait_until(|| list.filter().is_blocked([1, 1, 1, 1].into()));
+    wait_until("the list is loaded", || list.filter().is_blocked([1, 1, 1, 1].into()));
     server.join().expect("no panic");
     assert_eq!(list.view(), BlockListView { enabled: true, url: url.clone(), ranges: 1, hits: 0 });
     assert!(list.update().is_err_and(|why| !why.contains("os error")), "the server is gone");
@@ -62,7 +34,7 @@ fn the_list_of_the_last_time_is_in_force_before_the_server_has_answered() {
     let first =
         ServiceBlockList::start(None, &BlockListSettings::default(), copy.clone(), &Route::default()).expect("a list");
     first.apply(&on(&url));
-    wait_until(|| first.view().ranges == 2 && copy.exists());
+    wait_until("the list is loaded and kept", || first.view().ranges == 2 && copy.exists());
     server.join().expect("no panic");
     let again = ServiceBlockList::start(None, &on(&url), copy.clone(), &Route::default()).expect("a list");
     assert_eq!(again.view().ranges, 2);

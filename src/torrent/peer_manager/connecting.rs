@@ -84,7 +84,7 @@ impl PeerManager<'_> {
                 continue;
             }
             if addr.port() == self.port()
-                && own.get_or_insert_with(|| context.settings.route.interface().own_addresses()).contains(&addr.ip())
+                && own.get_or_insert_with(|| context.settings.route.own_addresses()).contains(&addr.ip())
             {
                 self.peer_list.never_dial(addr);
                 continue;
@@ -112,13 +112,19 @@ impl PeerManager<'_> {
     /// Whether no dial may be started, because the proxy does not work. While it does not, one dial at a time tries it.
     fn waits_for_proxy(&mut self, context: &TorrentContext, now: Duration) -> bool {
         let Some(proxy) = context.settings.route.proxy() else { return false };
-        self.inner.peers.search.lock().proxy_failure = proxy.failure();
         match proxy.permit_dial(Instant::now()) {
             Ok(()) => false,
             Err(wait) => {
                 self.next.dial = now + wait;
                 true
             }
+        }
+    }
+
+    /// Publishes why the proxy does not work, if it does not.
+    pub(super) fn publish_proxy_failure(&self, context: &TorrentContext) {
+        if let Some(proxy) = context.settings.route.proxy() {
+            self.inner.peers.search.lock().proxy_failure = proxy.failure();
         }
     }
 

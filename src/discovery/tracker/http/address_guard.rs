@@ -15,10 +15,10 @@ use ureq::unversioned::transport::NextTimeout;
 use crate::discovery::tracker::http::bound::wait;
 use crate::discovery::tracker::http::families::IpFamily;
 use crate::discovery::tracker::http::proxy::{HttpRoute, place_holder};
+use crate::discovery::tracker::http::url::host_and_port;
 use crate::net::address_filter::AddressFilter;
 use crate::net::host_names::{ResolveError, resolve};
 use crate::net::networks::is_private;
-use crate::util::os_error::reason;
 
 /// The most addresses tried per host: the capacity of ureq's list.
 const MAX_ADDRESSES: usize = 16;
@@ -83,6 +83,10 @@ impl AddressGuard {
         AddressGuard { last: block_list.is_some().then(Mutex::default), block_list, ..self }
     }
 
+    fn blocks(&self, ip: IpAddr) -> bool {
+        self.block_list.as_ref().is_some_and(|list| list.refuses(ip))
+    }
+
     /// The addresses that the system's resolver finds, or found lately.
     fn look_up(&self, host: &str, port: u16, timeout: NextTimeout) -> Result<Vec<SocketAddr>, ureq::Error> {
         let Some(last) = &self.last else { return look_up(host, port, timeout) };
@@ -120,22 +124,10 @@ fn look_up(host: &str, port: u16, timeout: NextTimeout) -> Result<Vec<SocketAddr
     let found = resolve(host, port, wait(timeout)).map_err(|error| match error {
         ResolveError::NotFound => ureq::Error::HostNotFound,
         ResolveError::TimedOut => ureq::Error::Timeout(timeout.reason),
-        // Wrap the error, because its own kind could be mistaken for a timeout.
-        ResolveError::NoThread(error) => {
-            ureq::Error::Io(io::Error::other(format!("cannot start a thread to resolve the host: {}", reason(&error))))
-        }
+        // Without the system's error, whose kind could be mistaken for a timeout.
+        ResolveError::NoThread(_) => ureq::Error::Io(io::Error::other(error.to_string())),
     })?;
     Ok(found.into_iter().take(MAX_ADDRESSES).collect())
-}
-
-/// The host and port of a URL.
-fn host_and_port(uri: &Uri) -> Option<(&str, u16)> {
-    let port = uri.port_u16().or(match uri.scheme_str()? {
-        "http" => Some(80),
-        "https" => Some(443),
-        _ => None,
-    })?;
-    Some((uri.host()?.trim_matches(['[', ']']), port))
 }
 
 impl Resolver for AddressGuard {
@@ -145,6 +137,9 @@ impl Resolver for AddressGuard {
             let literal = host_and_port(uri).and_then(|(host, _)| host.parse::<IpAddr>().ok());
             if literal.is_some_and(self.refuses) {
                 return Err(ureq::Error::Other(Box::new(Refused)));
+            }
+            if literal.is_some_and(|ip| self.blocks(ip)) {
+                return Err(ureq::Error::Other(Box::new(Blocked)));
             }
             let mut none = self.empty();
             none.push(place_holder());
@@ -157,7 +152,7 @@ impl Resolver for AddressGuard {
         }
         let (mut allowed, mut is_blocked) = (self.empty(), false);
         for &addr in all.iter().filter(is_wanted).filter(|a| !(self.refuses)(a.ip())) {
-            if self.block_list.as_ref().is_some_and(|list| list.refuses(addr.ip())) {
+            if self.blocks(addr.ip()) {
                 is_blocked = true;
             } else {
                 allowed.push(addr);
@@ -189,15 +184,6 @@ pub(crate) fn is_local(ip: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn host_and_port_are_found_in_any_url() {
-        let parts = |url: &str| host_and_port(&url.parse().unwrap()).map(|(host, port)| format!("{host} {port}"));
-        assert_eq!(parts("http://192.0.2.1/announce").as_deref(), Some("192.0.2.1 80"));
-        assert_eq!(parts("https://[2001:db8::1]:6969/announce").as_deref(), Some("2001:db8::1 6969"));
-        assert_eq!(parts("https://tracker.example/announce").as_deref(), Some("tracker.example 443"));
-        assert_eq!(parts("ftp://tracker.example/"), None);
-    }
 
     #[test]
     fn addresses_that_no_tracker_has_count_as_local() {

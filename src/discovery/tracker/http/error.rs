@@ -36,6 +36,7 @@ pub(crate) fn from_ureq(error: ureq::Error, url: &str) -> TrackerError {
             _ => TrackerError::ProxyFailed(line(&e)),
         },
         E::Other(e) if e.is::<UnusableProxy>() => TrackerError::Proxy(line(&e)),
+        E::Other(e) => TrackerError::Other(line(&e)),
         other => TrackerError::Other(line(&other)),
     }
 }

@@ -113,12 +113,12 @@ impl HttpTracker {
         more: F,
     ) -> Result<AnnounceResponse, TrackerError> {
         let end = Instant::now() + deadline;
-        if let (Some(ip), false) = (url::literal_ip(url), self.is_proxied(url)) {
-            let family = if IpFamily::V4.has(ip) { IpFamily::V4 } else { IpFamily::V6 };
-            return self.announce_over(family, url, &self.announce_url(family, url, a)?, end);
-        }
         if self.is_proxied(url) {
             return self.announce(url, a, deadline);
+        }
+        if let Some(ip) = url::literal_ip(url) {
+            let family = if IpFamily::V4.has(ip) { IpFamily::V4 } else { IpFamily::V6 };
+            return self.announce_over(family, url, &self.announce_url(family, url, a)?, end);
         }
         let families = self.known.lock().families_for(url, a.event);
         let urls: Result<Vec<_>, _> =
@@ -272,6 +272,7 @@ fn own_address(family: IpFamily) -> Option<IpAddr> {
         IpFamily::V4 => (Ipv4Addr::new(192, 0, 32, 8), 9).into(),
         IpFamily::V6 => (Ipv6Addr::new(0x2620, 0, 0x2d0, 0x200, 0, 0, 0, 8), 9).into(),
     };
+    // The route has no binding: see `names_both_addresses`.
     Bind::Any.address_towards(far).ok().filter(|ip| !is_private(*ip))
 }
 

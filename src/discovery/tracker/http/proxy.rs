@@ -3,7 +3,7 @@
 //! form), because many proxies allow CONNECT to port 443 only; all others go through a tunnel.
 
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use ureq::unversioned::transport::{
 
 use crate::discovery::tracker::http::bound::{Amendment, BoundTransport, connect_directly, wait};
 use crate::discovery::tracker::http::tls::{Tls, over_tls};
+use crate::discovery::tracker::http::url;
 use crate::net::bind::Bind;
 use crate::net::proxy::ProxyTarget;
 use crate::net::proxy::connect::{ProxyConnectError, run_handshake};
@@ -23,7 +24,6 @@ use crate::net::proxy::handshake::ProxyRequest;
 use crate::net::proxy::state::Proxy;
 use crate::net::proxy::url::{Credentials, ProxyKind};
 use crate::net::route::Route;
-use crate::util::base64;
 
 /// The connect timeout if ureq sets none.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -120,7 +120,9 @@ fn connect_through(proxy: &Proxy, details: &ConnectionDetails, timeout: Duration
     let deadline = Instant::now() + timeout;
     let is_plain = details.uri.scheme_str() == Some("http");
     let stream = proxy.connect_to_proxy(deadline).map_err(to_ureq)?;
-    let (kind, target) = (proxy.url().kind, target(details.uri)?);
+    let kind = proxy.url().kind;
+    let (host, port) = url::host_and_port(details.uri).ok_or(Error::HostNotFound)?;
+    let target = ProxyTarget::new(host, port);
     if kind == ProxyKind::Http && is_plain {
         let amendment = Amendment { root: root(details.uri), header: authorization(proxy.url().credentials.as_ref()) };
         return Ok(Box::new(BoundTransport::new(details, stream, Some(amendment))?));
@@ -169,16 +171,6 @@ impl Transport for Tunnel {
     }
 }
 
-/// The server of a URL.
-fn target(uri: &Uri) -> Result<ProxyTarget, Error> {
-    let host = uri.host().ok_or(Error::HostNotFound)?.trim_matches(['[', ']']);
-    let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
-    Ok(match host.parse::<IpAddr>() {
-        Ok(ip) => ProxyTarget::Addr(SocketAddr::new(ip, port)),
-        Err(_) => ProxyTarget::Name(host.to_owned(), port),
-    })
-}
-
 /// What stands for the addresses of a server that a proxy resolves.
 pub(crate) fn place_holder() -> SocketAddr {
     (Ipv4Addr::UNSPECIFIED, 0).into()
@@ -196,8 +188,7 @@ fn root(uri: &Uri) -> String {
 
 /// The `Proxy-Authorization` header if the proxy has a user name or password, otherwise nothing.
 fn authorization(credentials: Option<&Credentials>) -> String {
-    let Some(Credentials { user, password }) = credentials else { return String::new() };
-    format!("Proxy-Authorization: Basic {}\r\n", base64::encode(format!("{user}:{password}").as_bytes()))
+    credentials.map(|it| format!("Proxy-Authorization: {}\r\n", it.basic())).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -218,14 +209,6 @@ mod tests {
         let credentials = Credentials { user: "foo".to_owned(), password: "bar".to_owned() };
         assert_eq!(authorization(Some(&credentials)), "Proxy-Authorization: Basic Zm9vOmJhcg==\r\n");
         assert_eq!(authorization(None), "");
-    }
-
-    #[test]
-    fn names_are_left_to_the_proxy() {
-        let of = |uri: &str| target(&uri.parse().unwrap()).unwrap().to_string();
-        assert_eq!(of("https://tracker.example/a"), "tracker.example:443");
-        assert_eq!(of("http://[2001:db8::1]:8/a"), "[2001:db8::1]:8");
-        assert_eq!(of("http://192.0.2.1/a"), "192.0.2.1:80");
     }
 
     #[test]

@@ -39,7 +39,6 @@ pub struct RangedFetcher {
     trust: Trust,
     /// URLs that were redirected, and where they led.
     redirects: HashMap<String, RememberedRedirect>,
-    block_list: Arc<AddressFilter>,
 }
 
 #[derive(Debug)]
@@ -91,7 +90,7 @@ impl RangedFetcher {
             .timeout_per_write(Some(READ_TIMEOUT));
         let trust = if is_users { Trust::EveryHop } else { Trust::Public };
         let http = HttpTracker::bound_with(route, config, Some(block_list));
-        RangedFetcher { http, trust, redirects: HashMap::new(), block_list: block_list.clone() }
+        RangedFetcher { http, trust, redirects: HashMap::new() }
     }
 
     /// A handle for another thread.
@@ -132,10 +131,6 @@ impl RangedFetcher {
         url::check_scheme(&url)?;
         for _ in 0..=MAX_REDIRECTS {
             let (bare, credentials) = without_credentials(&url);
-            // The resolver checks names, unless a proxy resolves them; it never sees the address of a proxied request.
-            if url::literal_ip(&bare).is_some_and(|ip| self.block_list.refuses(ip)) {
-                return Err(TrackerError::Other("its address is on the block list".into()));
-            }
             let send = |agent: &Agent| {
                 let mut request = agent.get(&bare);
                 if let Some(range) = range {

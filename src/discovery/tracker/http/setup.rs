@@ -28,7 +28,8 @@ impl HttpTracker {
     }
 
     /// Creates a client whose requests take this route. Ignores proxies from the environment if sockets are bound or the route has a
-    /// proxy, because traffic would leave another way. proxy. The default for `user_agent` is btsync's own; an empty one is not sent, and none on an anonymous route.
+    /// proxy, because traffic would leave another way. The default for `user_agent` is btsync's own; an empty one is not sent, and
+    /// none on an anonymous route.
     pub fn bound_to(route: &Route, user_agent: Option<&str>) -> HttpTracker {
         HttpTracker::bound_with(route, config(sent_user_agent(route, user_agent)), None)
     }

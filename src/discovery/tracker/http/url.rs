@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::net::IpAddr;
 
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_encode, utf8_percent_encode};
+use ureq::http::Uri;
 
 use crate::discovery::tracker::http::{Announce, AnnounceEvent, TrackerError};
 use crate::types::InfoHash;
@@ -154,6 +155,16 @@ pub(crate) fn literal_ip(url: &str) -> Option<IpAddr> {
     host(url).trim_matches(['[', ']']).parse().ok()
 }
 
+/// The host and port of a URL, without brackets.
+pub(crate) fn host_and_port(uri: &Uri) -> Option<(&str, u16)> {
+    let port = uri.port_u16().or(match uri.scheme_str()? {
+        "http" => Some(80),
+        "https" => Some(443),
+        _ => None,
+    })?;
+    Some((uri.host()?.trim_matches(['[', ']']), port))
+}
+
 /// Splits an authority into host and port, without credentials.
 pub(crate) fn split_port(authority: &str) -> (&str, Option<&str>) {
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
@@ -167,6 +178,15 @@ pub(crate) fn split_port(authority: &str) -> (&str, Option<&str>) {
 mod tests {
     use super::*;
     use crate::types::PeerId;
+
+    #[test]
+    fn host_and_port_are_found_in_any_url() {
+        let parts = |url: &str| host_and_port(&url.parse().unwrap()).map(|(host, port)| format!("{host} {port}"));
+        assert_eq!(parts("http://192.0.2.1/announce").as_deref(), Some("192.0.2.1 80"));
+        assert_eq!(parts("https://[2001:db8::1]:6969/announce").as_deref(), Some("2001:db8::1 6969"));
+        assert_eq!(parts("https://tracker.example/announce").as_deref(), Some("tracker.example 443"));
+        assert_eq!(parts("ftp://tracker.example/"), None);
+    }
 
     fn announce() -> Announce<'static> {
         let mut hash = [b'a'; 20];

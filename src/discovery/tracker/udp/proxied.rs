@@ -29,10 +29,7 @@ pub(super) fn proxy_target(url: &UdpUrl<'_>, is_trusted: bool) -> Result<ProxyTa
     if !is_trusted && ip.map_or_else(|| has_local_form(url.host), is_private) {
         return Err(TrackerError::Local);
     }
-    Ok(match ip {
-        Some(ip) => ProxyTarget::Addr(SocketAddr::new(ip.to_canonical(), url.port)),
-        None => ProxyTarget::Name(url.host.to_owned(), url.port),
-    })
+    Ok(ProxyTarget::new(url.host, url.port))
 }
 
 impl UdpTracker {

@@ -5,6 +5,7 @@ use std::thread;
 
 use super::*;
 use crate::net::block_list::{AddressRange, RangeSetBuilder};
+use crate::util::atomics::Flag;
 
 /// A server that sends these responses in turn, each on whatever connection its request comes, and reports the heads of the requests with
 /// the number of their connection.
@@ -103,7 +104,8 @@ fn nothing_is_requested_from_blocked_addresses() {
     let mut ranges = RangeSetBuilder::default();
     ranges.add(AddressRange::V4(0x7f00_0002, 0x7f00_0009)); // 127.0.0.2 to 9
     let list = Arc::new(AddressFilter::default());
-    list.set(ranges.build());
+    let is_outdated = Flag::default();
+    assert!(list.set(ranges.build(), &is_outdated));
     let (blocked, told) = server("127.0.0.2", vec![part("0-0/1", "x")]);
     let mut fetcher = RangedFetcher::new(&Route::default(), None, true, &list);
     let why = |fetcher: &mut RangedFetcher, url: &str| fetcher.get(url, None).err().map(|error| error.to_string());
@@ -117,7 +119,7 @@ fn nothing_is_requested_from_blocked_addresses() {
     ranges = RangeSetBuilder::default();
     ranges.add(AddressRange::V4(0x7f00_0001, 0x7f00_0001));
     ranges.add(AddressRange::V6(1, 1));
-    list.set(ranges.build());
+    assert!(list.set(ranges.build(), &is_outdated));
     assert!(is_refused(why(&mut fetcher, "http://localhost:1/f")), "the address of a name");
 }
 
