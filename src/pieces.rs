@@ -108,10 +108,10 @@ impl PieceManager {
         self.wasted.get()
     }
 
-    /// Whether any of these pieces is wanted and not verified.
-    pub fn has_missing_wanted(&self, mut pieces: Range<u32>) -> bool {
+    /// The first of these pieces that is wanted and not verified.
+    pub fn first_missing_wanted(&self, pieces: Range<u32>) -> Option<PieceIndex> {
         let picker = self.picker.lock();
-        pieces.any(|piece| picker.is_missing_wanted(PieceIndex(piece)))
+        pieces.map(PieceIndex).find(|&piece| picker.is_missing_wanted(piece))
     }
 
     /// Adds to the count of wasted payload bytes.

@@ -149,16 +149,6 @@ impl Bind {
         Ok(socket.into())
     }
 
-    /// Our address for packets to `addr`. Sends nothing.
-    ///
-    /// # Errors
-    /// If there is no route to it.
-    pub fn address_towards(&self, addr: SocketAddr) -> io::Result<IpAddr> {
-        let socket = self.udp(SocketAddr::new(self.source(addr)?, 0))?;
-        socket.connect(addr)?;
-        Ok(socket.local_addr()?.ip())
-    }
-
     /// The address to bind a socket to for connections to `addr`.
     ///
     /// # Errors

@@ -44,7 +44,8 @@ const FAST_PIECE_SECONDS: u64 = 20;
 
 /// Near the end, a request has at least what the server sends in so many round trips, so that most of the time it sends.
 const ROUND_TRIPS: f64 = 2.0;
-/// But at most so many blocks: what peers send in the meantime cannot be taken out of a request.
+/// The bounds of that, in blocks: what peers send in the meantime cannot be taken out of a request.
+const MIN_BLOCKS_AT_END: usize = 4;
 const MAX_BLOCKS_AT_END: usize = 256;
 /// Why a web seed ends that has none of the files.
 const HAS_NOTHING: &str = "it has no file of the torrent";
@@ -68,21 +69,22 @@ pub struct WebSeed {
     pub key: PeerKey,
     /// Where it is.
     pub url: WebSeedUrl,
-    is_stopped: Arc<Flag>,
-    /// Whether the thread waits for a server, and holds nothing of the torrent.
-    is_asking: Arc<Flag>,
-    failed: Arc<FailedPieces>,
+    shared: Arc<WebSeedShared>,
     interrupter: FetchInterrupter,
     /// Disconnected when the thread has ended.
     ended: Receiver<ShutdownSignal>,
     thread: JoinHandle<()>,
 }
 
-/// Pieces whose data from a web seed was wrong, until its thread looks at them.
+/// What the handle of a web seed and its thread share.
 #[derive(Default)]
-struct FailedPieces {
-    has_some: Flag,
-    pieces: Mutex<Vec<PieceIndex>>,
+struct WebSeedShared {
+    is_stopped: Flag,
+    /// Whether the thread waits for a server, and holds nothing of the torrent.
+    is_asking: Flag,
+    has_failed_pieces: Flag,
+    /// Pieces whose data from the web seed was wrong, until its thread looks at them.
+    failed_pieces: Mutex<Vec<PieceIndex>>,
 }
 
 impl WebSeed {
@@ -93,40 +95,35 @@ impl WebSeed {
     pub fn start(context: &Arc<TorrentContext>, settings: WebSeedSettings) -> io::Result<WebSeed> {
         let (user_agent, is_users) = (settings.user_agent.as_deref(), settings.url.is_users);
         let fetcher = RangedFetcher::new(&context.settings.route, user_agent, is_users, &settings.block_list);
-        let (key, is_stopped, interrupter) = (context.new_key(), Arc::<Flag>::default(), fetcher.interrupter());
-        let (url, is_asking) = (settings.url.clone(), Arc::<Flag>::default());
-        let failed = Arc::<FailedPieces>::default();
-        let (tell, ended) = bounded(0);
+        let (key, url, interrupter) = (context.new_key(), settings.url.clone(), fetcher.interrupter());
+        let (shared, (tell, ended)) = (Arc::<WebSeedShared>::default(), bounded(0));
         let work = WebSeedWorker {
             weak: Arc::downgrade(context),
             key,
             settings,
-            is_stopped: is_stopped.clone(),
-            is_asking: is_asking.clone(),
-            failed: failed.clone(),
+            shared: shared.clone(),
             fetcher,
             health: WebSeedHealth::default(),
             rate: 0,
-            last_pick: 0,
+            largest_pick: 0,
             answer_time: None,
             sent_at: None,
             sends_whole_files: false,
         };
-        context.web_seeds.note_start();
         let thread = Builder::new().name("web seed".to_owned()).stack_size(STACK).spawn(move || run(work, tell))?;
-        Ok(WebSeed { key, url, is_stopped, is_asking, failed, interrupter, ended, thread })
+        Ok(WebSeed { key, url, shared, interrupter, ended, thread })
     }
 
     /// A piece failed its hash because of this web seed's data.
     pub fn piece_failed(&self, context: &TorrentContext, piece: PieceIndex) {
-        self.failed.pieces.lock().push(piece);
-        self.failed.has_some.set(true);
+        self.shared.failed_pieces.lock().push(piece);
+        self.shared.has_failed_pieces.set(true);
         context.web_seeds.wake();
     }
 
     /// Tells the thread to end, and closes its connection.
     pub fn stop(&self, context: &TorrentContext) {
-        self.is_stopped.set(true);
+        self.shared.is_stopped.set(true);
         context.web_seeds.wake();
         self.interrupter.clone().interrupt();
     }
@@ -135,7 +132,7 @@ impl WebSeed {
     pub fn join_until(self, deadline: Instant) {
         let mut deadline = deadline;
         while self.ended.recv_deadline(deadline).is_err_and(|error| error == RecvTimeoutError::Timeout) {
-            if self.is_asking.is_set() {
+            if self.shared.is_asking.is_set() {
                 return;
             }
             deadline = Instant::now() + JOIN_POLL_INTERVAL; // it writes to the disk
@@ -182,15 +179,13 @@ struct WebSeedWorker {
     weak: Weak<TorrentContext>,
     key: PeerKey,
     settings: WebSeedSettings,
-    is_stopped: Arc<Flag>,
-    is_asking: Arc<Flag>,
-    failed: Arc<FailedPieces>,
+    shared: Arc<WebSeedShared>,
     fetcher: RangedFetcher,
     health: WebSeedHealth,
     /// In bytes a second; 0 while unknown.
     rate: u64,
     /// The most blocks of a pick so far.
-    last_pick: usize,
+    largest_pick: usize,
     /// How long the last response took to begin.
     answer_time: Option<Duration>,
     /// When the request was sent whose body is about to arrive.
@@ -218,7 +213,7 @@ impl WebSeedWorker {
     }
 
     fn must_end(&self, context: &TorrentContext) -> bool {
-        self.is_stopped.is_set() || context.are_connections_ending()
+        self.shared.is_stopped.is_set() || context.are_connections_ending()
     }
 
     /// Requests blocks until the torrent is complete or stops, or the web seed is of no use; then returns the reason.
@@ -278,17 +273,15 @@ impl WebSeedWorker {
         log::info!("{}: {fault}", public_name(self.settings.url.as_str()));
     }
 
-    /// Waits until this time, unless the torrent stops.
+    /// Waits until this time, unless the torrent stops or is complete.
     fn wait_until(&self, context: &TorrentContext, at: Duration) {
-        while !self.must_end(context) && !context.pieces.is_complete() {
+        loop {
             let seen = context.web_seeds.wakes();
             let left = at.saturating_sub(context.now());
-            if left.is_zero() {
+            if left.is_zero() || self.must_end(context) || context.pieces.is_complete() {
                 return;
             }
-            if !self.must_end(context) {
-                context.web_seeds.wait(seen, left);
-            }
+            context.web_seeds.wait(seen, left);
         }
     }
 
@@ -317,10 +310,10 @@ impl WebSeedWorker {
 
     /// Requests nothing more of files with wrong data. An error if the web seed has to end.
     fn leave_failed_pieces(&mut self, context: &TorrentContext) -> Result<(), WebSeedFault> {
-        if !self.failed.has_some.swap(false) {
+        if !self.shared.has_failed_pieces.swap(false) {
             return Ok(());
         }
-        let failed = std::mem::take(&mut *self.failed.pieces.lock());
+        let failed = std::mem::take(&mut *self.shared.failed_pieces.lock());
         let layout = context.pieces.storage().layout();
         for piece in failed {
             let spans = layout.spans(layout.offset(piece, 0), u64::from(layout.piece_size(piece)));
@@ -338,7 +331,7 @@ impl WebSeedWorker {
     fn leave_file(&self, context: &TorrentContext, fault: &WebSeedFault) -> bool {
         self.report(fault);
         let pieces = self.pieces(context);
-        let has_others = pieces.count() > 0 && self.settings.url.kind == WebSeedKind::Mirror;
+        let has_others = pieces.count() > 0;
         if has_others {
             context.pieces.set_web_seed_pieces(self.key, pieces);
         }
@@ -351,15 +344,16 @@ impl WebSeedWorker {
         let n = if self.sends_whole_files {
             1
         } else {
-            pick_size(self.rate, context.settings.throttle.fair_share(Direction::Down), self.last_pick)
+            pick_size(self.rate, context.settings.throttle.fair_share(Direction::Down), self.largest_pick)
         };
         let round_trip = self.answer_time.unwrap_or_default().as_secs_f64();
         let least = (self.rate as f64 * round_trip * ROUND_TRIPS / f64::from(BLOCK_SIZE)) as usize;
-        let limit = EndGameLimit { outstanding: 0, least: least.clamp(4, MAX_BLOCKS_AT_END), proven: self.rate > 0 };
+        let least = least.clamp(MIN_BLOCKS_AT_END, MAX_BLOCKS_AT_END);
+        let limit = EndGameLimit { outstanding: 0, least, proven: self.rate > 0 };
         let share = context.share_of_rate(self.rate, now);
         context.web_seeds.forget_cancels(self.key);
         let again = context.pieces.pick(self.key, n, self.pick_context(context), limit, share, &mut picked);
-        self.last_pick = self.last_pick.max(picked.len());
+        self.largest_pick = self.largest_pick.max(picked.len());
         (picked, again)
     }
 

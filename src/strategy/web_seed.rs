@@ -6,7 +6,7 @@ mod health;
 mod runs;
 mod urls;
 
-pub use answer::{BodyPlan, RangeAnswer, WebSeedFault, judge, judge_script};
+pub use answer::{BodyContent, RangeAnswer, WebSeedFault, judge, judge_script};
 pub use health::{WebSeedHealth, WebSeedStep};
 pub use runs::{BlockRun, pick_size, request_size, runs};
 pub use urls::{WebSeedFiles, WebSeedKind, WebSeedUrl};

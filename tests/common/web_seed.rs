@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use percent_encoding::percent_decode_str;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::payload::Payload;
@@ -175,7 +176,8 @@ impl Shared {
             }
             let first = head.remove(0);
             let target = first.split(' ').nth(1).unwrap_or_default().to_owned();
-            let path = percent_decoded(target.split('?').next().unwrap_or_default());
+            let path = target.split('?').next().unwrap_or_default();
+            let path = percent_decode_str(path).decode_utf8().expect("UTF-8").into_owned();
             let empty = Vec::new();
             let file = self.files.get(&path).unwrap_or(&empty);
             let range =
@@ -244,20 +246,4 @@ pub fn status(status: &str, headers: &str) -> Vec<u8> {
 pub fn response(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     let head = format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
     [head.as_bytes(), body].concat()
-}
-
-fn percent_decoded(text: &str) -> String {
-    let mut bytes = Vec::new();
-    let mut rest = text.as_bytes();
-    while let Some((&first, more)) = rest.split_first() {
-        let hex = (first == b'%').then(|| more.get(..2)).flatten().and_then(|hex| std::str::from_utf8(hex).ok());
-        if let Some(byte) = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            bytes.push(byte);
-            rest = &more[2..];
-        } else {
-            bytes.push(first);
-            rest = more;
-        }
-    }
-    String::from_utf8(bytes).expect("UTF-8")
 }

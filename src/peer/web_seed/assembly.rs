@@ -44,23 +44,21 @@ impl RunAssembly {
     }
 
     /// The complete blocks in the buffer, each with its place there.
-    pub fn complete(&self) -> Vec<(BlockInfo, Range<usize>)> {
-        let mut start = 0;
-        let placed = self.rest().iter().map(|block| {
+    pub fn complete(&self) -> impl Iterator<Item = (BlockInfo, Range<usize>)> + '_ {
+        let (mut start, filled) = (0, self.filled);
+        let placed = self.rest().iter().map(move |block| {
             let end = start + block.length as usize;
             (*block, std::mem::replace(&mut start, end)..end)
         });
-        placed.take_while(|(_, place)| place.end <= self.filled).collect()
+        placed.take_while(move |(_, place)| place.end <= filled)
     }
 
     /// The complete blocks have been stored: moves the bytes of the next one to the start of the buffer.
     pub fn remove_complete(&mut self, buffer: &mut [u8]) {
-        let complete = self.complete();
-        if let Some((_, last)) = complete.last() {
-            buffer.copy_within(last.end..self.filled, 0);
-            self.filled -= last.end;
-            self.next += complete.len();
-        }
+        let (count, end) = self.complete().fold((0, 0), |(count, _), (_, place)| (count + 1, place.end));
+        buffer.copy_within(end..self.filled, 0);
+        self.filled -= end;
+        self.next += count;
     }
 }
 
@@ -80,12 +78,13 @@ mod tests {
         assert_eq!((assembly.room(10), assembly.room(u64::MAX)), (0..10, 0..2 * BLOCK));
         assembly.fill(BLOCK + 3);
         buffer[BLOCK..BLOCK + 3].copy_from_slice(b"abc");
-        assert_eq!(assembly.complete(), [(blocks[0], 0..BLOCK)]);
+        let complete = |assembly: &RunAssembly| assembly.complete().collect::<Vec<_>>();
+        assert_eq!(complete(&assembly), [(blocks[0], 0..BLOCK)]);
         assembly.remove_complete(&mut buffer);
         assert_eq!((&buffer[..3], assembly.rest(), assembly.is_full()), (&b"abc"[..], &blocks[1..], false));
         assembly.fill(BLOCK + 2);
-        assert_eq!(assembly.complete(), [(blocks[1], 0..BLOCK), (blocks[2], BLOCK..BLOCK + 5)]);
+        assert_eq!(complete(&assembly), [(blocks[1], 0..BLOCK), (blocks[2], BLOCK..BLOCK + 5)]);
         assembly.remove_complete(&mut buffer);
-        assert!(assembly.rest().is_empty() && assembly.complete().is_empty() && assembly.room(0) == (0..0));
+        assert!(assembly.rest().is_empty() && complete(&assembly).is_empty() && assembly.room(0) == (0..0));
     }
 }

@@ -1,6 +1,5 @@
 //! Bodies of responses: from the socket through the rate limits to the disk.
 
-use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use crate::discovery::tracker::http::RangedResponse;
@@ -10,6 +9,7 @@ use crate::peer::throttle::read_web_seed;
 use crate::peer::web_seed::assembly::RunAssembly;
 use crate::peer::web_seed::fetch::{fault_of, too_short};
 use crate::peer::web_seed::{FetchEnd, WebSeedWorker};
+use crate::strategy::web_seed::WebSeedFault;
 
 /// Blocks of a slow server are stored at least so often.
 const STORE_INTERVAL: Duration = Duration::from_millis(500);
@@ -31,21 +31,18 @@ impl<'a> BodyReceiver<'a> {
         BodyReceiver { work, context, sink, file }
     }
 
-    /// Appends zeros, which need no request. Returns how many.
-    pub fn zeros(&mut self, bytes: &Range<u64>, assembly: &mut RunAssembly, slab: &mut [u8]) -> Result<u64, FetchEnd> {
-        let mut left = bytes.end - bytes.start;
+    /// Appends zeros, which need no request.
+    pub fn zeros(&mut self, length: u64, assembly: &mut RunAssembly, slab: &mut [u8]) -> Result<(), FetchEnd> {
+        let mut left = length;
         while left > 0 {
             let room = assembly.room(left);
             let filled = room.len();
             slab.get_mut(room).unwrap_or_default().fill(0);
             assembly.fill(filled);
             left -= filled as u64;
-            if left == 0 || assembly.is_full() {
-                self.store(assembly, slab)?;
-            }
+            self.store(assembly, slab)?;
         }
-        self.hash_waiting()?;
-        Ok(bytes.end - bytes.start)
+        self.hash_waiting()
     }
 
     /// Reads and drops `n` bytes.
@@ -96,12 +93,12 @@ impl<'a> BodyReceiver<'a> {
             };
             assembly.fill(got);
             left -= got as u64;
-            if left == 0 || assembly.is_full() || stored_at.elapsed() >= STORE_INTERVAL {
+            if assembly.is_full() || stored_at.elapsed() >= STORE_INTERVAL {
                 self.store(assembly, slab)?;
                 stored_at = Instant::now();
             }
         }
-        self.store(assembly, slab)?; // what arrived before an error counts
+        self.store(assembly, slab)?; // also before an error
         self.hash_waiting()?;
         result?;
         let since = self.work.sent_at.take().unwrap_or(begun);
@@ -111,10 +108,9 @@ impl<'a> BodyReceiver<'a> {
 
     /// Reads to the end of a body, so that the connection can be used again.
     pub fn finish(&mut self, response: &mut RangedResponse) -> Result<(), FetchEnd> {
-        self.work.health.succeeded();
         match response.read(&mut [0]) {
             Ok(0) | Err(_) => Ok(()),
-            Ok(_) => Err(FetchEnd::Fault(self.file, crate::strategy::web_seed::WebSeedFault::WrongRange)),
+            Ok(_) => Err(FetchEnd::Fault(self.file, WebSeedFault::WrongRange)),
         }
     }
 
@@ -130,7 +126,7 @@ impl<'a> BodyReceiver<'a> {
         if work.must_end(context) {
             return Err(FetchEnd::Stopped);
         }
-        let has_failed = work.failed.has_some.is_set();
+        let has_failed = work.shared.has_failed_pieces.is_set();
         if has_failed || context.is_paused() || context.web_seeds.are_cancelled(work.key, assembly.rest()) {
             return Err(FetchEnd::NotNeeded);
         }
@@ -147,12 +143,11 @@ impl<'a> BodyReceiver<'a> {
 
     /// Stores the complete blocks in the buffer.
     fn store(&mut self, assembly: &mut RunAssembly, slab: &mut [u8]) -> Result<(), FetchEnd> {
-        let complete = assembly.complete();
-        if complete.is_empty() {
-            return Ok(());
-        }
-        for (block, place) in complete {
+        for (block, place) in assembly.complete() {
             self.sink.note(block, place);
+        }
+        if self.sink.blocks.is_empty() {
+            return Ok(());
         }
         self.sink.accept();
         self.context.settings.throttle.client.uplink.note_download();

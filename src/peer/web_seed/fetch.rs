@@ -4,13 +4,14 @@ use std::ops::Range;
 use std::time::Instant;
 
 use crate::discovery::tracker::http::{RangedResponse, TrackerError};
+use crate::peer::TorrentContext;
 use crate::peer::roster::refill_idle_peers;
 use crate::peer::web_seed::assembly::RunAssembly;
 use crate::peer::web_seed::body::BodyReceiver;
 use crate::peer::web_seed::{FetchEnd, IDLE_SLEEP, WebSeedWorker};
-use crate::storage::Layout;
+use crate::storage::{Layout, Span};
 use crate::strategy::web_seed::{
-    BlockRun, BodyPlan, WebSeedFault, WebSeedKind, judge, judge_script, request_size, runs,
+    BlockRun, BodyContent, WebSeedFault, WebSeedKind, judge, judge_script, request_size, runs,
 };
 use crate::types::{BlockInfo, PieceIndex};
 
@@ -33,11 +34,10 @@ impl WebSeedWorker {
             WebSeedKind::Mirror => request_size(self.rate, self.answer_time.unwrap_or_default()),
             WebSeedKind::Script => 0, // a request is for one piece
         };
-        let planned = {
-            let Some(context) = self.context() else { return Err(FetchEnd::Stopped) };
-            let layout = context.pieces.storage().layout();
-            runs(picked, size, |block| layout.offset(block.piece, block.begin))
-        };
+        let context = self.context().ok_or(FetchEnd::Stopped)?;
+        let layout = context.pieces.storage().layout();
+        let planned = runs(picked, size, |block| layout.offset(block.piece, block.begin));
+        drop(context);
         if self.sends_whole_files
             && let Some(file) = planned.first().and_then(|run| self.file_around(run))
         {
@@ -83,7 +83,7 @@ impl WebSeedWorker {
 
     /// Requests the bytes of a run, and stores its blocks. On failure, `rest` receives the blocks that are not stored.
     fn fetch_run(&mut self, run: &BlockRun, rest: &mut Vec<BlockInfo>) -> Result<(), FetchEnd> {
-        let Some(context) = self.context() else { return Err(FetchEnd::Stopped) };
+        let context = self.context().ok_or(FetchEnd::Stopped)?;
         let mut slab = context.slabs.take();
         let mut assembly = RunAssembly::new(run.blocks.clone(), slab.len());
         let parts = match self.settings.url.kind {
@@ -102,28 +102,29 @@ impl WebSeedWorker {
     /// Requests the bytes of one file. A server may send less than requested, and is then asked for the rest.
     fn fetch_part(&mut self, part: &FilePart, assembly: &mut RunAssembly, slab: &mut [u8]) -> Result<(), FetchEnd> {
         let mut bytes = part.bytes.clone();
+        if part.is_pad {
+            let context = self.context().ok_or(FetchEnd::Stopped)?;
+            let length = bytes.end - bytes.start;
+            return BodyReceiver::new(self, &context, Some(part.file)).zeros(length, assembly, slab);
+        }
+        let url = self.settings.url.of_file(&self.settings.files, part.file);
         while bytes.start < bytes.end {
-            if part.is_pad {
-                let Some(context) = self.context() else { return Err(FetchEnd::Stopped) };
-                bytes.start += BodyReceiver::new(self, &context, Some(part.file)).zeros(&bytes, assembly, slab)?;
-                continue;
-            }
-            let url = self.settings.url.of_file(&self.settings.files, part.file);
             let mut response = self.send_request(&url, Some(&bytes), Some(part.file))?;
-            let plan = judge(&response.answer, &bytes, part.length)
+            let content = judge(&response.answer, &bytes, part.length)
                 .map_err(|fault| FetchEnd::Fault(Some(part.file), fault))?;
-            if plan.is_whole_file && bytes != (0..part.length) && !self.sends_whole_files {
+            let is_whole_file = content == BodyContent::WholeFile;
+            if is_whole_file && bytes != (0..part.length) && !self.sends_whole_files {
                 return Err(FetchEnd::WholeFile);
             }
-            let Some(context) = self.context() else { return Err(FetchEnd::Stopped) };
+            let context = self.context().ok_or(FetchEnd::Stopped)?;
             let mut receiver = BodyReceiver::new(self, &context, Some(part.file));
-            receiver.skip(&mut response, bytes.start - plan.starts_at, slab, assembly)?;
+            receiver.skip(&mut response, if is_whole_file { bytes.start } else { 0 }, slab, assembly)?;
             let got = receiver.receive(&mut response, bytes.end - bytes.start, assembly, slab)?;
             if got == 0 {
                 return Err(FetchEnd::Fault(Some(part.file), too_short()));
             }
             bytes.start += got;
-            if bytes.start >= bytes.end && !plan.is_whole_file {
+            if bytes.start >= bytes.end && !is_whole_file {
                 receiver.finish(&mut response)?;
             }
         }
@@ -139,14 +140,12 @@ impl WebSeedWorker {
     ) -> Result<(), FetchEnd> {
         let Some(first) = run.blocks.first() else { return Ok(()) };
         let length = run.bytes.end - run.bytes.start;
-        let Some(info_hash) = self.context().map(|context| context.settings.info_hash) else {
-            return Err(FetchEnd::Stopped);
-        };
+        let info_hash = self.context().ok_or(FetchEnd::Stopped)?.settings.info_hash;
         let url = self.settings.url.of_range(info_hash, first.piece, first.begin, length as u32);
         let mut response = self.send_request(&url, None, None)?;
         let number = if response.answer.status == 503 { response.start_of_body(MAX_NUMBER) } else { Vec::new() };
         judge_script(&response.answer, length, &number).map_err(|fault| FetchEnd::Fault(None, fault))?;
-        let Some(context) = self.context() else { return Err(FetchEnd::Stopped) };
+        let context = self.context().ok_or(FetchEnd::Stopped)?;
         let mut receiver = BodyReceiver::new(self, &context, None);
         if receiver.receive(&mut response, length, assembly, slab)? < length {
             return Err(FetchEnd::Fault(None, too_short()));
@@ -157,29 +156,24 @@ impl WebSeedWorker {
     /// Reads a file from its start, and stores those of its blocks that no other source was asked for.
     fn fetch_whole_file(&mut self, file: usize) -> Result<(), FetchEnd> {
         let url = self.settings.url.of_file(&self.settings.files, file);
-        let Some(context) = self.context() else { return Err(FetchEnd::Stopped) };
+        let context = self.context().ok_or(FetchEnd::Stopped)?;
+        let seen = context.web_seeds.wakes();
         let layout = context.pieces.storage().layout();
         let start = layout.start_of(file);
         let length = layout.files().get(file).map_or(0, |spec| spec.length);
-        let pieces = layout.pieces_of(file);
+        let mut pieces = layout.pieces_of(file);
         let mut slab = context.slabs.take();
         drop(context);
         let mut response = self.send_request(&url, None, Some(file))?;
-        let plan = judge(&response.answer, &(0..length), length).map_err(|fault| FetchEnd::Fault(Some(file), fault))?;
-        let BodyPlan { starts_at: 0, .. } = plan else {
-            return Err(FetchEnd::Fault(Some(file), WebSeedFault::WrongRange));
-        };
-        let Some(context) = self.context() else { return Err(FetchEnd::Stopped) };
+        judge(&response.answer, &(0..length), length).map_err(|fault| FetchEnd::Fault(Some(file), fault))?;
+        let context = self.context().ok_or(FetchEnd::Stopped)?;
         let (mut position, mut has_claimed) = (0, false);
-        for piece in pieces.clone().map(PieceIndex) {
+        while let Some(piece) = context.pieces.first_missing_wanted(pieces.clone()) {
+            pieces.start = piece.0 + 1;
             let claimed = self.pick_free_blocks(&context, piece, &(start..start + length));
             has_claimed |= !claimed.is_empty();
-            if claimed.is_empty() && !context.pieces.has_missing_wanted(piece.0..pieces.end) {
-                break;
-            }
             let layout = context.pieces.storage().layout();
-            let claimed = crate::strategy::web_seed::runs(claimed, u64::MAX, |it| layout.offset(it.piece, it.begin));
-            let mut waiting = claimed.into_iter();
+            let mut waiting = runs(claimed, u64::MAX, |it| layout.offset(it.piece, it.begin)).into_iter();
             while let Some(run) = waiting.next() {
                 let mut assembly = RunAssembly::new(run.blocks.clone(), slab.len());
                 let mut receiver = BodyReceiver::new(self, &context, Some(file));
@@ -198,19 +192,14 @@ impl WebSeedWorker {
             }
         }
         if !has_claimed {
-            // Other sources have everything: do not read the file in vain again at once.
-            context.web_seeds.wait(context.web_seeds.wakes(), IDLE_SLEEP);
+            // Other sources were asked for everything: do not request the file in vain again at once.
+            context.web_seeds.wait(seen, IDLE_SLEEP);
         }
         Ok(())
     }
 
     /// Takes the free blocks of a piece that are within `bytes` of the torrent.
-    fn pick_free_blocks(
-        &self,
-        context: &crate::peer::TorrentContext,
-        piece: PieceIndex,
-        bytes: &Range<u64>,
-    ) -> Vec<BlockInfo> {
+    fn pick_free_blocks(&self, context: &TorrentContext, piece: PieceIndex, bytes: &Range<u64>) -> Vec<BlockInfo> {
         let layout = context.pieces.storage().layout();
         let mut claimed = Vec::new();
         context.pieces.pick_within(self.key, usize::MAX, self.pick_context(context), &[piece], &mut claimed);
@@ -233,9 +222,9 @@ impl WebSeedWorker {
         file: Option<usize>,
     ) -> Result<RangedResponse, FetchEnd> {
         let sent = Instant::now();
-        self.is_asking.set(true);
+        self.shared.is_asking.set(true);
         let response = self.fetcher.get(url, range);
-        self.is_asking.set(false);
+        self.shared.is_asking.set(false);
         if self.context().is_none() {
             return Err(FetchEnd::Stopped);
         }
@@ -270,7 +259,7 @@ pub(super) fn fault_of(error: &TrackerError, url: &str) -> WebSeedFault {
 /// The parts of files that the bytes of a torrent are.
 fn parts(layout: &Layout, bytes: &Range<u64>) -> Vec<FilePart> {
     let spans = layout.spans(bytes.start, bytes.end - bytes.start);
-    let part = |span: crate::storage::Span| {
+    let part = |span: Span| {
         let spec = layout.files().get(span.file)?;
         let bytes = span.offset..span.offset + span.len;
         Some(FilePart { file: span.file, bytes, length: spec.length, is_pad: spec.is_pad })

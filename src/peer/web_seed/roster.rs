@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use crate::types::{BlockInfo, PeerKey};
-use crate::util::atomics::{Flag, Gauge};
+use crate::util::atomics::Gauge;
 
 /// The most cancels that are kept for one web seed: more than it ever requests at once.
 const MAX_CANCELS: usize = 8192;
@@ -17,8 +17,6 @@ pub struct WebSeedRoster {
     active: Mutex<HashMap<PeerKey, ActiveWebSeed>>,
     /// As many as there are in `active`.
     count: Gauge,
-    /// Whether there ever was a web seed.
-    was_started: Flag,
     /// How often idle web seeds were woken.
     wakes: Mutex<u64>,
     woken: Condvar,
@@ -33,11 +31,6 @@ struct ActiveWebSeed {
 }
 
 impl WebSeedRoster {
-    /// A web seed is about to start: from now on, there may be something to wake.
-    pub fn note_start(&self) {
-        self.was_started.set(true);
-    }
-
     /// A web seed begins to request blocks.
     pub fn join(&self, key: PeerKey) {
         let mut active = self.active.lock();
@@ -99,9 +92,6 @@ impl WebSeedRoster {
 
     /// Wakes all web seeds that wait: blocks may have become free, or something changed for the torrent.
     pub fn wake(&self) {
-        if !self.was_started.is_set() {
-            return;
-        }
         *self.wakes.lock() += 1;
         self.woken.notify_all();
     }
@@ -165,9 +155,6 @@ mod tests {
     fn a_wake_before_the_wait_counts() {
         let roster = WebSeedRoster::default();
         let seen = roster.wakes();
-        roster.wake();
-        assert_eq!(roster.wakes(), seen, "nobody to wake");
-        roster.note_start();
         roster.wake();
         roster.wait(seen, Duration::from_secs(3600));
         roster.wait(roster.wakes(), Duration::from_millis(1));

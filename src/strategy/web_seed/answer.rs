@@ -1,4 +1,4 @@
-//! What a web seed's response means: where the requested bytes are in its body, or what is wrong with it.
+//! What a web seed's response means: what its body contains, or what is wrong with it.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -18,13 +18,13 @@ pub struct RangeAnswer {
     pub retry_after: Option<Duration>,
 }
 
-/// Where the requested bytes are in a body.
+/// What a body contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BodyPlan {
-    /// The offset in the file of the body's first byte: 0 if the server sends the whole file.
-    pub starts_at: u64,
-    /// Whether the server ignored the range.
-    pub is_whole_file: bool,
+pub enum BodyContent {
+    /// The requested bytes, or the first of them.
+    Requested,
+    /// The whole file: the server ignored the range.
+    WholeFile,
 }
 
 /// What is wrong with a response, or with a request that got none.
@@ -63,19 +63,19 @@ pub enum WebSeedFault {
 ///
 /// # Errors
 /// If the body is of no use.
-pub fn judge(answer: &RangeAnswer, range: &Range<u64>, length: u64) -> Result<BodyPlan, WebSeedFault> {
+pub fn judge(answer: &RangeAnswer, range: &Range<u64>, length: u64) -> Result<BodyContent, WebSeedFault> {
     match answer.status {
         206 if answer.is_encoded => Err(WebSeedFault::Compressed),
         206 => judge_part(answer, range, length),
         200 if !answer.is_encoded && answer.content_length.is_some_and(|stated| stated != length) => {
             Err(WebSeedFault::WrongLength)
         }
-        200 => Ok(BodyPlan { starts_at: 0, is_whole_file: true }),
+        200 => Ok(BodyContent::WholeFile),
         status => Err(fault(status, answer)),
     }
 }
 
-fn judge_part(answer: &RangeAnswer, range: &Range<u64>, length: u64) -> Result<BodyPlan, WebSeedFault> {
+fn judge_part(answer: &RangeAnswer, range: &Range<u64>, length: u64) -> Result<BodyContent, WebSeedFault> {
     // Without the header, or with one that makes no sense, the body may be anything.
     let stated = answer.content_range.as_deref().and_then(content_range).ok_or(WebSeedFault::WrongRange)?;
     if stated.of.is_some_and(|of| of != length) {
@@ -86,7 +86,7 @@ fn judge_part(answer: &RangeAnswer, range: &Range<u64>, length: u64) -> Result<B
     if stated.bytes.start != range.start || stated.bytes.end > range.end || !is_length_right {
         return Err(WebSeedFault::WrongRange);
     }
-    Ok(BodyPlan { starts_at: range.start, is_whole_file: false })
+    Ok(BodyContent::Requested)
 }
 
 /// Judges the response of a script that was asked for `length` bytes (BEP 17). `retry` is the body of a 503: the seconds to wait.
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn the_right_part_is_taken() {
-        let taken = Ok(BodyPlan { starts_at: 100, is_whole_file: false });
+        let taken = Ok(BodyContent::Requested);
         for (range, length) in [
             ("bytes 100-199/1000", Some(100)),
             ("bytes 100-199/1000", None),
@@ -199,9 +199,9 @@ mod tests {
         let whole = |content_length| RangeAnswer { content_length, ..status(200) };
         assert_eq!(judge(&whole(Some(999)), &(100..200), 1000), wrong);
         assert_eq!(judge(&status(416), &(100..200), 1000), wrong);
-        let plan = Ok(BodyPlan { starts_at: 0, is_whole_file: true });
-        assert_eq!(judge(&whole(Some(1000)), &(100..200), 1000), plan);
-        assert_eq!(judge(&whole(None), &(100..200), 1000), plan);
+        for length in [Some(1000), None] {
+            assert_eq!(judge(&whole(length), &(100..200), 1000), Ok(BodyContent::WholeFile));
+        }
     }
 
     /// The HTTP client unpacks a compressed body. A whole file is then right; its length before that is not ours.

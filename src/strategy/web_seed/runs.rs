@@ -26,14 +26,15 @@ pub struct BlockRun {
 }
 
 /// How many blocks to pick from a server that sends `rate` bytes a second; 0 if that is unknown. `limit` is the most bytes a second
-/// that it may send; 0 for any. `last` is the number of blocks of the last pick: a rate that was measured over a short time is a
-/// guess, and so is the server's share in all that comes, so picks only double.
-pub fn pick_size(rate: u64, limit: u64, last: usize) -> usize {
+/// that it may send; 0 for any. `largest` is the number of blocks of the largest pick so far: a rate that was measured over a short
+/// time is a guess, and so is the server's share in all that comes, so picks only double.
+pub fn pick_size(rate: u64, limit: u64, largest: usize) -> usize {
     let rate = if limit == 0 { rate } else { rate.min(limit) };
     if rate == 0 {
         return FIRST_PICK;
     }
-    ((rate as f64 * PICK_SECONDS / f64::from(BLOCK_SIZE)) as usize).clamp(1, MAX_PICK.min(last.max(FIRST_PICK / 2) * 2))
+    ((rate as f64 * PICK_SECONDS / f64::from(BLOCK_SIZE)) as usize)
+        .clamp(1, MAX_PICK.min(largest.max(FIRST_PICK / 2) * 2))
 }
 
 /// After how many bytes a request should end, for a server that sends `rate` bytes a second and takes `answer` to begin. A response

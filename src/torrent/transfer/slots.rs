@@ -63,7 +63,6 @@ impl Transfer<'_, '_> {
             return;
         }
         self.next_choke = Duration::ZERO;
-        self.context.web_seeds.wake();
         if self.context.is_paused() {
             self.context.roster.all().iter().for_each(|peer| peer.cancel_all(self.context));
         } else {

@@ -8,8 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use percent_encoding::{percent_decode_str, utf8_percent_encode};
-use ureq::http::header::{AUTHORIZATION, CONTENT_RANGE, HeaderName, LOCATION, RANGE, TRANSFER_ENCODING};
-use ureq::{Agent, BodyReader};
+use ureq::http::header::{
+    AUTHORIZATION, CONTENT_ENCODING, CONTENT_RANGE, HeaderName, HeaderValue, LOCATION, RANGE, TRANSFER_ENCODING,
+};
+use ureq::http::{Response, StatusCode, Version};
+use ureq::{Agent, Body, BodyReader};
 
 use crate::discovery::tracker::http::response::retry_after;
 use crate::discovery::tracker::http::setup::{config, sent_user_agent};
@@ -147,7 +150,7 @@ impl RangedFetcher {
                 return Ok((received(response), url, from_public));
             }
             from_public |= hop.public;
-            let location = response.headers().get(LOCATION).map(ureq::http::HeaderValue::as_bytes);
+            let location = response.headers().get(LOCATION).map(HeaderValue::as_bytes);
             let location = String::from_utf8_lossy(location.ok_or(TrackerError::Redirect("it has no target"))?);
             // The credentials stay on their host: `join` keeps them for relative targets only.
             url = url::join(&url, &location)?;
@@ -157,27 +160,25 @@ impl RangedFetcher {
 }
 
 /// What the head of a response says, and the body to read.
-fn received(response: ureq::http::Response<ureq::Body>) -> RangedResponse {
+fn received(response: Response<Body>) -> RangedResponse {
     let text = |name: HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let content_length = response.body().content_length();
+    // ureq unpacks bodies, and removes the headers that say so. But HTTP/1.1 servers state the length of a part, or send chunks.
+    let is_unpacked = response.status() == StatusCode::PARTIAL_CONTENT
+        && response.version() == Version::HTTP_11
+        && content_length.is_none()
+        && text(TRANSFER_ENCODING).is_none();
     let answer = RangeAnswer {
         status: response.status().as_u16(),
         content_length,
         content_range: text(CONTENT_RANGE),
-        // ureq removes the header that says so, with the length.
-        is_encoded: response.headers().contains_key(ureq::http::header::CONTENT_ENCODING)
-            || content_length.is_none() && text(TRANSFER_ENCODING).is_none() && has_length_without_header(&response),
+        is_encoded: response.headers().contains_key(CONTENT_ENCODING) || is_unpacked,
         retry_after: match retry_after(&response) {
             Some(Retry::After(wait)) => Some(wait),
             Some(Retry::Never) | None => None,
         },
     };
     RangedResponse { answer, body: response.into_body().into_reader() }
-}
-
-/// Whether a 206 has no length at all: HTTP/1.1 servers state it, or send chunks.
-fn has_length_without_header(response: &ureq::http::Response<ureq::Body>) -> bool {
-    response.status().as_u16() == 206 && response.version() == ureq::http::Version::HTTP_11
 }
 
 impl RangedResponse {
