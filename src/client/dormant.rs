@@ -72,8 +72,9 @@ impl Client {
     /// Announces a seed that does not run to its trackers and in the DHT, and calls `wake` once, when the first peer connects for
     /// it, or when peers are found that cannot connect to us, so that the seed has to dial them. The program then adds the torrent,
     /// and the connection waits five seconds for that, unless the peer hangs up. At most 64 connections wait, and at most eight
-    /// of a network: `wake` is called only for a connection that waits, and [`Client::waiting_networks`] names it. Anybody who knows the info-hash can cause this, so a program with many seeds limits how many it starts
-    /// at a time. `wake` must return at once; it is called on a thread of the client.
+    /// of a network: `wake` is called only for a connection that waits, and [`Client::waiting_networks`] names it. Anybody who
+    /// knows the info-hash can cause this, so a program with many seeds limits how many it starts at a time. `wake` must return
+    /// at once; it is called on a thread of the client.
     #[doc(hidden)]
     pub fn register_dormant(self: &Arc<Self>, seed: DormantSeed, wake: WakeFn) -> DormantGuard {
         let DormantSeed { announce, tiers, dht, lsd, encryption, registered_at } = seed;

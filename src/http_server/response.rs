@@ -168,7 +168,7 @@ impl Response {
         match &self.body {
             ResponseBody::Bytes(bytes) => Some(bytes),
             ResponseBody::Shared(bytes) => Some(bytes),
-            _ => None,
+            ResponseBody::Source { .. } => None,
         }
     }
 

@@ -4,10 +4,7 @@ use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
-use rustix::io::Errno;
-
-use crate::util::atomic_file::open_regular;
+use crate::util::atomic_file::{open_regular, rename_to_new};
 use crate::util::printable_text::printable;
 
 /// The suffix of files that were added.
@@ -39,19 +36,6 @@ fn rename(path: &Path) -> io::Result<PathBuf> {
         }
     }
     Err(io::ErrorKind::AlreadyExists.into())
-}
-
-/// Renames a file to a name that must be free.
-fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
-    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        // A file system that does not support `NOREPLACE`: checking first must suffice.
-        Err(Errno::INVAL | Errno::NOSYS) => match fs::symlink_metadata(to) {
-            Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => fs::rename(from, to),
-            Err(error) => Err(error),
-        },
-        renamed => Ok(renamed?),
-    }
 }
 
 /// Whether a file has exactly this content.

@@ -1,5 +1,6 @@
 //! Moves, renames and deletes the files of torrents that do not run, one job after the other on a thread of its own.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -11,7 +12,6 @@ use crate::service::record::TorrentRecord;
 use crate::storage::KeptFile;
 use crate::torrent::idle_files::{FilesPlace, IdleTorrent};
 use crate::util::atomics::Flag;
-use crate::util::os_error::reason;
 
 /// At most this many of the files that were not deleted are named.
 const MAX_NAMED: usize = 5;
@@ -54,16 +54,16 @@ pub struct FileJobs {
 
 impl FileJobs {
     /// Starts a job once those before it are done; `done` gets the result, unless the service ends first.
-    pub fn start(&mut self, job: FileJob, done: impl FnOnce(FileJobResult) + Send + 'static) {
+    ///
+    /// # Errors
+    /// If the system has no thread for the jobs.
+    pub fn start(&mut self, job: FileJob, done: impl FnOnce(FileJobResult) + Send + 'static) -> io::Result<()> {
         if self.thread.is_none() {
             // Unbounded, but a torrent has at most one job.
             let (sender, work) = unbounded::<FileWork>();
             let is_ending = self.is_ending.clone();
             let run = move || work.iter().for_each(|work| work(&is_ending));
-            match thread::Builder::new().name("files".to_owned()).spawn(run) {
-                Ok(thread) => self.thread = Some((sender, thread)),
-                Err(error) => return done(Err(format!("cannot start a thread: {}", reason(&error)))),
-            }
+            self.thread = Some((sender, thread::Builder::new().name("files".to_owned()).spawn(run)?));
         }
         if let Some((sender, _)) = &self.thread {
             let work = move |is_ending: &Flag| {
@@ -75,6 +75,7 @@ impl FileJobs {
             };
             let _ = sender.send(Box::new(work));
         }
+        Ok(())
     }
 
     /// Interrupts the jobs that were started, and waits for their thread.

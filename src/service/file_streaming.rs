@@ -1,4 +1,4 @@
-//! Files of torrents that are read while they download.
+//! Reads verified bytes of the files of torrents, for HTTP: while a torrent runs, also incompletely downloaded ones.
 
 use std::io;
 use std::net::IpAddr;
@@ -41,8 +41,8 @@ impl FileSpan {
     }
 }
 
-/// Opens the file with this number among those without padding, for a reader at this address. `resume_folder`, if there is one, has the resume data, which tells whether the file of
-/// a torrent that does not run is verified.
+/// Opens the file with this number among those without padding, for a reader at this address. `resume_folder`, if there is one, has
+/// the resume data, which tells whether the file of a torrent that does not run is verified.
 pub fn open(
     record: &TorrentRecord,
     metainfo: &Metainfo,

@@ -8,7 +8,7 @@ mod tests;
 mod transmission;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::io::{self, Read as _};
+use std::io;
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 
@@ -19,7 +19,7 @@ use crate::metainfo::torrent::TORRENT_FILE_MAX;
 use crate::metainfo::{Magnet, Metainfo};
 use crate::service::control::is_permitted;
 use crate::service::import::begun::{begun_files, merged};
-use crate::service::metainfo_summary::{real_files, summarize};
+use crate::service::metainfo_summary::{real_files, summarize, wanted_bytes};
 use crate::service::model::{TorrentId, UnixTime};
 use crate::service::options::{ServiceError, ServiceOptions};
 use crate::service::rate_limit::KILOBYTE;
@@ -29,7 +29,7 @@ use crate::service::state_folder::{SavedState, StateFolder};
 use crate::service::text_limits::{MAX_LABEL, MAX_LABELS, MAX_NAME, check_group, check_path};
 use crate::service::trackers::keep_trackers;
 use crate::types::InfoHash;
-use crate::util::atomic_file::open_regular;
+use crate::util::atomic_file::{open_regular, read_at_most};
 use crate::util::atomics::Flag;
 use crate::util::os_error::reason;
 use crate::util::printable_text::printable;
@@ -168,9 +168,8 @@ fn read(path: &Path, most: usize) -> Result<Option<Vec<u8>>, String> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(&reason(&error))),
     };
-    let mut bytes = Vec::new();
-    let length = file.take(most as u64 + 1).read_to_end(&mut bytes).map_err(|error| failed(&reason(&error)))?;
-    if length > most { Err(failed("too large")) } else { Ok(Some(bytes)) }
+    let bytes = read_at_most(file, most).map_err(|error| failed(&reason(&error)))?;
+    bytes.map(Some).ok_or_else(|| failed("too large"))
 }
 
 /// The dictionary in a file of the client's.
@@ -212,6 +211,25 @@ fn texts(dict: &Dict, key: &str) -> Vec<String> {
         _ => String::new(),
     };
     values::list(dict, key).iter().map(text).collect()
+}
+
+/// The trackers at a key, by tier.
+fn tiers(dict: &Dict, key: &str) -> Vec<Vec<String>> {
+    let url = |url: &Value| match url {
+        Value::Bytes(url) => String::from_utf8(url.clone()).ok(),
+        _ => None,
+    };
+    let tier = |tier: &Value| match tier {
+        Value::List(urls) => urls.iter().filter_map(url).collect(),
+        _ => Vec::new(),
+    };
+    values::list(dict, key).iter().map(tier).filter(|tier: &Vec<String>| !tier.is_empty()).collect()
+}
+
+/// The magnet link of an info-hash; `None` if these bytes are none.
+fn link_of(info_hash: &[u8]) -> Option<Magnet> {
+    let hash = <[u8; 20]>::try_from(info_hash).ok().filter(|hash| hash.iter().any(|byte| *byte != 0))?;
+    Magnet::parse(&format!("magnet:?xt=urn:btih:{}", InfoHash(hash).hex())).ok()
 }
 
 fn numbers(dict: &Dict, key: &str) -> Vec<i64> {
@@ -291,10 +309,7 @@ fn indexes(metainfo: &Metainfo, length: usize) -> Vec<u32> {
 fn set_unwanted(record: &mut TorrentRecord, metainfo: &Metainfo, is_unwanted: &[bool]) {
     let files = indexes(metainfo, is_unwanted.len()).into_iter().zip(is_unwanted);
     record.files.unwanted = files.filter(|(_, unwanted)| **unwanted).map(|(index, _)| index).collect();
-    let is_wanted = |index: &u32| record.files.unwanted.binary_search(index).is_err();
-    let wanted = real_files(metainfo).into_iter().filter(is_wanted);
-    let length = |index: u32| metainfo.files.get(usize::try_from(index).ok()?).map(|file| file.length);
-    record.progress.wanted = wanted.filter_map(length).sum();
+    record.progress.wanted = wanted_bytes(metainfo, &record.files.unwanted);
 }
 
 /// The indexes of the files for which `is_it` is true.

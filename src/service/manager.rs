@@ -1,6 +1,7 @@
 //! The thread that owns the torrents of a service: it carries out requests one after the other, saves what they change before
 //! it answers, and starts and stops torrents so that what runs is what the records and the queue ask for.
 
+mod active_run;
 mod changes;
 mod client;
 mod dormant;
@@ -65,6 +66,8 @@ pub struct Manager {
     state_folder: StateFolder,
     settings: SessionSettings,
     session: SessionRecord,
+    /// The number of the next torrent that the saved session has.
+    saved_next_id: u32,
     torrents: BTreeMap<TorrentId, ManagedTorrent>,
     client: CurrentClient,
     limits: SharedLimits,
@@ -156,6 +159,7 @@ impl Manager {
             state_folder,
             settings,
             session,
+            saved_next_id: 0,
             torrents,
             client: CurrentClient { current: Some(client), is_outdated: false },
             limits: SharedLimits::default(),

@@ -45,6 +45,12 @@ pub fn real_files(metainfo: &Metainfo) -> Vec<u32> {
     (0_u32..).zip(&metainfo.files).filter(|(_, file)| !file.is_virtual).map(|(index, _)| index).collect()
 }
 
+/// The bytes of the files that are neither padding nor `unwanted`, which are indexes in the metainfo, ascending.
+pub fn wanted_bytes(metainfo: &Metainfo, unwanted: &[u32]) -> u64 {
+    let files = (0_u32..).zip(&metainfo.files).filter(|(_, file)| !file.is_virtual);
+    files.filter(|(index, _)| unwanted.binary_search(index).is_err()).map(|(_, file)| file.length).sum()
+}
+
 /// The media type for a file name's extension; `application/octet-stream` if it is unknown.
 pub fn mime_type(extension: &str) -> &'static str {
     match extension.to_ascii_lowercase().as_str() {

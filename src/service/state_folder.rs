@@ -3,7 +3,7 @@
 //! replaces the old one, and before a change is confirmed to the user, the folders are. One service at a time locks the folder.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -34,7 +34,7 @@ pub(super) const SESSION: &str = "session.json";
 /// The most threads that wait for the disk at once.
 const MAX_SYNCING: usize = 8;
 /// No file of the state folder but a .torrent is larger.
-const MAX_FILE: u64 = 16 << 20;
+const MAX_FILE: usize = 16 << 20;
 
 /// Why the state folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -95,8 +95,10 @@ pub struct SavedState {
 #[derive(Debug)]
 pub struct StateFolder {
     folder: PathBuf,
-    /// Whether files were replaced since the folders were synced.
-    is_unsynced: Flag,
+    /// Whether the settings or the sums were replaced since the folder was synced.
+    has_unsynced_files: Flag,
+    /// Whether torrents or records were replaced since their folder was synced.
+    has_unsynced_torrents: Flag,
     /// Holds the lock.
     _lock: File,
 }
@@ -116,7 +118,13 @@ impl StateFolder {
             atomic_file::private_folder(&folder).map_err(io_error(&folder))?;
         }
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(StateFolder { folder: folder.to_owned(), is_unsynced: Flag::default(), _lock: lock }),
+            Ok(()) => Ok(StateFolder {
+                folder: folder.to_owned(),
+                // The folders below it may be new.
+                has_unsynced_files: Flag::new(true),
+                has_unsynced_torrents: Flag::default(),
+                _lock: lock,
+            }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(StateError::InUse(folder.to_owned())),
             Err(error) => Err(io_error(&path)(error.into())),
         }
@@ -199,7 +207,7 @@ impl StateFolder {
     /// # Errors
     /// If it cannot be written; the old one then stays.
     pub fn save_record(&self, record: &TorrentRecord) -> Result<(), StateError> {
-        self.is_unsynced.set(true);
+        self.has_unsynced_torrents.set(true);
         save_json(&self.record_file(record.info_hash), record)
     }
 
@@ -224,11 +232,10 @@ impl StateFolder {
     /// # Errors
     /// If the disk fails.
     pub fn sync(&self) -> Result<(), StateError> {
-        if self.is_unsynced.swap(false) {
-            for folder in [&self.folder.join(TORRENTS), &self.folder] {
-                atomic_file::sync_folder(folder)
-                    .inspect_err(|_| self.is_unsynced.set(true))
-                    .map_err(io_error(folder))?;
+        let torrents = (self.folder.join(TORRENTS), &self.has_unsynced_torrents);
+        for (folder, is_unsynced) in [torrents, (self.folder.clone(), &self.has_unsynced_files)] {
+            if is_unsynced.swap(false) {
+                atomic_file::sync_folder(&folder).inspect_err(|_| is_unsynced.set(true)).map_err(io_error(&folder))?;
             }
         }
         Ok(())
@@ -241,7 +248,7 @@ impl StateFolder {
     pub fn save_torrent(&self, info_hash: InfoHash, bytes: &[u8]) -> Result<(), StateError> {
         let path = self.torrent_file(info_hash);
         self.keep_unrecorded(&path, info_hash, bytes).map_err(io_error(&path))?;
-        self.is_unsynced.set(true);
+        self.has_unsynced_torrents.set(true);
         atomic_file::replace_durably(&path, bytes).map_err(io_error(&path))
     }
 
@@ -264,7 +271,7 @@ impl StateFolder {
     /// # Errors
     /// If they cannot be written; the old ones then stay.
     pub fn save_settings(&self, settings: &SessionSettings) -> Result<(), StateError> {
-        self.is_unsynced.set(true);
+        self.has_unsynced_files.set(true);
         save_json(&self.folder.join(SETTINGS), settings)
     }
 
@@ -273,7 +280,7 @@ impl StateFolder {
     /// # Errors
     /// If they cannot be written; the old ones then stay.
     pub fn save_session(&self, session: &SessionRecord) -> Result<(), StateError> {
-        self.is_unsynced.set(true);
+        self.has_unsynced_files.set(true);
         save_json(&self.folder.join(SESSION), session)
     }
 
@@ -320,7 +327,7 @@ pub fn downloaded_torrents(folder: &Path) -> PathBuf {
 /// If it cannot be written, or is too large to be read again; the old one then stays.
 pub fn save_json(path: &Path, value: &impl Serialize) -> Result<(), StateError> {
     let bytes = serde_json::to_vec(value).map_err(|error| io_error(path)(error.into()))?;
-    if bytes.len() as u64 > MAX_FILE {
+    if bytes.len() > MAX_FILE {
         return Err(StateError::TooLarge(path.to_owned()));
     }
     atomic_file::replace_durably(path, &bytes).map_err(io_error(path))
@@ -336,13 +343,10 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StateErr
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(io_error(path)(error)),
     };
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(io_error(path))?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(StateError::Damaged { path: path.to_owned(), why: format!("larger than {MAX_FILE} bytes") });
-    }
-    let value = serde_json::from_slice(&bytes);
-    value.map(Some).map_err(|error| StateError::Damaged { path: path.to_owned(), why: error.to_string() })
+    let damaged = |why: String| StateError::Damaged { path: path.to_owned(), why };
+    let bytes = atomic_file::read_at_most(file, MAX_FILE).map_err(io_error(path))?;
+    let bytes = bytes.ok_or_else(|| damaged(format!("larger than {MAX_FILE} bytes")))?;
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| damaged(error.to_string()))
 }
 
 #[cfg(test)]

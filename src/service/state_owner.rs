@@ -7,15 +7,13 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 
-use crate::service::state_folder::{LOCK, RESUME, SESSION, SETTINGS, StateError, TORRENTS, io_error};
+use crate::service::state_folder::{LOCK, RESUME, SESSION, SETTINGS, StateError, TORRENTS, io_error, read_json};
 use crate::util::atomic_file::{open_regular, private_folder};
 
 /// The content of the file that a service locks.
 const MARK: &[u8] = b"This folder has the state of `btsync serve`, which locks this file.\n";
 /// The folder that a file system itself has.
 const LOST_AND_FOUND: &str = "lost+found";
-/// The longest settings or sums of an earlier version that are read.
-const MAX_FILE: u64 = 16 << 20;
 
 /// Makes a folder a state folder if it is missing or empty, or was made by an earlier version. Returns the file to lock.
 ///
@@ -64,13 +62,9 @@ fn is_marked(folder: &Path) -> io::Result<bool> {
 /// Whether an earlier version has made the folder: its lock file is empty, and its other files are those of a service.
 fn is_of_earlier_version(folder: &Path) -> bool {
     let has_folders = [TORRENTS, RESUME].iter().all(|name| folder.join(name).is_dir());
-    let fits = |name: &str, key: &str| match open_regular(&folder.join(name)) {
-        Ok(Some(file)) => {
-            let value = serde_json::from_reader::<_, serde_json::Value>(io::BufReader::new(file.take(MAX_FILE)));
-            value.is_ok_and(|value| value.get(key).is_some())
-        }
-        Ok(None) => false,
-        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    let fits = |name: &str, key: &str| {
+        let content = read_json::<serde_json::Value>(&folder.join(name));
+        content.is_ok_and(|content| content.is_none_or(|content| content.get(key).is_some()))
     };
     has_folders
         && length(&folder.join(LOCK)) == Some(0)

@@ -20,6 +20,7 @@ use crate::service::model::{
     ProblemKind, QueueMove, TorrentChange, TorrentFileId, TorrentId, TorrentSummary,
 };
 use crate::service::settings::SettingsChange;
+use crate::service::state_folder::{SessionRecord, read_json};
 use crate::service::{Service, ServiceError, ServiceOptions};
 use crate::tracker_server::{TrackerServer, TrackerServerConfig};
 
@@ -145,6 +146,19 @@ fn nothing_stays_of_a_torrent_that_is_refused() {
     assert_eq!(files(), 0);
     it.add(&bytes);
     assert_eq!(files(), 2);
+}
+
+#[test]
+fn the_number_of_a_removed_torrent_is_not_used_again_after_a_kill() {
+    let temp = tempfile::tempdir().expect("a folder");
+    let it = Fixture::start(temp.path());
+    let id = it.add(&torrent(&it.downloads(), "x", None)).id;
+    it.control.remove(&[id], false).expect("removed");
+    let state = temp.path().join("state");
+    until("its record is gone", || std::fs::read_dir(state.join("torrents")).expect("a folder").count() == 0);
+    // What a kill would leave now.
+    let session: SessionRecord = read_json(&state.join("session.json")).expect("readable").expect("a file");
+    assert!(session.next_id > id.0, "{session:?}");
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::{self, PipeReader, PipeWriter, Read as _};
+use std::io::{self, PipeReader, PipeWriter};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
@@ -23,7 +23,7 @@ use crate::metainfo::Magnet;
 use crate::metainfo::torrent::TORRENT_FILE_MAX;
 use crate::service::added_files::put_away;
 use crate::service::model::{AddRequest, AddSource, Control};
-use crate::util::atomic_file::open_regular;
+use crate::util::atomic_file::{open_regular, read_at_most};
 use crate::util::cold_sort;
 use crate::util::os_error::reason;
 use crate::util::paths::resolved;
@@ -269,9 +269,7 @@ impl Kind {
     /// The content of a file of this kind.
     fn read(self, file: File) -> Result<Vec<u8>, String> {
         let most = if self == Kind::Torrent { TORRENT_FILE_MAX } else { MAX_MAGNET_FILE };
-        let mut bytes = Vec::new();
-        let length = file.take(most as u64 + 1).read_to_end(&mut bytes).map_err(|error| reason(&error))?;
-        if length > most { Err("too large".to_owned()) } else { Ok(bytes) }
+        read_at_most(file, most).map_err(|error| reason(&error))?.ok_or_else(|| "too large".to_owned())
     }
 
     /// What a file of this kind has: a torrent, or one magnet link a line.

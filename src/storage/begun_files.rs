@@ -9,10 +9,9 @@ use crate::storage::check::check_pieces;
 use crate::storage::files::Storage;
 use crate::storage::stop_check::StopCheck;
 use crate::storage::survey::has_data;
-use crate::types::{PieceIndex, Sha1Hash};
+use crate::types::{BLOCK_SIZE, PieceIndex, Sha1Hash};
 
-/// The size of a block.
-const BLOCK: u64 = 16 << 10;
+const BLOCK: u64 = BLOCK_SIZE as u64;
 /// At most this many pieces or missing blocks of a file are examined.
 const MAX_EXAMINED: usize = 8;
 

@@ -59,6 +59,7 @@ impl Event {
             | Event::CheckStarted { .. }
             | Event::NoPeerSource { .. }
             | Event::PieceFailed { .. }
+            | Event::Reopening { .. }
             | Event::Stopping => return None,
         })
     }

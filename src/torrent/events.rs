@@ -164,6 +164,12 @@ pub enum Event {
         /// The number of dropped events.
         count: u64,
     },
+    /// The torrent has closed its files and opens them again, as [`TorrentHandle::reopen`](crate::torrent::TorrentHandle::reopen)
+    /// requested. Earlier events are about the files as they were before.
+    Reopening {
+        /// How many calls this fulfils.
+        requests: usize,
+    },
     /// All wanted pieces are verified.
     Completed,
     /// The torrent tells trackers that it stops, and closes its connections.

@@ -103,7 +103,10 @@ impl<'a> TorrentRun<'a> {
     ) -> Result<Outcome, TorrentError> {
         loop {
             let before = self.config.clone();
-            self.inner.reopening.apply(&mut self.config);
+            let requests = self.inner.reopening.apply(&mut self.config);
+            if requests > 0 {
+                send_event(&self.events, Event::Reopening { requests });
+            }
             if let Err(error) = WantedFiles::new(metainfo, &self.config)
                 && kept_peers.as_ref().is_some_and(|kept_peers| !kept_peers.context.settings.is_fetching_metadata)
             {

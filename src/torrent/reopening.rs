@@ -25,13 +25,15 @@ impl ReopenRequests {
     }
 
     /// Applies all changes to the folder and the files of `config`; nothing else in it changes. They may take long, as a program may
-    /// move files.
-    pub fn apply(&self, config: &mut Arc<TorrentConfig>) {
+    /// move files. Returns how many there were.
+    pub fn apply(&self, config: &mut Arc<TorrentConfig>) -> usize {
+        let mut applied = 0;
         loop {
             let changes = std::mem::take(&mut *self.0.lock());
             if changes.is_empty() {
-                return;
+                return applied;
             }
+            applied += changes.len();
             let before = AddOptions { config: TorrentConfig::clone(config), claim_position: None };
             let after = changes.into_iter().fold(before, |options, change| change(options)).config;
             let (max_open_files, ends_after_check) = (config.files.max_open_files, config.files.ends_after_check);

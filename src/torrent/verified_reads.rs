@@ -46,7 +46,8 @@ impl VerifiedReader {
     /// called as soon as that may have changed. Hashes pieces again whose file another program has changed since.
     ///
     /// # Errors
-    /// `NotConnected` if the torrent has ended, `ConnectionAborted` if another reader has taken the place of this one; if the disk fails, or a piece does not verify any more.
+    /// `NotConnected` if the torrent has ended, `ConnectionAborted` if another reader has taken the place of this one; if the disk
+    /// fails, or a piece does not verify any more.
     pub fn read(
         &self,
         pieces: Range<u32>,

@@ -178,6 +178,16 @@ pub fn open(path: &Path) -> io::Result<File> {
     open_regular(path)?.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not a file"))
 }
 
+/// The bytes of a file from its current position on; `None` if there are more than `most`.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn read_at_most(file: File, most: usize) -> io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    let length = file.take(most as u64 + 1).read_to_end(&mut bytes)?;
+    Ok((length <= most).then_some(bytes))
+}
+
 /// Writes a file that the user named, with the permissions that the umask leaves.
 ///
 /// # Errors
@@ -282,13 +292,21 @@ fn temporary_path(path: &Path) -> PathBuf {
 }
 
 fn move_to(temporary_path: &Path, path: &Path, mode: WriteMode) -> io::Result<()> {
-    if mode != WriteMode::CreateNew {
-        return fs::rename(temporary_path, path);
-    }
-    match renameat_with(CWD, temporary_path, CWD, path, RenameFlags::NOREPLACE) {
+    if mode == WriteMode::CreateNew { rename_to_new(temporary_path, path) } else { fs::rename(temporary_path, path) }
+}
+
+/// Renames a file to a name that must be free.
+///
+/// # Errors
+/// [`io::ErrorKind::AlreadyExists`] if the name is taken, or another error of the system.
+pub fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         // A file system that does not support `NOREPLACE`: checking first must suffice.
-        Err(Errno::INVAL | Errno::NOSYS) if fs::symlink_metadata(path).is_err() => fs::rename(temporary_path, path),
-        Err(Errno::INVAL | Errno::NOSYS) => Err(Errno::EXIST.into()),
+        Err(Errno::INVAL | Errno::NOSYS) => match fs::symlink_metadata(to) {
+            Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => fs::rename(from, to),
+            Err(error) => Err(error),
+        },
         renamed => Ok(renamed?),
     }
 }

@@ -115,7 +115,10 @@ impl TestDir {
         // One file per announce URL: the clients of one test may use different addresses of the tracker.
         let unique = announce.replace(|c: char| !c.is_ascii_alphanumeric(), "_");
         let path = self.path(&format!("{}-{unique}.torrent", payload.hex()));
-        std::fs::write(&path, payload.torrent(announce)).expect("a torrent file");
+        // Another client may be reading the file that an earlier call wrote.
+        let new = path.with_extension("new");
+        std::fs::write(&new, payload.torrent(announce)).expect("a torrent file");
+        std::fs::rename(&new, &path).expect("a torrent file");
         path
     }
 

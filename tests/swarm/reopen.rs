@@ -122,6 +122,19 @@ fn other_files_become_wanted_while_the_torrent_runs_and_trackers_do_not_notice()
 }
 
 #[test]
+fn events_before_the_reopening_are_about_the_files_before() {
+    let it = Seeded::new(126);
+    let empty = it.temp.folder("empty");
+    let total = it.payload.content().len() as u64;
+    it.seed.reopen(move |options| options.folder(empty));
+    let events = it.seed.events();
+    let before: Vec<Event> = events.iter().take_while(|event| !matches!(event, Event::Reopening { .. })).collect();
+    assert!(before.contains(&Event::Checked { have: total, total }), "{before:?}");
+    let checked = events.iter().find(|event| matches!(event, Event::Checked { .. }));
+    assert_eq!(checked, Some(Event::Checked { have: 0, total }));
+}
+
+#[test]
 fn a_download_goes_on_in_another_folder_with_the_same_peers() {
     let it = Seeded::new(113);
     let leecher = client(114);

@@ -152,12 +152,11 @@ impl RouterClient {
         mapping: MappingRequest,
     ) -> RouterResult<PortGrant> {
         let ipv4 = ipv4.ok_or(MappingFailure::Silent)?;
-        let upnp = match self.upnp.clone().filter(|upnp| !upnp.has_failed) {
-            Some(known) => known,
-            None => {
-                let found = self.find_upnp(ipv4)?;
-                self.upnp.insert(found).clone()
-            }
+        let upnp = if let Some(known) = self.upnp.clone().filter(|upnp| !upnp.has_failed) {
+            known
+        } else {
+            let found = self.find_upnp(ipv4)?;
+            self.upnp.insert(found).clone()
         };
         if path.client.is_ipv6() {
             let service = upnp.services.firewall.as_ref();

@@ -110,9 +110,9 @@ impl WebSeedWorker {
         let url = self.settings.url.of_file(&self.settings.files, part.file);
         while bytes.start < bytes.end {
             let mut response = self.send_request(&url, Some(&bytes), Some(part.file))?;
-            let content = judge(&response.answer, &bytes, part.length)
+            let body_content = judge(&response.answer, &bytes, part.length)
                 .map_err(|fault| FetchEnd::Fault(Some(part.file), fault))?;
-            let is_whole_file = content == BodyContent::WholeFile;
+            let is_whole_file = body_content == BodyContent::WholeFile;
             if is_whole_file && bytes != (0..part.length) && !self.sends_whole_files {
                 return Err(FetchEnd::WholeFile);
             }

@@ -10,12 +10,11 @@ use crate::bencode::values::Dict;
 use crate::metainfo::{Magnet, Metainfo};
 use crate::service::import::begun::{BLOCK, ranges};
 use crate::service::import::{
-    FoundTorrent, chosen, count, dictionary, folder, has_extension, is_set, labels, limit, metainfo, names, numbers,
-    read, record_of, record_of_link, set_paths, set_times, set_unwanted, text, texts, time,
+    FoundTorrent, chosen, count, dictionary, folder, has_extension, is_set, labels, limit, link_of, metainfo, names,
+    numbers, read, record_of, record_of_link, set_paths, set_times, set_unwanted, text, texts, tiers, time,
 };
 use crate::service::model::LimitMode;
 use crate::service::record::{DesiredState, TorrentRecord};
-use crate::types::InfoHash;
 use crate::util::cold_sort;
 
 /// The largest file with the order of the queue.
@@ -64,24 +63,10 @@ fn torrent(path: &Path) -> Result<FoundTorrent, String> {
 
 /// The magnet link of a torrent whose metadata is unknown.
 fn link(resume: &Dict) -> Option<Magnet> {
-    let hash = values::bytes(resume, "info-hash").and_then(|hash| <[u8; 20]>::try_from(hash).ok());
-    let hash = hash.filter(|hash| hash.iter().any(|byte| *byte != 0))?;
-    let mut magnet = Magnet::parse(&format!("magnet:?xt=urn:btih:{}", InfoHash(hash).hex())).ok()?;
+    let mut magnet = link_of(values::bytes(resume, "info-hash")?)?;
     magnet.name = text(resume, "qBt-name").or_else(|| text(resume, "name"));
-    magnet.trackers = trackers(resume).into_iter().flatten().collect();
+    magnet.trackers = tiers(resume, "trackers").into_iter().flatten().collect();
     Some(magnet)
-}
-
-fn trackers(resume: &Dict) -> Vec<Vec<String>> {
-    let url = |url: &Value| match url {
-        Value::Bytes(url) => String::from_utf8(url.clone()).ok(),
-        _ => None,
-    };
-    let tier = |tier: &Value| match tier {
-        Value::List(urls) => urls.iter().filter_map(url).collect(),
-        _ => Vec::new(),
-    };
-    values::list(resume, "trackers").iter().map(tier).filter(|tier: &Vec<String>| !tier.is_empty()).collect()
 }
 
 fn take_over_files(record: &mut TorrentRecord, metainfo: &Metainfo, resume: &Dict, saved: Option<PathBuf>) {
@@ -92,7 +77,7 @@ fn take_over_files(record: &mut TorrentRecord, metainfo: &Metainfo, resume: &Dic
     set_paths(record, metainfo, &texts(resume, "mapped_files"));
     let is_complete = count(resume, "completed_time") > 0;
     record.final_folder = saved.filter(|saved| !is_complete && *saved != record.folder);
-    let trackers = trackers(resume);
+    let trackers = tiers(resume, "trackers");
     if !trackers.is_empty() && trackers != metainfo.tiers {
         record.trackers = Some(trackers);
     }

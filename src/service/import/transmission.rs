@@ -8,13 +8,12 @@ use crate::bencode::values::Dict;
 use crate::metainfo::{Magnet, Metainfo};
 use crate::service::import::begun::{BLOCK, ranges};
 use crate::service::import::{
-    FoundTorrent, chosen, count, dictionary, folder, has_extension, is_set, labels, limit, metainfo, names, numbers,
-    read, record_of, record_of_link, set_paths, set_times, set_unwanted, text, texts, time,
+    FoundTorrent, chosen, count, dictionary, folder, has_extension, is_set, labels, limit, link_of, metainfo, names,
+    numbers, read, record_of, record_of_link, set_paths, set_times, set_unwanted, text, texts, tiers, time,
 };
 use crate::service::model::LimitMode;
 use crate::service::rate_limit::RateLimit;
 use crate::service::record::{DesiredState, TorrentRecord};
-use crate::types::InfoHash;
 use crate::util::cold_sort;
 
 /// The largest `.magnet` file.
@@ -64,18 +63,9 @@ fn link(path: &Path) -> Result<Option<Magnet>, String> {
     let is_small = path.metadata().is_ok_and(|metadata| metadata.len() <= MAX_MAGNET as u64);
     let Some(dict) = is_small.then(|| dictionary(path).ok()).flatten() else { return Ok(None) };
     let Some(info) = values::nested(&dict, "magnet-info") else { return Ok(None) };
-    let hash = values::bytes(info, "info_hash").and_then(|hash| <[u8; 20]>::try_from(hash).ok());
-    let Some(hash) = hash.map(InfoHash) else { return Ok(None) };
-    let mut magnet = Magnet::parse(&format!("magnet:?xt=urn:btih:{}", hash.hex())).map_err(|error| failed(&error))?;
+    let Some(mut magnet) = values::bytes(info, "info_hash").and_then(link_of) else { return Ok(None) };
     magnet.name = text(info, "display-name");
-    for tier in values::list(&dict, "announce-list") {
-        let serde_bencode::value::Value::List(urls) = tier else { continue };
-        let urls = urls.iter().filter_map(|url| match url {
-            serde_bencode::value::Value::Bytes(url) => String::from_utf8(url.clone()).ok(),
-            _ => None,
-        });
-        magnet.trackers.extend(urls);
-    }
+    magnet.trackers = tiers(&dict, "announce-list").into_iter().flatten().collect();
     Ok(Some(magnet))
 }
 

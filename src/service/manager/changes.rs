@@ -7,7 +7,7 @@ use crate::metainfo::Metainfo;
 use crate::peer::LimitGroup;
 use crate::service::manager::Manager;
 use crate::service::manager::file_operations::check_no_job;
-use crate::service::metainfo_summary::real_files;
+use crate::service::metainfo_summary::{real_files, wanted_bytes};
 use crate::service::model::{
     BandwidthGroup, ControlError, FileIndexes, TorrentChange, TorrentId, TorrentSettings, UnixTime,
 };
@@ -96,14 +96,18 @@ impl Manager {
         if let Some((guard, _)) = &torrent.guard {
             match self.trackers_for_dormant(&torrent.record) {
                 Ok(tiers) => guard.set_trackers(&tiers),
-                Err(why) => log::error!("{why}"),
+                Err(error) => log::error!("{}", error.why),
             }
         }
         if let (Some(handle), Some(own)) = (torrent.handle(), &torrent.record.trackers) {
             let is_private = torrent.record.metainfo.as_ref().is_some_and(|metainfo| metainfo.is_private);
-            let defaults = if is_private { &[][..] } else { &self.settings.default_trackers[..] };
-            handle.set_trackers([&own[..], defaults].concat());
+            handle.set_trackers([own, self.default_trackers(is_private)].concat());
         }
+    }
+
+    /// The trackers of the settings, which every torrent has that is not private.
+    pub(super) fn default_trackers(&self, is_private: bool) -> &[Vec<String>] {
+        if is_private { &[] } else { &self.settings.default_trackers }
     }
 
     /// Changes the settings.
@@ -255,9 +259,7 @@ fn choose_files(record: &mut TorrentRecord, change: &TorrentChange, metainfo: &M
     add(&mut record.files.high, &high);
     add(&mut record.files.low, &low);
     if before != record.files.unwanted {
-        let wanted = |(index, _): &(u32, _)| record.files.unwanted.binary_search(index).is_err();
-        let files = (0_u32..).zip(&metainfo.files).filter(|(_, file)| !file.is_virtual);
-        record.progress.wanted = files.filter(wanted).map(|(_, file)| file.length).sum();
+        record.progress.wanted = wanted_bytes(metainfo, &record.files.unwanted);
         // The next run finds out.
         record.progress.is_complete &= wanted_is_subset(&before, &record.files.unwanted);
     }

@@ -55,7 +55,9 @@ impl Manager {
         }
         // The port must be free before the new client asks for it.
         self.client.current = None;
-        self.control.client.lock().take();
+        let last = self.control.client.lock().take();
+        // Without the lock: it joins its threads, and removes the port mapping.
+        drop(last);
         match start_client(&self.settings, &self.control.base, self.control.block_list.filter()) {
             Ok(client) => {
                 *self.control.client.lock() = Some(client.clone());

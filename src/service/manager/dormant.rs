@@ -10,14 +10,13 @@ use parking_lot::Mutex;
 use crate::client::{DormantSeed, WakeFn, WakeReason};
 use crate::discovery::tracker::announce::RegisteredTracker;
 use crate::discovery::tracker::dormant::DormantAnnounce;
-use crate::metainfo::Metainfo;
 use crate::net::networks::Network;
 use crate::service::dormancy::{DormancyLimits, RunningSeed, SeedCandidate, SeedState, decide_dormancy, max_running};
 use crate::service::goals;
 use crate::service::manager::Manager;
-use crate::service::manager::managed_torrent::{
-    ActiveRun, DormantState, GoingDormant, ManagedState, ManagedTorrent, WakeRequest,
-};
+use crate::service::manager::active_run::ActiveRun;
+use crate::service::manager::managed_torrent::{DormantState, GoingDormant, ManagedState, ManagedTorrent, WakeRequest};
+use crate::service::manager::reconcile::StartError;
 use crate::service::messages::ManagerMessage;
 use crate::service::model::{Problem, ProblemKind, TorrentId};
 use crate::service::record::{DesiredState, TorrentRecord};
@@ -88,7 +87,7 @@ impl Manager {
             _ => {
                 let tiers = match self.trackers_for_dormant(&torrent.record) {
                     Ok(tiers) => tiers,
-                    Err(why) => return self.fail(id, ProblemKind::Local, &why),
+                    Err(error) => return self.fail_start(id, &error),
                 };
                 let announce = DormantAnnounce {
                     info_hash: torrent.record.info_hash,
@@ -121,11 +120,10 @@ impl Manager {
     }
 
     /// The trackers of a torrent for its dormant seed, each with whether the user named it.
-    pub(super) fn trackers_for_dormant(&self, record: &TorrentRecord) -> Result<Vec<Vec<(String, bool)>>, String> {
-        let path = self.state_folder.torrent_file(record.info_hash);
-        let metainfo = Metainfo::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    pub(super) fn trackers_for_dormant(&self, record: &TorrentRecord) -> Result<Vec<Vec<(String, bool)>>, StartError> {
+        let metainfo = self.read_metainfo(record)?;
         let own = record.trackers.as_ref().unwrap_or(&metainfo.tiers);
-        let defaults = if metainfo.private { &[][..] } else { &self.settings.default_trackers[..] };
+        let defaults = self.default_trackers(metainfo.private);
         let of_torrent = |url: &String| metainfo.tiers.iter().flatten().any(|known| known == url);
         let tier = |tier: &Vec<String>| tier.iter().map(|url| (url.clone(), !of_torrent(url))).collect();
         Ok(own.iter().chain(defaults).map(tier).collect())
@@ -333,7 +331,7 @@ impl Manager {
                 record,
                 state: ManagedState::Dormant(dormant),
                 guard,
-                tracker_problem,
+                problem,
                 is_dirty,
                 changed_at,
                 ..
@@ -345,12 +343,12 @@ impl Manager {
             let unsaved = record.times.seeding / UNSAVED_SECONDS;
             record.times.seeding += elapsed.as_secs();
             *is_dirty |= record.times.seeding / UNSAVED_SECONDS != unsaved;
-            let problem = guard.as_ref().and_then(|(guard, _)| {
+            let of_tracker = guard.as_ref().and_then(|(guard, _)| {
                 let views: Vec<TrackerView> = guard.trackers().into_iter().map(TrackerView::from).collect();
                 views.iter().find_map(problem_of)
             });
-            if *tracker_problem != problem {
-                (*tracker_problem, *changed_at) = (problem, Instant::now());
+            if *problem != of_tracker {
+                (*problem, *changed_at) = (of_tracker, Instant::now());
             }
             let (uploaded, size, idle) =
                 (record.sums.uploaded, record.progress.wanted, dormant.last_upload_at.elapsed());

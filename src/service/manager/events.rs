@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use crate::service::manager::Manager;
-use crate::service::manager::managed_torrent::ManagedState;
+use crate::service::manager::managed_torrent::{ManagedState, ManagedTorrent};
 use crate::service::metainfo_summary::{read_metainfo, summarize};
 use crate::service::model::{Problem, ProblemKind, TorrentId, UnixTime};
 use crate::service::record::{DesiredState, TorrentRecord};
@@ -37,30 +37,34 @@ impl Manager {
     }
 
     fn handle_event(&mut self, id: TorrentId, event: Event) {
+        let run = self.torrents.get_mut(&id).and_then(ManagedTorrent::active_mut);
         match event {
+            Event::Reopening { requests } => run.into_iter().for_each(|run| run.note_reopened(requests)),
+            // The record is about the new files already.
+            Event::Checked { .. } | Event::Completed if run.as_ref().is_some_and(|run| run.is_reopening()) => return,
             Event::TorrentSaved { .. } => self.adopt_metainfo(id),
-            Event::TorrentNotSaved { reason, .. } => self.set_tracker_problem(id, ProblemKind::Local, &reason),
+            Event::TorrentNotSaved { reason, .. } => self.set_problem(id, ProblemKind::Local, &reason),
             Event::Checked { have, total } => self.finish_check(id, have, total),
             Event::Completed => self.complete(id),
             Event::Announced { warning, .. } => match warning {
-                Some(warning) => self.set_tracker_problem(id, ProblemKind::TrackerWarning, &warning),
+                Some(warning) => self.set_problem(id, ProblemKind::TrackerWarning, &warning),
                 None => {
                     if let Some(torrent) = self.torrents.get_mut(&id) {
-                        torrent.tracker_problem = None;
+                        torrent.problem = None;
                     }
                 }
             },
             Event::AnnounceFailed { tracker, error, .. } => {
-                self.set_tracker_problem(id, ProblemKind::TrackerError, &format!("{tracker}: {error}"));
+                self.set_problem(id, ProblemKind::TrackerError, &format!("{tracker}: {error}"));
             }
             _ => return,
         }
         self.publish(id);
     }
 
-    fn set_tracker_problem(&mut self, id: TorrentId, kind: ProblemKind, message: &str) {
+    pub(super) fn set_problem(&mut self, id: TorrentId, kind: ProblemKind, message: &str) {
         let Some(torrent) = self.torrents.get_mut(&id) else { return };
-        torrent.tracker_problem = Some(Problem { kind, message: printable(message) });
+        torrent.problem = Some(Problem { kind, message: printable(message) });
         torrent.changed_at = Instant::now();
     }
 
@@ -73,7 +77,7 @@ impl Manager {
         let path = self.state_folder.torrent_file(torrent.record.info_hash);
         let metainfo = match read_metainfo(&path) {
             Ok(metainfo) => metainfo,
-            Err(error) => return self.set_tracker_problem(id, ProblemKind::Local, &error.to_string()),
+            Err(error) => return self.set_problem(id, ProblemKind::Local, &error.to_string()),
         };
         if let ManagedState::Active(run) | ManagedState::Stopping(run) = &mut torrent.state {
             run.spec.has_metainfo = true;

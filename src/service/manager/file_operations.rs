@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::service::file_jobs::{FileJob, FileJobResult, FileOperation};
 use crate::service::manager::Manager;
 use crate::service::manager::managed_torrent::{ManagedState, ManagedTorrent};
+use crate::service::manager::reconcile::StartError;
 use crate::service::messages::ManagerMessage;
 use crate::service::model::{ControlError, ProblemKind, TorrentId};
 use crate::service::record::{DesiredState, Removal, TorrentRecord};
@@ -71,7 +72,7 @@ impl Manager {
     }
 
     pub(super) fn start_file_job(&mut self, id: TorrentId, operation: FileOperation) {
-        let Some(torrent) = self.torrents.get_mut(&id) else { return };
+        let Some(torrent) = self.torrents.get(&id) else { return };
         let record = &torrent.record;
         let job = FileJob {
             record: record.clone(),
@@ -80,12 +81,15 @@ impl Manager {
             private_folders: self.private_folders.clone(),
             operation: operation.clone(),
         };
-        torrent.state = ManagedState::FileJob(operation);
         let to_manager = self.control.manager.clone();
         // If the service ends, nobody needs the result.
-        self.work
-            .file_jobs
-            .start(job, move |result| drop(to_manager.send(ManagerMessage::FileJobDone(id, result), Duration::MAX)));
+        let done = move |result| drop(to_manager.send(ManagerMessage::FileJobDone(id, result), Duration::MAX));
+        if let Err(error) = self.work.file_jobs.start(job, done) {
+            return self.fail_start(id, &StartError::no_thread(&error));
+        }
+        if let Some(torrent) = self.torrents.get_mut(&id) {
+            torrent.state = ManagedState::FileJob(operation);
+        }
         self.publish(id);
     }
 

@@ -1,12 +1,15 @@
 //! Starts and stops torrents so that what runs is what the records, the queue and the settings ask for.
 
 use std::collections::BTreeSet;
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::metainfo::{Magnet, Selection};
+use crate::metainfo::{Magnet, Metainfo, MetainfoError, Selection};
 use crate::service::manager::Manager;
-use crate::service::manager::managed_torrent::{ActiveRun, ManagedState, ManagedTorrent, RunSpec};
+use crate::service::manager::active_run::{ActiveRun, RunSpec};
+use crate::service::manager::managed_torrent::{ManagedState, ManagedTorrent};
 use crate::service::manager_channel::ManagerSender;
 use crate::service::messages::ManagerMessage;
 use crate::service::metainfo_summary::read_metainfo;
@@ -18,6 +21,7 @@ use crate::storage::StorageError;
 use crate::torrent::{AddOptions, Outcome, SeedGoal, Source, TorrentError, TorrentHandle};
 use crate::util::atomics::Flag;
 use crate::util::descriptors;
+use crate::util::os_error::reason;
 use crate::util::printable_text::printable;
 
 impl Manager {
@@ -105,11 +109,8 @@ impl Manager {
     fn reopen_run(&mut self, id: TorrentId, spec: RunSpec) {
         let Some(torrent) = self.torrents.get(&id) else { return };
         let options = self.options(&torrent.record, &spec);
-        if let Some(handle) = torrent.handle() {
-            handle.reopen(move |_| options);
-        }
         if let Some(run) = self.torrents.get_mut(&id).and_then(ManagedTorrent::active_mut) {
-            run.spec = spec;
+            run.reopen(spec, options);
         }
         self.publish(id);
     }
@@ -132,7 +133,7 @@ impl Manager {
         let record = &torrent.record;
         let source = match self.source(record) {
             Ok(source) => source,
-            Err(why) => return self.fail(id, ProblemKind::Local, &why),
+            Err(error) => return self.fail_start(id, &error),
         };
         let announced = torrent.announced_before();
         let registered_before = announced.registered_at.as_ref().map(|tracker| tracker.url.clone());
@@ -152,37 +153,51 @@ impl Manager {
                     }
                     torrent.state = ManagedState::Active(Box::new(run));
                     (torrent.changed_at, torrent.is_dirty, torrent.is_known_complete) = (Instant::now(), true, false);
+                    torrent.problem = None;
                 }
                 self.apply_live(id);
                 self.publish(id);
             }
-            Err(error) => self.fail(id, ProblemKind::Local, &format!("cannot start: {error}")),
+            Err(error) => self.fail_start(id, &StartError::no_thread(&error)),
+        }
+    }
+
+    /// A torrent, or the work on its files, cannot start. If only the system lacks something, it stays as it is, and the manager's next turns try again.
+    pub(super) fn fail_start(&mut self, id: TorrentId, StartError { is_shortage, why }: &StartError) {
+        if !is_shortage {
+            return self.fail(id, ProblemKind::Local, why);
+        }
+        let why = printable(&format!("cannot start yet: {why}"));
+        let has_problem = |torrent: &ManagedTorrent| torrent.problem.as_ref().is_some_and(|it| it.message == why);
+        if !self.torrents.get(&id).is_some_and(has_problem) {
+            log::warn!("torrent {}: {why}; btsync tries again", id.0);
+            self.set_problem(id, ProblemKind::Local, &why);
+            self.publish(id);
         }
     }
 
     /// The torrent's metainfo, or its link while it has none.
-    fn source(&self, record: &TorrentRecord) -> Result<Source, String> {
-        let tiers = |has: &mut Vec<Vec<String>>, is_private: bool| {
-            if let Some(own) = &record.trackers {
-                has.clone_from(own);
-            }
-            if !is_private {
-                has.extend(self.settings.default_trackers.iter().cloned());
-            }
-        };
+    fn source(&self, record: &TorrentRecord) -> Result<Source, StartError> {
         if record.metainfo.is_some() {
-            let path = self.state_folder.torrent_file(record.info_hash);
-            let mut metainfo = read_metainfo(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-            let is_private = metainfo.private;
-            tiers(&mut metainfo.tiers, is_private);
+            let mut metainfo = self.read_metainfo(record)?;
+            let own = record.trackers.as_ref().unwrap_or(&metainfo.tiers);
+            metainfo.tiers = [own, self.default_trackers(metainfo.private)].concat();
             return Ok(metainfo.into());
         }
-        let link = record.link.as_deref().ok_or("neither metainfo nor a link is known")?;
-        let mut magnet = Magnet::parse(link).map_err(|error| error.to_string())?;
+        let failed = |why: String| StartError { is_shortage: false, why };
+        let link = record.link.as_deref();
+        let link = link.ok_or_else(|| failed("neither metainfo nor a link is known".to_owned()))?;
+        let mut magnet = Magnet::parse(link).map_err(|error| failed(error.to_string()))?;
         if let Some(own) = &record.trackers {
             magnet.trackers = own.iter().flatten().cloned().collect();
         }
         Ok(magnet.into())
+    }
+
+    /// The torrent's metainfo, from the state folder.
+    pub(super) fn read_metainfo(&self, record: &TorrentRecord) -> Result<Metainfo, StartError> {
+        let path = self.state_folder.torrent_file(record.info_hash);
+        read_metainfo(&path).map_err(|error| StartError::from_metainfo(&path, &error))
     }
 
     fn options(&self, record: &TorrentRecord, spec: &RunSpec) -> AddOptions {
@@ -239,7 +254,7 @@ impl Manager {
                 self.save(id);
                 continue;
             }
-            torrent.tracker_problem = None;
+            torrent.problem = None;
             torrent.drop_guard_after_run(&run, ended.is_ok());
             match ended {
                 Err(error) => self.fail_with(id, &error),
@@ -285,6 +300,28 @@ impl Manager {
     }
 }
 
+/// Why a torrent, or the work on its files, cannot start.
+#[derive(Debug)]
+pub(super) struct StartError {
+    /// Whether the system lacks a thread or a descriptor, so that a later attempt may succeed.
+    is_shortage: bool,
+    /// The reason, in one line.
+    pub why: String,
+}
+
+impl StartError {
+    /// The system has no thread for it.
+    pub(super) fn no_thread(error: &io::Error) -> StartError {
+        StartError { is_shortage: true, why: format!("no thread is free: {}", reason(error)) }
+    }
+
+    /// The .torrent at `path` cannot be read.
+    fn from_metainfo(path: &Path, error: &MetainfoError) -> StartError {
+        let is_shortage = matches!(error, MetainfoError::Io { source, .. } if descriptors::is_shortage(source));
+        StartError { is_shortage, why: format!("{}: {error}", path.display()) }
+    }
+}
+
 /// Tells the manager that a torrent has events, once until it has read them. A torrent whose message has no room sends the next.
 fn notify(to_manager: ManagerSender, is_pending: Arc<Flag>, id: TorrentId) -> impl Fn() + Send + Sync + 'static {
     move || {
@@ -310,6 +347,14 @@ fn selection(spec: &RunSpec, entries: u32) -> Selection {
 mod tests {
     use super::*;
     use crate::service::manager_channel::manager_channel;
+
+    #[test]
+    fn only_a_torrent_that_lacks_a_descriptor_starts_later() {
+        let is_shortage = |error: &MetainfoError| StartError::from_metainfo(Path::new("t"), error).is_shortage;
+        let io = |errno: rustix::io::Errno| MetainfoError::Io { path: "t".into(), source: errno.into() };
+        assert!(is_shortage(&io(rustix::io::Errno::MFILE)) && is_shortage(&io(rustix::io::Errno::NFILE)));
+        assert!(!is_shortage(&io(rustix::io::Errno::NOENT)) && !is_shortage(&MetainfoError::Empty));
+    }
 
     #[test]
     fn a_torrent_whose_message_had_no_room_sends_the_next_one() {

@@ -134,10 +134,12 @@ impl Manager {
     }
 
     /// Saves the sums, with the time of this session, and the bandwidth groups.
-    pub(super) fn save_session(&self) -> Result<(), ControlError> {
+    pub(super) fn save_session(&mut self) -> Result<(), ControlError> {
         let mut session = self.session.clone();
         session.sums.seconds = session.sums.seconds.saturating_add(self.clock.started_at.elapsed().as_secs());
-        self.state_folder.save_session(&session).map_err(|error| ControlError::System(error.to_string()))
+        self.state_folder.save_session(&session).map_err(|error| ControlError::System(error.to_string()))?;
+        self.saved_next_id = session.next_id;
+        Ok(())
     }
 
     fn add(&mut self, torrent: PreparedTorrent) -> Result<AddedTorrent, ControlError> {
@@ -174,9 +176,9 @@ impl Manager {
         if !paused.unwrap_or(!self.settings.starts_added) {
             record.desired_state = DesiredState::Queued;
         }
+        // Its record says that the number is taken: see `drop_torrent`.
         self.session.next_id = id.0.saturating_add(1);
         self.session.sums.files_added += 1;
-        self.save_session()?;
         self.save_new(&record, metainfo.as_ref().map(|(_, bytes)| bytes.as_slice()))?;
         let identity = TorrentIdentity::for_route(self.control.base.route(), None);
         self.torrents.insert(id, ManagedTorrent::new(record, identity));
@@ -203,6 +205,12 @@ impl Manager {
     /// Removes what is left of a torrent.
     pub(super) fn drop_torrent(&mut self, id: TorrentId) {
         let Some(torrent) = self.torrents.remove(&id) else { return };
+        // No number is used twice, and its record says no longer that this one is taken.
+        if id.0 >= self.saved_next_id
+            && let Err(error) = self.save_session().and_then(|()| self.sync_state())
+        {
+            log::error!("{error}");
+        }
         if let Err(error) = self.state_folder.remove(id, torrent.record.info_hash) {
             log::error!("{error}");
         }

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use crate::service::details::peer_counts;
 use crate::service::goals;
 use crate::service::manager::Manager;
-use crate::service::manager::managed_torrent::{ActiveRun, ManagedState, ManagedTorrent};
+use crate::service::manager::active_run::ActiveRun;
+use crate::service::manager::managed_torrent::{ManagedState, ManagedTorrent};
 use crate::service::model::{
     Activity, PeerCounts, SessionStats, TorrentId, TorrentSummary, TorrentTimes, TransferStats, UnixTime,
 };
@@ -39,6 +40,7 @@ impl Manager {
             let idle = run.last_upload_at.elapsed();
             let (uploaded, size) = (record.sums.uploaded, record.progress.wanted);
             if run.snapshot.stage == Stage::Seeding
+                && !run.is_reopening()
                 && record.desired_state == DesiredState::Queued
                 && goals::is_reached(&record.settings, &self.settings.seeding, uploaded, size, idle)
             {
@@ -137,7 +139,7 @@ impl Manager {
             info_hash: record.info_hash,
             name: record.name.clone(),
             activity: activity(torrent),
-            problem: record.problem.clone().or_else(|| torrent.tracker_problem.clone()),
+            problem: record.problem.clone().or_else(|| torrent.problem.clone()),
             settings: record.settings.clone(),
             folder: record.folder.clone(),
             queue_position: self.queue_positions.get(&record.id).copied().unwrap_or(0),
@@ -221,7 +223,7 @@ fn follow_stage(record: &mut TorrentRecord, run: &ActiveRun, elapsed: Duration) 
     let seconds = elapsed.as_secs().max(1);
     match run.snapshot.stage {
         // The stage is one of the files before.
-        _ if record.needs_check => return,
+        _ if run.is_reopening() => return,
         Stage::Downloading => record.times.downloading += seconds,
         Stage::Seeding => record.times.seeding += seconds,
         _ => return,

@@ -68,6 +68,9 @@ fn all_that_is_confirmed_was_synced() {
         state.sync().expect("synced");
         assert_eq!((count(temp.path()), count(&temp.path().join(TORRENTS))), (1, 1), "only after a change");
     }
+    state.save_record(&records[0]).expect("saved");
+    state.sync().expect("synced");
+    assert_eq!((count(temp.path()), count(&temp.path().join(TORRENTS))), (1, 2), "only the folder that has changed");
     assert_eq!(state.load().expect("the state").records, records);
 }
 
@@ -103,11 +106,11 @@ fn nothing_is_saved_that_could_not_be_read_again() {
     let state = StateFolder::open(temp.path()).expect("a state folder");
     state.save_record(&record(3)).expect("saved");
     let mut large = record(3);
-    large.name = "x".repeat(usize::try_from(MAX_FILE).expect("a length"));
+    large.name = "x".repeat(MAX_FILE);
     assert!(matches!(state.save_record(&large), Err(StateError::TooLarge(_))));
     assert_eq!(state.load().expect("the state").records, [record(3)], "the old one stays");
     let file = File::create(state.record_file(record(4).info_hash)).expect("a file");
-    file.set_len(MAX_FILE + 1).expect("a length");
+    file.set_len(MAX_FILE as u64 + 1).expect("a length");
     assert_eq!(state.load().expect("the state").left_out.len(), 1);
 }
 

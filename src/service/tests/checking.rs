@@ -96,3 +96,27 @@ fn a_torrent_whose_files_are_gone_is_not_downloaded_again_before_the_user_asks()
         it.wait_for("the download from the start", id, |it| it.activity == Activity::Downloading);
     }
 }
+
+#[test]
+fn what_was_found_in_the_folder_before_is_not_credited_to_the_new_folder() {
+    let temp = tempfile::tempdir().expect("a folder");
+    let it = Fixture::start(temp.path());
+    let bytes = torrent(&it.downloads(), "x", None);
+    let id = it.add(&bytes).id;
+    let [old, empty] = ["", "empty"].map(|name| it.downloads().join(name));
+    std::fs::create_dir(&empty).expect("a folder");
+    for round in 0..20 {
+        // In every other round, the events of the check may still be unread when the folder changes.
+        if round % 2 == 0 {
+            it.wait_for("the seed", id, |it| it.activity == Activity::Seeding && it.transfer.missing == 0);
+        }
+        it.control.set_folder(&[id], &empty, false).expect("another folder");
+        it.wait_for("the result", id, |it| {
+            assert_eq!(it.transfer.verified, 0, "round {round}");
+            it.activity == Activity::Stopped || it.activity == Activity::Downloading
+        });
+        it.control.set_folder(&[id], &old, false).expect("the folder again");
+        it.control.start(&[id], false).expect("started");
+    }
+    it.wait_for("the seed", id, |it| it.activity == Activity::Seeding && it.transfer.missing == 0);
+}

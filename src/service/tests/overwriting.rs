@@ -1,7 +1,6 @@
 //! The permission to overwrite files ends with the first check, and with a change of what it was given for.
 
 use super::*;
-use crate::service::state_folder::read_json;
 
 const MINE: [u8; 3000] = [b'?'; 3000];
 

@@ -1,7 +1,7 @@
 //! Compares and changes the names of files: two names may lead to one file, because the file system ignores case.
 
 use std::ffi::OsStr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -100,31 +100,32 @@ pub(super) fn rename_to_new(
     (old_folder, from): (&impl AsFd, &Path),
     (new_folder, to): (&impl AsFd, &Path),
 ) -> Result<(), Errno> {
-    let (from, to) = (file_name(from), file_name(to));
-    match rustix::fs::renameat_with(old_folder, from, new_folder, to, RenameFlags::NOREPLACE) {
-        // A file system, or a sandbox, that does not support `NOREPLACE`. The system refuses a hard link to a name that is taken.
-        Err(Errno::INVAL | Errno::NOSYS) => {
-            match rustix::fs::linkat(old_folder, from, new_folder, to, AtFlags::empty()) {
-                Ok(()) => {
-                    let id = |found: Stat| (found.st_dev, found.st_ino);
-                    let look = |folder, name| rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).map(id);
-                    // Another program may just have saved its file under the old name.
-                    if look(old_folder.as_fd(), from)? != look(new_folder.as_fd(), to)? {
-                        return Ok(());
-                    }
-                    rustix::fs::unlinkat(old_folder, from, AtFlags::empty())
-                }
-                // Without hard links (some file systems of FUSE say `ROFS`): checking first must suffice.
-                Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK | Errno::ROFS) => {
-                    match rustix::fs::statat(new_folder, to, AtFlags::SYMLINK_NOFOLLOW) {
-                        Ok(_) => Err(Errno::EXIST),
-                        Err(Errno::NOENT) => rustix::fs::renameat(old_folder, from, new_folder, to),
-                        Err(errno) => Err(errno),
-                    }
-                }
-                Err(errno) => Err(errno),
-            }
-        }
+    let (old, new) = ((old_folder.as_fd(), file_name(from)), (new_folder.as_fd(), file_name(to)));
+    match rustix::fs::renameat_with(old.0, old.1, new.0, new.1, RenameFlags::NOREPLACE) {
+        // A file system, or a sandbox, that does not support `NOREPLACE`.
+        Err(Errno::INVAL | Errno::NOSYS) => rename_by_link(old, new),
         renamed => renamed,
+    }
+}
+
+/// Like [`rename_to_new`]. The system refuses a hard link to a name that is taken.
+fn rename_by_link(old: (BorrowedFd<'_>, &OsStr), new: (BorrowedFd<'_>, &OsStr)) -> Result<(), Errno> {
+    let look = |(folder, name): (BorrowedFd<'_>, &OsStr)| rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW);
+    match rustix::fs::linkat(old.0, old.1, new.0, new.1, AtFlags::empty()) {
+        Ok(()) => {
+            let id = |found: Stat| (found.st_dev, found.st_ino);
+            // Another program may just have saved its file under the old name.
+            if look(old).map(id)? != look(new).map(id)? {
+                return Ok(());
+            }
+            rustix::fs::unlinkat(old.0, old.1, AtFlags::empty())
+        }
+        // Without hard links (some file systems of FUSE say `ROFS`): checking first must suffice.
+        Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK | Errno::ROFS) => match look(new) {
+            Ok(_) => Err(Errno::EXIST),
+            Err(Errno::NOENT) => rustix::fs::renameat(old.0, old.1, new.0, new.1),
+            Err(errno) => Err(errno),
+        },
+        Err(errno) => Err(errno),
     }
 }

@@ -57,11 +57,11 @@ enum BodyLength {
 /// # Errors
 /// If it is no answer, breaks off, or is too large.
 pub fn read(mut received: &[u8], is_over: bool) -> Result<Option<RouterAnswer>, MalformedAnswer> {
-    let (status, length, body) = loop {
+    let AnswerStart { status, body_length: length, body } = loop {
         match read_head(received, is_over)? {
             None => return Ok(None),
             // The real answer follows a preliminary one.
-            Some((100..200, _, rest)) => received = rest,
+            Some(AnswerStart { status: 100..200, body, .. }) => received = body,
             Some(head) => break head,
         }
     };
@@ -82,8 +82,15 @@ pub fn read(mut received: &[u8], is_over: bool) -> Result<Option<RouterAnswer>, 
     }
 }
 
-/// The status, how long the body is, and what has arrived after the head; `Ok(None)` if more of the head has to come.
-fn read_head(received: &[u8], is_over: bool) -> Result<Option<(u16, BodyLength, &[u8])>, MalformedAnswer> {
+/// The head of an answer, and the part of the body that has arrived.
+struct AnswerStart<'a> {
+    status: u16,
+    body_length: BodyLength,
+    body: &'a [u8],
+}
+
+/// `Ok(None)` if more of the head has to come.
+fn read_head(received: &[u8], is_over: bool) -> Result<Option<AnswerStart<'_>>, MalformedAnswer> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut head = httparse::Response::new(&mut headers);
     let length = match head.parse(received).map_err(|_| MalformedAnswer)? {
@@ -92,7 +99,8 @@ fn read_head(received: &[u8], is_over: bool) -> Result<Option<(u16, BodyLength, 
         _ => return Err(MalformedAnswer),
     };
     let status = head.code.ok_or(MalformedAnswer)?;
-    Ok(Some((status, body_length(head.headers)?, received.get(length..).unwrap_or_default())))
+    let body = received.get(length..).unwrap_or_default();
+    Ok(Some(AnswerStart { status, body_length: body_length(head.headers)?, body }))
 }
 
 fn answer(status: u16, body: &[u8]) -> RouterAnswer {

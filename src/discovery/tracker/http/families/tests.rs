@@ -1,7 +1,7 @@
 //! A tracker with an address in each family; `both.test` resolves to 127.0.0.1 and `::1` here.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 
 use super::*;
 use crate::types::{InfoHash, PeerId};
