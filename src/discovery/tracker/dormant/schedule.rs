@@ -7,6 +7,7 @@
 
 mod hosts;
 mod results;
+mod stopped;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::discovery::tracker::client::is_supported;
 use crate::discovery::tracker::dormant::DormantAnnounce;
 use crate::discovery::tracker::error::TrackerError;
 use hosts::Hosts;
+use stopped::RegisteredAt;
 
 /// The most trackers of a torrent that are used.
 const MAX_TRACKERS: usize = 32;
@@ -27,9 +29,6 @@ const MAX_PASSED: usize = 2000;
 const DEFAULT_MIN_INTERVAL: Duration = Duration::from_secs(60);
 /// How long a torrent that runs is left alone before it is looked at again.
 const RUNNING_PAUSE: Duration = Duration::from_secs(60);
-/// The most announces of `stopped` that wait.
-const MAX_STOPPED: usize = 10_000;
-
 /// The number of a torrent.
 pub type DormantId = u64;
 
@@ -121,6 +120,9 @@ pub struct DormantSchedule {
     /// The torrents that wait, in the order in which they are due.
     due: BTreeSet<(Duration, DormantId)>,
     stopped: VecDeque<DormantJob>,
+    /// Announces of `stopped` by the torrent's former number. They wait until the announce that is under way ends, because the tracker
+    /// would count the torrent again if it got `stopped` first. A `None` as the tracker: none had accepted `started`.
+    waiting_to_stop: HashMap<DormantId, (Arc<DormantAnnounce>, Option<RegisteredAt>)>,
     trackers: HashMap<(Box<str>, bool), Arc<DormantTracker>>,
     hosts: Hosts,
     rng: fastrand::Rng,
@@ -184,25 +186,6 @@ impl DormantSchedule {
         if entry.in_flight.is_none() && entry.usable_from(0).is_some() {
             self.due.insert((entry.due, id));
         }
-    }
-
-    /// Removes a torrent. If it `says_stopped`, the tracker that knows it is told.
-    pub fn remove(&mut self, id: DormantId, says_stopped: bool) {
-        let Some(entry) = self.entries.remove(&id) else { return };
-        self.due.remove(&(entry.due, id));
-        if let Some((tracker, _)) = entry.registered.and_then(|at| entry.trackers.get(at))
-            && says_stopped
-            && self.stopped.len() < MAX_STOPPED
-        {
-            self.stopped.push_back(DormantJob {
-                id: None,
-                torrent: entry.torrent,
-                tracker: tracker.clone(),
-                event: Some(AnnounceEvent::Stopped),
-                tracker_id: entry.tracker_id,
-            });
-        }
-        self.forget_unused_trackers();
     }
 
     /// Replaces a torrent's trackers. One that stays and knows the torrent keeps doing so.
@@ -272,17 +255,12 @@ impl DormantSchedule {
 
     /// Whether there is nothing to do, now or later.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.stopped.is_empty()
+        self.entries.is_empty() && !self.has_stopped()
     }
 
     /// When the next torrent becomes due after `now`. Those that are due wait for an announce to the same host to end.
     pub fn next_due(&self, now: Duration) -> Option<Duration> {
         self.due.range((now, DormantId::MAX)..).next().map(|(due, _)| *due)
-    }
-
-    /// Whether torrents that have been removed are still to be announced as stopped.
-    pub fn has_stopped(&self) -> bool {
-        !self.stopped.is_empty()
     }
 
     /// The next announce to make, if one is due. The caller must report its result with [`DormantSchedule::finished`]. `runs` says
@@ -334,21 +312,6 @@ impl DormantSchedule {
                 },
                 tracker_id: entry.tracker_id.clone().filter(|_| is_registered),
             });
-        }
-        None
-    }
-
-    /// The next `stopped` to announce. One to a host that does not answer is left out.
-    pub fn next_stopped(&mut self, now: Duration) -> Option<DormantJob> {
-        for _ in 0..self.stopped.len() {
-            let job = self.stopped.pop_front()?;
-            if self.hosts.may_ask(&job.tracker.url, now) {
-                self.hosts.asked(&job.tracker.url);
-                return Some(job);
-            }
-            if self.hosts.down_until(&job.tracker.url, now).is_none() {
-                self.stopped.push_back(job);
-            }
         }
         None
     }

@@ -14,6 +14,9 @@ impl DormantSchedule {
     pub fn finished(&mut self, job: &DormantJob, result: Result<AnnounceResponse, TrackerError>, now: Duration) {
         self.hosts.finished(&job.tracker.url, result.as_ref().err(), now, &mut self.rng);
         let jitter = 1.0 + 0.05 * self.rng.f64();
+        if let Some((torrent, registered)) = job.id.and_then(|id| self.waiting_to_stop.remove(&id)) {
+            return self.stop_after(job, &torrent, registered, result.ok());
+        }
         let Some((id, entry)) = job.id.and_then(|id| Some((id, self.entries.get_mut(&id)?))) else { return };
         let Some(at) = entry.in_flight else { return }; // its trackers have been replaced
         if entry.trackers.get(at).is_none_or(|(tracker, _)| tracker.url != job.tracker.url) {

@@ -265,3 +265,34 @@ fn a_run_learns_which_tracker_counts_on_its_torrent_and_what_was_sent() {
     assert_eq!((job.event, job.torrent.payload), (None, sent(7000)));
     assert_eq!(schedule.registered(id, s(601)), Some((A.to_owned(), s(661))), "an announce is under way");
 }
+
+/// A tracker that got `stopped` first would count the torrent again.
+#[test]
+fn stopped_waits_for_the_announce_that_is_under_way() {
+    let mut schedule = DormantSchedule::default();
+    let id = schedule.add(torrent(1), &tiers(&[A, B]), s(0));
+    let started = next(&mut schedule, 0).unwrap();
+    schedule.finished(&started, Ok(answer(1800)), s(1));
+    let regular = next(&mut schedule, 4000).unwrap();
+    schedule.remove(id, true);
+    assert!(schedule.has_stopped() && next(&mut schedule, 4000).is_none());
+    schedule.finished(&regular, Err(TrackerError::Timeout), s(4015));
+    // The host is left alone for a while, as it did not answer; `stopped` then is left out.
+    let id = schedule.add(torrent(2), &tiers(&[B]), s(4015));
+    let started = next(&mut schedule, 4015).unwrap();
+    assert_eq!(asked(&started), (B, Some(AnnounceEvent::Started)));
+    schedule.remove(id, true);
+    assert!(next(&mut schedule, 4015).is_none());
+    schedule.finished(&started, Ok(AnnounceResponse { tracker_id: Some(b"x".to_vec()), ..answer(1800) }), s(4016));
+    let stopped = next(&mut schedule, 4016).unwrap();
+    assert_eq!(asked(&stopped), (B, Some(AnnounceEvent::Stopped)));
+    assert_eq!(stopped.tracker_id.as_deref(), Some(&b"x"[..]));
+    schedule.finished(&stopped, Ok(answer(1800)), s(4017));
+    assert!(next(&mut schedule, 9000).is_none() && schedule.is_empty());
+    // One that has accepted nothing gets nothing.
+    let id = schedule.add(torrent(3), &tiers(&[C]), s(9000));
+    let started = next(&mut schedule, 9000).unwrap();
+    schedule.remove(id, true);
+    schedule.finished(&started, Err(TrackerError::Refused("no".into())), s(9001));
+    assert!(next(&mut schedule, 9001).is_none() && schedule.is_empty());
+}
