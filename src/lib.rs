@@ -128,6 +128,13 @@ mod util;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod util;
+// The threads that drive it are not written yet.
+#[cfg(not(feature = "internals"))]
+#[allow(dead_code)]
+mod utp;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod utp;
 #[cfg(not(feature = "internals"))]
 mod wire;
 #[cfg(feature = "internals")]

@@ -7,11 +7,12 @@ use std::path::Path;
 use super::promises::sources;
 
 /// The modules of the library, from the lowest layer up. Each imports only from those before it. ARCHITECTURE.md explains them.
-const ORDER: [&str; 18] = [
+const ORDER: [&str; 19] = [
     "util",
     "types",
     "hash",
     "net",
+    "utp",
     "bencode",
     "http_server",
     "metainfo",

@@ -1,0 +1,157 @@
+//! uTP (BEP 29): streams over UDP that give way to other traffic (LEDBAT, RFC 6817). This is the pure core: no sockets, clocks,
+//! threads or locks. [`UtpEndpoint`] has all connections of one UDP socket. Its driver
+//!
+//! 1. gives it every datagram ([`UtpEndpoint::receive`]) and, when [`UtpEndpoint::next_deadline`] has come, the time
+//!    ([`UtpEndpoint::handle_deadlines`]);
+//! 2. after each batch of those, and after writes and reads of streams, takes the events ([`UtpEndpoint::next_event`]);
+//! 3. and sends what [`UtpEndpoint::transmit`] returns until it returns nothing. Acknowledgements are merged until then.
+//!
+//! `docs/dev/utp.md` explains the design.
+
+pub mod endpoint;
+
+use std::net::SocketAddr;
+
+pub use endpoint::UtpEndpoint;
+
+/// A time of the driver's monotonic clock in microseconds. The start of the clock does not matter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UtpTime(pub u64);
+
+impl UtpTime {
+    /// The time that many microseconds later.
+    #[must_use]
+    pub fn after(self, microseconds: u64) -> UtpTime {
+        UtpTime(self.0.saturating_add(microseconds))
+    }
+
+    /// Microseconds since an earlier time; 0 if that time is later.
+    pub fn since(self, earlier: UtpTime) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// Names a connection of an endpoint. A key is never used again for another connection, so an old one does no harm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct UtpKey {
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
+}
+
+/// The settings of an endpoint. All times are microseconds.
+#[derive(Clone, Debug)]
+pub struct UtpConfig {
+    /// The delay that our data may add to that of the path, in queues of routers. RFC 6817 allows at most 100 ms. The default is
+    /// less, because the delay oscillates around it.
+    pub target_delay: u64,
+    /// The most received bytes of one connection that wait for [`UtpEndpoint::consume`].
+    pub receive_buffer: usize,
+    /// The most written bytes of one connection that wait to be sent or acknowledged. On slow paths, less is accepted.
+    pub send_buffer: usize,
+    /// The most connections, with those that are half open and those that linger.
+    pub max_connections: usize,
+    /// The most incoming connections whose address is not verified yet.
+    pub max_half_open: usize,
+    /// The most of them from one IP address.
+    pub max_half_open_per_ip: usize,
+    /// How often a SYN is sent before [`UtpEndpoint::connect`] has failed.
+    pub syn_attempts: u32,
+    /// The time until a SYN is sent again; it doubles each time.
+    pub syn_timeout: u64,
+    /// How often a packet may time out in a row before the connection is closed.
+    pub max_timeouts: u32,
+    /// How long an incoming connection may be half open.
+    pub half_open_timeout: u64,
+    /// How long a released connection may take to deliver its data.
+    pub finish_timeout: u64,
+    /// How long a finished connection answers repeated packets of a peer that missed the last acknowledgement.
+    pub linger: u64,
+    /// A connection that has sent nothing for so long sends an acknowledgement, so that routers keep its mapping.
+    pub keep_alive: u64,
+    /// The largest datagram (UDP payload) that every path carries.
+    pub min_datagram: usize,
+    /// The largest datagram worth trying: that of the interface, without the headers of IP and UDP. At most 65,507.
+    pub max_datagram: usize,
+}
+
+impl UtpConfig {
+    /// The default settings for a socket of IPv4 or IPv6.
+    pub fn new(is_ipv6: bool) -> UtpConfig {
+        let headers = if is_ipv6 { 48 } else { 28 };
+        UtpConfig {
+            target_delay: 60_000,
+            receive_buffer: 1 << 20,
+            send_buffer: 1 << 20,
+            max_connections: 4096,
+            max_half_open: 256,
+            max_half_open_per_ip: 8,
+            syn_attempts: 4,
+            syn_timeout: 1_000_000,
+            max_timeouts: 6,
+            half_open_timeout: 10_000_000,
+            finish_timeout: 60_000_000,
+            linger: 3_000_000,
+            keep_alive: 29_000_000,
+            min_datagram: 1280 - headers,
+            max_datagram: 1500 - headers,
+        }
+    }
+}
+
+/// Why a connection has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UtpCloseReason {
+    /// Both directions were finished, and everything was acknowledged.
+    Finished,
+    /// The peer sent RESET.
+    Reset,
+    /// The peer has not answered repeated packets.
+    TimedOut,
+    /// The peer has not answered our SYN.
+    ConnectTimedOut,
+    /// The path refused our datagrams ([`UtpEndpoint::refuse`]).
+    Refused,
+}
+
+/// A change of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UtpEvent {
+    /// A peer has connected, and its address is verified.
+    Incoming {
+        /// The new connection. The driver releases or resets it some day.
+        key: UtpKey,
+        /// The peer's address.
+        addr: SocketAddr,
+    },
+    /// The peer has accepted our connection.
+    Connected(UtpKey),
+    /// There are bytes to consume. It comes again when more arrive after this was returned.
+    Readable(UtpKey),
+    /// There is space to write, after a write that was not accepted as a whole.
+    Writable(UtpKey),
+    /// The peer writes no more: what is readable now is the rest.
+    Finished(UtpKey),
+    /// The connection has ended. What was received can still be consumed, until the driver releases the key.
+    Closed(UtpKey, UtpCloseReason),
+}
+
+/// Why a connection cannot be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UtpConnectError {
+    /// The limit on connections is reached.
+    #[error("too many uTP connections")]
+    TooMany,
+}
+
+/// Datagrams of one connection, which the driver sends next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UtpTransmit {
+    /// Where they go.
+    pub to: SocketAddr,
+    /// The length of each of them but the last, which may be shorter.
+    pub segment: usize,
+    /// How many there are: at most 64, with at most 65,507 bytes.
+    pub count: usize,
+    /// Whether no router may fragment the datagram, because its size is to be tested. It is a single one then.
+    pub dont_fragment: bool,
+}
