@@ -258,7 +258,7 @@ mod tests {
     #[test]
     fn the_room_of_a_torrent_that_has_ended_is_for_others() {
         let client = Client::new(
-            &ClientConfig { listen_ports: 0..=0, dht: None, lsd: false, max_peers: 10, ..ClientConfig::default() },
+            &ClientConfig { listen_ports: 0..=0, dht: None, uses_lsd: false, max_peers: 10, ..ClientConfig::default() },
             true,
         );
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;

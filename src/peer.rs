@@ -196,7 +196,7 @@ pub struct ContextSettings {
     /// The encryption policy of this torrent's connections.
     pub encryption: Encryption,
     /// Whether we exchange peers with our peers (BEP 11); false in private torrents.
-    pub pex: bool,
+    pub uses_pex: bool,
     /// Whether these connections only fetch the metadata, so that no blocks can be requested yet.
     pub is_fetching_metadata: bool,
     /// How our connections leave the machine.
@@ -225,7 +225,7 @@ impl ContextSettings {
             info_hash: InfoHash([0; 20]),
             peer_id: PeerId([0; 20]),
             encryption: Encryption::Off,
-            pex: false,
+            uses_pex: false,
             is_fetching_metadata: false,
             route: Route::default(),
             dscp: Dscp::NONE,

@@ -240,10 +240,10 @@ impl PieceManager {
     }
 
     /// Whether the connection is useless to both sides: we are complete, and the peer is a seed or announced that it wants
-    /// nothing (`upload_only`, BEP 21).
-    pub fn is_redundant(&self, peer: PeerKey, upload_only: bool) -> bool {
+    /// nothing (`is_upload_only`, BEP 21).
+    pub fn is_redundant(&self, peer: PeerKey, is_upload_only: bool) -> bool {
         let picker = self.picker.lock();
-        picker.is_complete() && (upload_only || picker.peer_is_seed(peer))
+        picker.is_complete() && (is_upload_only || picker.peer_is_seed(peer))
     }
 
     /// Whether the peer has every piece.
@@ -373,12 +373,12 @@ impl PieceManager {
         self.picker.lock().release(peer, blocks);
     }
 
-    /// Records that the peer did not deliver these blocks in time, so that other peers are asked first. `stalled`: see
+    /// Records that the peer did not deliver these blocks in time, so that other peers are asked first. `is_stalled`: see
     /// [`RequestPipeline::is_stalled`](crate::strategy::RequestPipeline::is_stalled).
-    pub fn expire(&self, peer: PeerKey, blocks: &[BlockInfo], stalled: bool) {
+    pub fn expire(&self, peer: PeerKey, blocks: &[BlockInfo], is_stalled: bool) {
         let mut picker = self.picker.lock();
         picker.expire(peer, blocks);
-        if stalled {
+        if is_stalled {
             picker.mark_stalled(peer);
         }
     }

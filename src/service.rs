@@ -221,7 +221,7 @@ fn serve_page(
     let adopted: Result<Vec<HttpListener>, _> = adopted.collect();
     listeners.extend(adopted.map_err(|source| ServiceError::Listen { address, source })?);
     let access = AccessPolicy::new(web.password, &web.host_names);
-    let handler = WebHandler::new(control, access, events, &web.path_prefix, web.metrics);
+    let handler = WebHandler::new(control, access, events, &web.path_prefix, web.offers_metrics);
     let server = Server::start("web", listeners, ServerLimits::default(), Arc::new(handler));
     let server = server.map_err(ServiceError::Thread)?;
     let prefix = web.path_prefix.trim_matches('/');

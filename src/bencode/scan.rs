@@ -51,7 +51,7 @@ enum Frame {
         /// The index of its first key in [`SeenKeys::spans`].
         first_key: usize,
         /// Whether its keys were sorted so far, as they should be; then there can be no duplicate.
-        ascending: bool,
+        is_ascending: bool,
         /// Whether only its latest key is kept.
         has_dropped_keys: bool,
     },
@@ -112,7 +112,7 @@ impl<R: BufRead> Scanner<R> {
             b'l' => self.open(Frame::List).map(|()| ValueStart::List),
             b'd' => {
                 let first_key = self.keys.spans.len();
-                self.open(Frame::Dict { first_key, ascending: true, has_dropped_keys: false })
+                self.open(Frame::Dict { first_key, is_ascending: true, has_dropped_keys: false })
                     .map(|()| ValueStart::Dict)
             }
             b'e' if matches!(self.frames.last(), Some(Frame::Dict { .. })) => {
@@ -232,8 +232,8 @@ impl<R: BufRead> Scanner<R> {
     }
 
     fn close(&mut self) -> Result<()> {
-        if let Some(Frame::Dict { first_key, ascending, .. }) = self.frames.pop() {
-            if !ascending {
+        if let Some(Frame::Dict { first_key, is_ascending, .. }) = self.frames.pop() {
+            if !is_ascending {
                 self.find_duplicate(first_key)?;
             }
             self.keys.truncate(first_key);
@@ -256,13 +256,13 @@ impl<R: BufRead> Scanner<R> {
     /// If too many keys are open, keeps only the latest one of this dictionary, which suffices while it is sorted.
     fn remember(&mut self, key: &[u8], at: usize) -> Result<()> {
         let full = self.keys.is_full();
-        if let Some(Frame::Dict { first_key, ascending, has_dropped_keys }) = self.frames.last_mut() {
+        if let Some(Frame::Dict { first_key, is_ascending, has_dropped_keys }) = self.frames.last_mut() {
             match self.keys.last(*first_key) {
                 Some(last) if last == key => return Err(duplicate(key).into()),
-                Some(last) if last > key => *ascending = false,
+                Some(last) if last > key => *is_ascending = false,
                 _ => {}
             }
-            if !*ascending && (full || *has_dropped_keys) {
+            if !*is_ascending && (full || *has_dropped_keys) {
                 return Err(BencodeError::Unsorted(at).into());
             }
             if full || *has_dropped_keys {
@@ -284,8 +284,8 @@ impl<R: BufRead> Scanner<R> {
         }
         let digits = self.digits()?;
         let sound = match digits {
-            Digits { count: 1, leading_zero: true, .. } => !negative,
-            Digits { count, leading_zero, .. } => count > 0 && !leading_zero,
+            Digits { count: 1, has_leading_zero: true, .. } => !negative,
+            Digits { count, has_leading_zero, .. } => count > 0 && !has_leading_zero,
         };
         let value = digits.value.map(i128::from).map(|value| if negative { -value } else { value });
         match value.and_then(|value| i64::try_from(value).ok()).filter(|_| sound) {
@@ -305,7 +305,7 @@ impl<R: BufRead> Scanner<R> {
         let start = self.at;
         let digits = self.digits()?;
         let Some(length) = digits.value else { return Err(BencodeError::StringOverrun(start).into()) };
-        if (digits.leading_zero && digits.count > 1) || self.peek_some()? != b':' {
+        if (digits.has_leading_zero && digits.count > 1) || self.peek_some()? != b':' {
             return Err(BencodeError::StringLength(start).into());
         }
         self.consume(1);
@@ -314,10 +314,10 @@ impl<R: BufRead> Scanner<R> {
 
     /// The digits from here on, as far as a 64-bit number can have them.
     fn digits(&mut self) -> Result<Digits> {
-        let mut digits = Digits { value: Some(0), count: 0, leading_zero: false };
+        let mut digits = Digits { value: Some(0), count: 0, has_leading_zero: false };
         while let Some(byte @ b'0'..=b'9') = self.peek()? {
             let digit = u64::from(byte - b'0');
-            digits.leading_zero |= digits.count == 0 && digit == 0;
+            digits.has_leading_zero |= digits.count == 0 && digit == 0;
             digits.count += 1;
             digits.value = digits.value.and_then(|value| value.checked_mul(10)?.checked_add(digit));
             if digits.value.is_none() {
@@ -337,7 +337,7 @@ struct Digits {
     /// `None` if it does not fit into 64 bits.
     value: Option<u64>,
     count: u32,
-    leading_zero: bool,
+    has_leading_zero: bool,
 }
 
 /// A string's length and the offset of its first byte, if the buffer has well-formed digits and the colon.

@@ -79,11 +79,11 @@ pub fn prefix(bytes: &[u8]) -> Result<usize, BencodeError> {
     walk(bytes, false, usize::MAX)
 }
 
-fn walk(bytes: &[u8], to_the_end: bool, max_values: usize) -> Result<usize, BencodeError> {
+fn walk(bytes: &[u8], reads_to_end: bool, max_values: usize) -> Result<usize, BencodeError> {
     let mut scanner = Scanner::new(bytes, MESSAGE_DEPTH);
     scanner.remaining_values = max_values;
     let value = scanner.value().and_then(|value| scanner.skip(value)).map(|()| scanner.position());
-    let all = value.and_then(|length| if to_the_end { scanner.end().map(|()| length) } else { Ok(length) });
+    let all = value.and_then(|length| if reads_to_end { scanner.end().map(|()| length) } else { Ok(length) });
     all.map_err(|error| match error {
         ScanError::Bencode(error) => error,
         // Cannot happen: reading from memory does not fail.

@@ -70,7 +70,7 @@ struct Batch {
     /// The names of the torrents that have not ended, and whether each has started.
     names: Mutex<BTreeMap<JobId, (String, bool)>>,
     outputs: Outputs,
-    quiet: bool,
+    is_quiet: bool,
     hook: Option<(HookConfig, HookFailure)>,
     stop_timeout: Option<Duration>,
     page: OptionalPage,
@@ -94,7 +94,7 @@ impl Batch {
 
     /// Notes that a torrent occurs twice on the command line.
     fn report_duplicate(&self, name: &str) {
-        if !self.quiet {
+        if !self.is_quiet {
             self.outputs.screen.print(&format!("{name}: this torrent is named twice; btsync downloads it once"));
         }
     }
@@ -140,7 +140,7 @@ pub(crate) fn run(args: &DownloadArgs, targets: Targets, outputs: &Outputs) -> R
         taken_torrents: Mutex::default(),
         names: Mutex::default(),
         outputs: outputs.clone(),
-        quiet: args.quiet,
+        is_quiet: args.quiet,
         hook,
         stop_timeout: args.stop_timeout,
         page: OptionalPage::start(args, &outputs.screen)?,
@@ -353,7 +353,7 @@ impl BatchScheduler {
         let not_started = if counts.waiting > 0 { format!(", {} not started", counts.waiting) } else { String::new() };
         let failed = if counts.failed > 0 { format!(", {} incomplete", counts.failed) } else { String::new() };
         let complete = counts.complete + counts.seeding;
-        if !self.batch.quiet {
+        if !self.batch.is_quiet {
             let noun = if complete == 1 { "torrent is" } else { "torrents are" };
             self.batch.outputs.screen.print(&format!("{complete} {noun} complete{failed}{not_started}"));
         }

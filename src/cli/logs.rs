@@ -17,16 +17,16 @@ const CAP: Level = Level::Warn;
 struct CappedLogger(Logger);
 
 /// Sends all logs to `screen` from now on. A second call does nothing.
-pub(super) fn start(quiet: bool, verbose: bool, screen: &Screen) {
+pub(super) fn start(is_quiet: bool, is_verbose: bool, screen: &Screen) {
     let mut logs = Builder::new();
-    logs.filter_level(if quiet { LevelFilter::Error } else { LevelFilter::Warn });
-    if verbose {
+    logs.filter_level(if is_quiet { LevelFilter::Error } else { LevelFilter::Warn });
+    if is_verbose {
         logs.filter_module("btsync", LevelFilter::Debug);
     }
     if !std::io::stderr().is_terminal() {
         logs.format_timestamp_millis();
     }
-    if !verbose && std::env::var_os("RUST_LOG").is_none() {
+    if !is_verbose && std::env::var_os("RUST_LOG").is_none() {
         // Users do not need to know which module logs.
         logs.format(|out, record| writeln!(out, "btsync: {}", record.args()));
     }

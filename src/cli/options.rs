@@ -280,8 +280,8 @@ impl DownloadArgs {
     /// The command of `--on-download-complete`, if any. The folder `pending` records the downloads for which it has not run
     /// yet.
     pub fn hook(&self, pending: Option<&PathBuf>) -> Option<HookConfig> {
-        let (command, run_if_already_complete) = (self.on_download_complete.clone()?, self.on_complete_always);
-        Some(HookConfig { command, run_if_already_complete, pending: pending.cloned() })
+        let (command, runs_if_already_complete) = (self.on_download_complete.clone()?, self.on_complete_always);
+        Some(HookConfig { command, runs_if_already_complete, pending: pending.cloned() })
     }
 
     fn checked(mut self) -> Result<DownloadArgs, Failure> {

@@ -187,14 +187,14 @@ fn run_event_loop<I: Iterator<Item = Event>>(
 #[derive(Default)]
 pub struct EventText {
     complaints: Vec<(String, String)>,
-    verbose: bool,
+    is_verbose: bool,
 }
 
 impl EventText {
     /// Also formats the listening port and, for each tracker, the first successful announce and the first one after each failure or
     /// warning.
     pub fn verbose() -> EventText {
-        EventText { verbose: true, ..EventText::default() }
+        EventText { is_verbose: true, ..EventText::default() }
     }
 
     /// One line for the event; `None` if it is not worth one.
@@ -210,8 +210,8 @@ impl EventText {
             }
             Event::Repaired { what } => Some(format!("repaired: {}", sanitize(what))),
             Event::Note { what } => Some(format!("note: {}", sanitize(what))),
-            Event::Listening { port } => self.verbose.then(|| format!("listening on port {port}")),
-            Event::PortMapping { status } => self.verbose.then(|| status.to_string()),
+            Event::Listening { port } => self.is_verbose.then(|| format!("listening on port {port}")),
+            Event::PortMapping { status } => self.is_verbose.then(|| status.to_string()),
             Event::NoPeerSource { unsupported } => Some(match unsupported.first() {
                 None => "no tracker, DHT or local discovery to find peers: waiting for incoming connections".to_owned(),
                 Some(url) => {
@@ -232,7 +232,7 @@ impl EventText {
                 if self.record_complaint(tracker, &warning) {
                     return Some(format!("tracker {} warns: {warning}", sanitize(tracker)));
                 }
-                let told = !self.verbose || well || !warning.is_empty();
+                let told = !self.is_verbose || well || !warning.is_empty();
                 (!told).then(|| format!("tracker {} returned {}", sanitize(tracker), count(*peers, "peer")))
             }
             Event::AnnounceFailed { tracker, error, retry } => {

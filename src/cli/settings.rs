@@ -190,7 +190,7 @@ fn add_options(
 fn seed_goal(args: &DownloadArgs) -> SeedGoal {
     let never = args.seed_time.is_some_and(|time| time.is_zero());
     SeedGoal {
-        forever: args.seed,
+        is_forever: args.seed,
         time: args.seed_time.filter(|time| !time.is_zero()),
         ratio: args.seed_ratio.filter(|&ratio| ratio > 0.0 && !never),
     }
@@ -198,8 +198,8 @@ fn seed_goal(args: &DownloadArgs) -> SeedGoal {
 
 /// Seeds ask the router at once, because peers have to reach them. A download asks only if it takes longer.
 fn port_mapping(args: &DownloadArgs) -> PortMapping {
-    let SeedGoal { forever, time, ratio } = seed_goal(args);
-    let is_seed = forever || time.is_some() || ratio.is_some();
+    let SeedGoal { is_forever, time, ratio } = seed_goal(args);
+    let is_seed = is_forever || time.is_some() || ratio.is_some();
     let after = if is_seed { Duration::ZERO } else { MAPPING_DELAY };
     values::port_mapping(args.no_port_mapping, args.port_mapping, after)
 }

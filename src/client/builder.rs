@@ -98,7 +98,7 @@ impl ClientBuilder {
 
     /// Whether peers in the local network are searched for (BEP 14).
     pub fn lsd(mut self, is_on: bool) -> ClientBuilder {
-        self.config.lsd = is_on;
+        self.config.uses_lsd = is_on;
         self
     }
 

@@ -25,7 +25,7 @@ pub struct ClientConfig {
     /// The DHT; `None` turns it off.
     pub dht: Option<DhtSettings>,
     /// Whether local discovery is on (BEP 14).
-    pub lsd: bool,
+    pub uses_lsd: bool,
     /// Upper limit on the connections of all torrents together.
     pub max_peers: usize,
     /// Rate limits over all peers of all torrents.
@@ -47,7 +47,7 @@ impl Default for ClientConfig {
             listen_ports: 6881..=6889,
             route: Route::default(),
             dht: Some(DhtSettings::default()),
-            lsd: true,
+            uses_lsd: true,
             max_peers: 300,
             limits: Limits::default(),
             block_list: None,
@@ -96,7 +96,7 @@ impl DhtSettings {
             routers: self.routers.clone(),
             entry_points: self.entry_points.clone(),
             state_file: self.state_file.clone(),
-            read_only: false,
+            is_read_only: false,
             is_anonymous: false,
         };
         DhtService::start(&config, &bounded(0).0)

@@ -45,7 +45,7 @@ impl Client {
                 entry_points: settings.entry_points.clone(),
                 // The saved ids would connect this run with earlier ones.
                 state_file: settings.state_file.clone().filter(|_| !is_anonymous),
-                read_only: false,
+                is_read_only: false,
                 is_anonymous,
             };
             // Each torrent gets the peers found for it through a channel of its own; the node's general channel is not used.
@@ -61,7 +61,7 @@ impl Client {
         port: u16,
         found: Sender<(InfoHash, SocketAddr)>,
     ) -> io::Result<Option<Arc<Lsd>>> {
-        if !self.config.lsd {
+        if !self.config.uses_lsd {
             return Ok(None);
         }
         let Some(lsd) = self.start_lsd(port)? else { return Ok(None) };

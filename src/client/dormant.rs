@@ -26,9 +26,9 @@ pub struct DormantSeed {
     /// Its trackers by tier, each with whether the user named it, so that it may lead to any local address.
     pub tiers: Vec<Vec<(String, bool)>>,
     /// Whether it is announced in the DHT too, unless it is private.
-    pub dht: bool,
+    pub uses_dht: bool,
     /// Whether a peer in the local network that searches for others wakes it, unless it is private.
-    pub lsd: bool,
+    pub uses_lsd: bool,
     /// The encryption policy for connections.
     pub encryption: Encryption,
     /// The tracker that has it in its swarm already.
@@ -77,13 +77,14 @@ impl Client {
     /// at once; it is called on a thread of the client.
     #[doc(hidden)]
     pub fn register_dormant(self: &Arc<Self>, seed: DormantSeed, wake: WakeFn) -> DormantGuard {
-        let DormantSeed { announce, tiers, dht, lsd, encryption, registered_at } = seed;
+        let DormantSeed { announce, tiers, uses_dht, uses_lsd, encryption, registered_at } = seed;
         let is_public = !announce.is_private;
-        if lsd && is_public {
+        if uses_lsd && is_public {
             self.start_lsd_for_dormant();
         }
         let registration = self.registry.register_dormant(announce.info_hash, encryption, is_public, wake);
-        let id = self.dormant_pool().add(announce, &tiers, dht && self.config.dht.is_some(), registered_at.as_ref());
+        let id =
+            self.dormant_pool().add(announce, &tiers, uses_dht && self.config.dht.is_some(), registered_at.as_ref());
         DormantGuard { client: self.clone(), registration, id }
     }
 
@@ -95,7 +96,7 @@ impl Client {
 
     /// Starts local discovery for torrents that do not run.
     fn start_lsd_for_dormant(self: &Arc<Self>) {
-        if let Some(port) = self.port().filter(|_| self.config.lsd) {
+        if let Some(port) = self.port().filter(|_| self.config.uses_lsd) {
             match self.start_lsd(port) {
                 Ok(Some(lsd)) => lsd.dormant().set(|| Box::new(self.dormant_client())),
                 Ok(None) => {}

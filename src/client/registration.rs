@@ -154,9 +154,9 @@ impl Registration {
     }
 
     /// Sets whether incoming connections are closed for now, including those that wait already.
-    pub fn refuse_incoming(&self, refuse_incoming: bool) {
-        self.client.registry.set_accepting(&self.torrent, !refuse_incoming);
-        if refuse_incoming {
+    pub fn refuse_incoming(&self, refuses: bool) {
+        self.client.registry.set_accepting(&self.torrent, !refuses);
+        if refuses {
             self.incoming_connections.try_iter().for_each(drop);
         }
     }
@@ -283,7 +283,7 @@ mod tests {
 
     fn registration(addr: SocketAddr) -> (Arc<Client>, Registration) {
         let (listen_ports, route) = (addr.port()..=addr.port(), Route::direct(Bind::Address(addr.ip())));
-        let config = ClientConfig { listen_ports, route, dht: None, lsd: false, ..ClientConfig::default() };
+        let config = ClientConfig { listen_ports, route, dht: None, uses_lsd: false, ..ClientConfig::default() };
         let client = Client::for_one_torrent(&config);
         let position = client.claim_position("it", true);
         let registration = Registration::new(client.clone(), position, INFO_HASH, Encryption::Allow, Arc::default());

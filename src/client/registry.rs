@@ -122,9 +122,9 @@ impl TorrentRegistry {
     }
 
     /// Sets whether a torrent accepts connections.
-    pub fn set_accepting(&self, torrent: &RegisteredTorrent, accepting: bool) {
-        torrent.accepting.set(accepting);
-        if accepting {
+    pub fn set_accepting(&self, torrent: &RegisteredTorrent, is_accepting: bool) {
+        torrent.accepting.set(is_accepting);
+        if is_accepting {
             drop(self.state.lock()); // a connection that saw the torrent before waits by now
             self.changed.notify_all();
         }

@@ -32,7 +32,7 @@ pub(super) struct ParsedHead {
     pub(super) head: RequestHead,
     pub(super) framing: Framing,
     /// Whether the client allows a further request on this connection.
-    pub(super) keep_alive: bool,
+    pub(super) keeps_alive: bool,
     /// Whether the client waits for `100 Continue` before it sends the body.
     pub(super) expects_continue: bool,
 }
@@ -88,12 +88,12 @@ pub(super) fn parse(raw: Vec<u8>, client: ClientAddress) -> Result<ParsedHead, R
     };
     let (method, path, query) = (span(method.as_bytes()), span(path.as_bytes()), query.map(|q| span(q.as_bytes())));
     let framing = framing(headers, is_http_1_0)?;
-    let keep_alive = !is_http_1_0 && !has_token(headers, "Connection", "close");
+    let keeps_alive = !is_http_1_0 && !has_token(headers, "Connection", "close");
     let expects_continue = expects_continue(headers)? && !is_http_1_0;
     let headers =
         headers.iter().map(|header| (span(header.name.as_bytes()), span(header.value.trim_ascii()))).collect();
     let head = RequestHead { raw, method, path, query, headers, client, is_http_1_0 };
-    Ok(ParsedHead { head, framing, keep_alive, expects_continue })
+    Ok(ParsedHead { head, framing, keeps_alive, expects_continue })
 }
 
 /// The path and query of a request target. A whole URL must name the host that the header `Host` names, so that no client makes

@@ -34,7 +34,7 @@ pub struct CreateOptions {
     /// Trackers by tier (BEP 12).
     pub tiers: Vec<Vec<String>>,
     /// Whether peers may come only from these trackers (BEP 27).
-    pub private: bool,
+    pub is_private: bool,
     /// A comment for the torrent's users.
     pub comment: Option<String>,
     /// Web seeds (BEP 19).
@@ -44,7 +44,7 @@ pub struct CreateOptions {
     /// A text in the info dictionary that gives the same files another info-hash, for use with another tracker.
     pub source: Option<String>,
     /// Whether to add pad files so that every file starts at a piece boundary (BEP 47).
-    pub pad_files: bool,
+    pub adds_pad_files: bool,
     /// The name of the creating program.
     pub created_by: Option<String>,
     /// The creation time, in seconds since 1970.
@@ -155,7 +155,7 @@ pub enum CreateError {
 /// It is the result of a scan: the files to put into a torrent, in order.
 pub struct CreatePlan {
     name: String,
-    multi_file: bool,
+    is_multi_file: bool,
     files: Vec<CreateEntry>,
     total: u64,
     notes: Vec<String>,
@@ -230,7 +230,7 @@ impl CreatePlan {
             return Err(CreateError::Empty { path: source.to_path_buf() });
         }
         let total = total(&files)?;
-        Ok(CreatePlan { name, multi_file: meta.is_dir(), files, total, notes })
+        Ok(CreatePlan { name, is_multi_file: meta.is_dir(), files, total, notes })
     }
 
     /// The torrent's name.
@@ -262,7 +262,7 @@ impl CreatePlan {
         if !piece_length.is_power_of_two() || !(PIECE_LENGTH_MIN..=PIECE_LENGTH_MAX).contains(&piece_length) {
             return Err(CreateError::PieceLength(piece_length));
         }
-        let padded = options.pad_files.then(|| source_files::padded(&self.files, piece_length));
+        let padded = options.adds_pad_files.then(|| source_files::padded(&self.files, piece_length));
         let files = padded.as_ref().unwrap_or(&self.files);
         // Fail now rather than after an hour of hashing.
         let pieces = total(files)?.div_ceil(u64::from(piece_length));
@@ -286,7 +286,7 @@ impl CreatePlan {
     /// Encodes the info dictionary.
     fn info(&self, files: &[CreateEntry], piece_length: u32, hashes: &[Sha1Hash], options: &CreateOptions) -> Vec<u8> {
         let mut out = vec![b'd'];
-        if self.multi_file {
+        if self.is_multi_file {
             encode::bytes(&mut out, b"files");
             encode::list(&mut out, files, |out, file| {
                 out.push(b'd');
@@ -310,7 +310,7 @@ impl CreatePlan {
         encode::int(&mut out, piece_length);
         encode::bytes(&mut out, b"pieces");
         encode::bytes(&mut out, hashes.as_flattened());
-        if options.private {
+        if options.is_private {
             encode::bytes(&mut out, b"private");
             encode::int(&mut out, 1);
         }

@@ -130,10 +130,10 @@ impl<'a> TopLevelEditor<'a> {
         self.set(key, text.is_some(), |out| encode::bytes(out, text.unwrap_or_default().as_bytes()));
     }
 
-    /// Replaces the value of `key` with the bytes that `write` appends; only removes the key unless `wanted`.
-    fn set(&mut self, key: &'static [u8], wanted: bool, write: impl FnOnce(&mut Vec<u8>)) {
+    /// Replaces the value of `key` with the bytes that `write` appends; only removes the key unless `is_wanted`.
+    fn set(&mut self, key: &'static [u8], is_wanted: bool, write: impl FnOnce(&mut Vec<u8>)) {
         self.0.remove(key);
-        if wanted {
+        if is_wanted {
             let mut value = Vec::new();
             write(&mut value);
             self.0.insert(key, Cow::Owned(value));

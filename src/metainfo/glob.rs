@@ -34,7 +34,7 @@ enum GlobPart {
 enum Token {
     Any,
     One,
-    Class { ranges: Vec<(char, char)>, not: bool },
+    Class { ranges: Vec<(char, char)>, is_negated: bool },
     Char(char),
 }
 
@@ -76,7 +76,9 @@ impl Token {
     fn fits(&self, c: char) -> bool {
         match self {
             Token::Any | Token::One => true,
-            Token::Class { ranges, not } => ranges.iter().any(|&(from, to)| (from..=to).contains(&c)) != *not,
+            Token::Class { ranges, is_negated } => {
+                ranges.iter().any(|&(from, to)| (from..=to).contains(&c)) != *is_negated
+            }
             Token::Char(own) => *own == c,
         }
     }
@@ -129,15 +131,15 @@ fn tokens(name: &str) -> Result<Vec<Token>, GlobError> {
 
 /// Parses a character class whose `[` has been consumed.
 fn character_class(rest: &mut std::str::Chars<'_>) -> Result<Token, GlobError> {
-    let not = rest.as_str().starts_with(['!', '^']);
-    if not {
+    let is_negated = rest.as_str().starts_with(['!', '^']);
+    if is_negated {
         rest.next();
     }
     let mut ranges = Vec::new();
     loop {
         let from = match rest.next().ok_or(GlobError::Bracket)? {
             // A `]` right after `[` is literal.
-            ']' if !ranges.is_empty() => return Ok(Token::Class { ranges, not }),
+            ']' if !ranges.is_empty() => return Ok(Token::Class { ranges, is_negated }),
             '\\' => rest.next().ok_or(GlobError::Bracket)?,
             c => c,
         };

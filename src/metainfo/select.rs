@@ -22,7 +22,7 @@ pub struct FilePattern {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum PatternKind {
     Numbers(Vec<RangeInclusive<u32>>),
-    Paths { glob: Glob, deep: bool },
+    Paths { glob: Glob, is_deep: bool },
 }
 
 /// Why a file selection cannot be applied.
@@ -62,7 +62,7 @@ impl FromStr for FilePattern {
             let named = text.strip_prefix("./").unwrap_or(text);
             let bad = |error: GlobError| SelectError::FilePattern { text: text.to_owned(), reason: error.to_string() };
             let glob = named.parse().map_err(bad)?;
-            PatternKind::Paths { glob, deep: named.trim_end_matches('/').contains('/') }
+            PatternKind::Paths { glob, is_deep: named.trim_end_matches('/').contains('/') }
         };
         Ok(FilePattern { text: text.to_owned(), what })
     }
@@ -80,14 +80,14 @@ fn range(text: &str) -> Option<RangeInclusive<u32>> {
 }
 
 impl FilePattern {
-    fn matches(&self, number: u32, path: &[String], in_folder: bool) -> bool {
+    fn matches(&self, number: u32, path: &[String], is_in_folder: bool) -> bool {
         match &self.what {
             PatternKind::Numbers(ranges) => ranges.iter().any(|range| range.contains(&number)),
-            PatternKind::Paths { glob, deep } => {
+            PatternKind::Paths { glob, is_deep } => {
                 // The folder with the torrent's name does not count: a torrent named `x.mkv` must not match `*.mkv` as a whole.
-                let below = path.get(usize::from(in_folder)..).unwrap_or_default();
+                let below = path.get(usize::from(is_in_folder)..).unwrap_or_default();
                 let any = |path: &[String], from: usize| (from..=path.len()).any(|end| glob.matches(&path[..end]));
-                any(below, 1) || (*deep && in_folder && any(path, 2))
+                any(below, 1) || (*is_deep && is_in_folder && any(path, 2))
             }
         }
     }
@@ -110,12 +110,12 @@ impl Selection {
         self.select.is_empty() && self.exclude.is_empty() && self.magnet_indexes.is_none()
     }
 
-    /// For each of a torrent's files, whether to download it. `in_folder` says that all files lie in a folder with the torrent's
+    /// For each of a torrent's files, whether to download it. `is_in_folder` says that all files lie in a folder with the torrent's
     /// name. Unless everything is selected, pad files are not.
     ///
     /// # Errors
     /// If one of the user's patterns matches nothing, or no file is left to download.
-    pub fn choose(&self, files: &[FileEntry], in_folder: bool) -> Result<Vec<bool>, SelectError> {
+    pub fn choose(&self, files: &[FileEntry], is_in_folder: bool) -> Result<Vec<bool>, SelectError> {
         if self.is_all() {
             return Ok(vec![true; files.len()]);
         }
@@ -130,7 +130,7 @@ impl Selection {
             // Try every pattern, because each must match at least one file.
             let mut hits = |patterns: &'_ [FilePattern]| {
                 patterns.iter().fold(false, |hit, pattern| {
-                    let hits = pattern.matches(number, &path, in_folder);
+                    let hits = pattern.matches(number, &path, is_in_folder);
                     if hits {
                         unmatched.remove(pattern.text.as_str());
                     }

@@ -74,7 +74,10 @@ fn reads_a_single_file() {
         ("url-list", s("http://seed/")),
     ]);
     let t = Metainfo::parse(&bytes).unwrap();
-    assert_eq!((t.name.as_str(), t.total(), t.piece_count(), t.multi_file, t.private), ("a.bin", 30, 2, false, false));
+    assert_eq!(
+        (t.name.as_str(), t.total(), t.piece_count(), t.is_multi_file, t.is_private),
+        ("a.bin", 30, 2, false, false)
+    );
     assert_eq!(t.files, [FileEntry::new("a.bin", 30)]);
     assert_eq!([0, 1, 2, u32::MAX].map(|p| t.piece_size(PieceIndex(p))), [16, 14, 0, 0]);
     assert_eq!(t.pieces, [[7; 20]; 2]);
@@ -115,11 +118,11 @@ fn reads_many_files_with_pads_links_and_empty_ones() {
     ];
     assert_eq!(seen, expected);
     assert_eq!(
-        t.files.iter().map(|file| file.executable).collect::<Vec<_>>(),
+        t.files.iter().map(|file| file.is_executable).collect::<Vec<_>>(),
         [false, false, false, true, false, false]
     );
     assert_eq!(t.files[5].special_entry(), Some(&SpecialEntry::Link("t/d/run".into())));
-    assert!(t.multi_file);
+    assert!(t.is_multi_file);
     let empty = multi(&[file(&["x"], 0), file(&["y"], 0)], 0);
     assert_eq!(Metainfo::parse(&empty).map(|t| (t.total(), t.piece_count())).unwrap(), (0, 0));
 }
@@ -180,10 +183,10 @@ fn optional_keys_of_the_wrong_type_do_not_matter() {
     let t = Metainfo::parse(&bytes).unwrap();
     assert_eq!(Metainfo::parse(&t.to_bytes()).unwrap().http_seeds, ["http://s?a"]);
     assert_eq!(t.tiers, [vec!["http://a", "http://b"], vec!["udp://c"]]);
-    assert_eq!((t.comment, t.creation_date, t.private), (None, None, false));
+    assert_eq!((t.comment, t.creation_date, t.is_private), (None, None, false));
     assert_eq!(t.web_seeds, ["http://w"]);
     assert_eq!(t.http_seeds, ["http://s?a"]);
-    assert!(Metainfo::parse(&single_but("private", Some(i(1)))).unwrap().private);
+    assert!(Metainfo::parse(&single_but("private", Some(i(1)))).unwrap().is_private);
     let useless = d(&[("announce", s("http://a")), ("announce-list", l(&[l(&[s("")])])), ("info", info.to_vec())]);
     assert_eq!(Metainfo::parse(&useless).unwrap().tiers, [["http://a"]]);
 }
@@ -287,7 +290,7 @@ fn where_there_are_files_a_length_does_not_matter() {
     }
     for files in [l(&[]), i(1), s("x"), d(&[])] {
         let t = Metainfo::parse(&single_but("files", Some(files))).unwrap();
-        assert_eq!((t.total(), t.multi_file, t.files[0].path.as_path()), (30, false, Path::new("a.bin")));
+        assert_eq!((t.total(), t.is_multi_file, t.files[0].path.as_path()), (30, false, Path::new("a.bin")));
     }
 }
 

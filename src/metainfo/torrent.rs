@@ -50,9 +50,9 @@ pub struct Metainfo {
     /// The files, in the order of their bytes in the torrent.
     pub files: Vec<FileEntry>,
     /// Whether the torrent has a list of files, which go into a folder with the torrent's name.
-    pub multi_file: bool,
+    pub is_multi_file: bool,
     /// Whether peers may come only from its trackers (BEP 27).
-    pub private: bool,
+    pub is_private: bool,
     /// The creator's comment; not sanitized for a terminal.
     pub comment: Option<String>,
     /// The creating program; not sanitized for a terminal.
@@ -77,7 +77,7 @@ pub struct FileEntry {
     /// stored, or a link or folder.
     pub is_virtual: bool,
     /// Whether the file is executable (BEP 47).
-    pub executable: bool,
+    pub is_executable: bool,
     /// Boxed because few entries have these fields, and a torrent may have half a million entries.
     rare: Option<Box<RareFields>>,
 }
@@ -100,7 +100,7 @@ pub enum SpecialEntry {
 impl FileEntry {
     /// A regular file at this path.
     pub fn new(path: impl Into<PathBuf>, length: u64) -> FileEntry {
-        FileEntry { path: path.into(), length, is_virtual: false, executable: false, rare: None }
+        FileEntry { path: path.into(), length, is_virtual: false, is_executable: false, rare: None }
     }
 
     /// The path below the torrent's name as in the torrent, if it differs from the safe path and can exist on a disk.

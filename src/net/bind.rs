@@ -61,10 +61,10 @@ impl fmt::Display for Bind {
 
 impl Bind {
     /// The address to bind a socket of this family to; `None` if the family must not be used.
-    pub fn ip(&self, v4: bool) -> Option<IpAddr> {
+    pub fn ip(&self, is_v4: bool) -> Option<IpAddr> {
         match self {
-            Bind::Address(ip) => (ip.is_ipv4() == v4).then_some(*ip),
-            _ if v4 => Some(Ipv4Addr::UNSPECIFIED.into()),
+            Bind::Address(ip) => (ip.is_ipv4() == is_v4).then_some(*ip),
+            _ if is_v4 => Some(Ipv4Addr::UNSPECIFIED.into()),
             _ => Some(Ipv6Addr::UNSPECIFIED.into()),
         }
     }

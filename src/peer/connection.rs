@@ -184,10 +184,10 @@ fn run_connection(
     let established = match origin {
         ConnectionOrigin::Established(established) => *established,
         origin => {
-            let incoming = matches!(origin, ConnectionOrigin::Incoming(_));
+            let is_incoming = matches!(origin, ConnectionOrigin::Incoming(_));
             let (peer_handshake, stream_state) =
                 shake_hands(context, addr, stream, has_received, &discards_input, origin)?;
-            EstablishedConnection { peer_handshake, incoming, stream_state, metadata_peer: None }
+            EstablishedConnection { peer_handshake, is_incoming, stream_state, metadata_peer: None }
         }
     };
     exchange_messages(context, key, addr, stream, discards_input, established)
@@ -266,9 +266,9 @@ fn exchange_messages(
     discards_input: Arc<Flag>,
     established: EstablishedConnection,
 ) -> Result<Box<EstablishedConnection>, DisconnectReason> {
-    let EstablishedConnection { peer_handshake, incoming, stream_state, metadata_peer } = established;
+    let EstablishedConnection { peer_handshake, is_incoming, stream_state, metadata_peer } = established;
     let (outbox, inbox) = outbox();
-    let mut peer = Peer::new(key, addr, incoming, &peer_handshake, context.now(), stream.clone(), outbox);
+    let mut peer = Peer::new(key, addr, is_incoming, &peer_handshake, context.now(), stream.clone(), outbox);
     let was_kept = metadata_peer.is_some();
     if let Some(metadata_peer) = metadata_peer {
         peer = peer.with_state_of(&metadata_peer);
@@ -287,10 +287,10 @@ fn exchange_messages(
         .pieces
         .add_peer(key)
         .filter(|_| !context.active_super_seed().is_some_and(|super_seeding| super_seeding.join(context, key)));
-    context.send_to_main(PeerEvent::Connected { key, addr, incoming });
+    context.send_to_main(PeerEvent::Connected { key, addr, is_incoming });
     let first_messages = first_messages(context, &peer, have.as_deref(), was_kept);
     let stream_state = run_threads(context, &peer, stream, stream_state, &inbox, first_messages)?;
-    Ok(Box::new(EstablishedConnection { peer_handshake, incoming, stream_state, metadata_peer: Some(peer) }))
+    Ok(Box::new(EstablishedConnection { peer_handshake, is_incoming, stream_state, metadata_peer: Some(peer) }))
 }
 
 /// Runs the three threads, with the current one as the reader. If the connection itself did not end, returns the received bytes
@@ -307,21 +307,21 @@ fn run_threads(
         stream_state.ciphers.map_or((None, None), |both| (Some(both.sending), Some(both.receiving)));
     let thread = |name: &str| Builder::new().name(format!("{name} {:?}", peer.key)).stack_size(STACK);
     std::thread::scope(|scope| {
-        let mut ending = EndOnDrop { peer, keep_open: false };
+        let mut ending = EndOnDrop { peer, keeps_open: false };
         let writer = thread("write").spawn_scoped(scope, move || {
-            let mut closing = ShutdownOnDrop { peer, keep_open: false };
+            let mut closing = ShutdownOnDrop { peer, keeps_open: false };
             let mut writer = Writer::new(context, peer, stream, sending);
             let ended = writer.run(inbox, first_messages);
-            closing.keep_open = matches!(ended, Ok(WriterExit::Detached));
+            closing.keeps_open = matches!(ended, Ok(WriterExit::Detached));
             if let Err(error) = &ended {
                 log::debug!("{}: {error}", peer.addr);
             }
-            closing.keep_open.then(|| writer.into_cipher())
+            closing.keeps_open.then(|| writer.into_cipher())
         });
         let writer = writer.map_err(|error| DisconnectReason::NoThread(reason(&error)))?;
         let start_deadline_thread = || -> io::Result<()> {
             thread("time").spawn_scoped(scope, move || {
-                let _closing = ShutdownOnDrop { peer, keep_open: false };
+                let _closing = ShutdownOnDrop { peer, keeps_open: false };
                 deadline::watch_deadlines(context, peer);
             })?;
             Ok(())
@@ -342,7 +342,7 @@ fn run_threads(
         };
         peer.send(WriterCommand::Detach);
         let sending = writer.join().ok().flatten().ok_or(why)?;
-        ending.keep_open = true;
+        ending.keeps_open = true;
         let ciphers = sending.zip(receiving).map(|(sending, receiving)| Ciphers { sending, receiving });
         Ok(StreamState { unparsed, ciphers })
     })
@@ -366,17 +366,16 @@ impl Drop for LeaveOnDrop<'_> {
     }
 }
 
-/// A connection cannot work without its writer or its deadline thread: shuts down the socket when one of them ends, in whatever
-/// way.
+/// Shuts down the socket when the writer or the deadline thread ends, in whatever way: a connection needs both.
 struct ShutdownOnDrop<'a> {
     peer: &'a Peer,
     /// Whether the connection outlives the thread.
-    keep_open: bool,
+    keeps_open: bool,
 }
 
 impl Drop for ShutdownOnDrop<'_> {
     fn drop(&mut self) {
-        if !self.keep_open {
+        if !self.keeps_open {
             self.peer.shut_socket();
         }
     }
@@ -386,12 +385,12 @@ impl Drop for ShutdownOnDrop<'_> {
 struct EndOnDrop<'a> {
     peer: &'a Peer,
     /// Whether the connection outlives the threads.
-    keep_open: bool,
+    keeps_open: bool,
 }
 
 impl Drop for EndOnDrop<'_> {
     fn drop(&mut self) {
-        if !self.keep_open {
+        if !self.keeps_open {
             self.peer.close();
         }
         self.peer.end();

@@ -23,23 +23,23 @@ const MAX_ALLOWED: usize = 64;
 #[derive(Debug, Default)]
 pub struct DeferredState {
     /// Whether both sides speak the fast extension (BEP 6).
-    fast: bool,
+    supports_fast: bool,
     /// Whether the peer sent `have all` (true) or `have none` (false).
-    all: Option<bool>,
+    has_all: Option<bool>,
     bits: Option<Vec<u8>>,
     /// The HAVEs, if there is no bitfield to record them in.
     haves: BTreeSet<PieceIndex>,
     allowed: Vec<PieceIndex>,
-    unchoked: bool,
-    interested: bool,
+    unchokes_us: bool,
+    is_interested: bool,
     /// Whether there was too much to remember.
-    forgotten: bool,
+    has_forgotten: bool,
 }
 
 impl DeferredState {
     /// Nothing remembered yet.
-    pub fn new(fast: bool) -> DeferredState {
-        DeferredState { fast, ..DeferredState::default() }
+    pub fn new(supports_fast: bool) -> DeferredState {
+        DeferredState { supports_fast, ..DeferredState::default() }
     }
 
     /// Remembers a message; ignores messages that are not about pieces.
@@ -48,17 +48,17 @@ impl DeferredState {
     /// If the message is wrong whatever the number of pieces is.
     pub fn take(&mut self, message: &Message<'_>) -> Result<(), DisconnectReason> {
         match message {
-            fast if fast.is_fast() && !self.fast => {
+            fast if fast.is_fast() && !self.supports_fast => {
                 return Err(DisconnectReason::ProtocolViolation(
                     "a message of the fast extension, which was not negotiated",
                 ));
             }
-            Message::Choke | Message::Unchoke => self.unchoked = *message == Message::Unchoke,
-            Message::Interested | Message::NotInterested => self.interested = *message == Message::Interested,
+            Message::Choke | Message::Unchoke => self.unchokes_us = *message == Message::Unchoke,
+            Message::Interested | Message::NotInterested => self.is_interested = *message == Message::Interested,
             Message::HaveAll | Message::HaveNone if self.has_announced_pieces() => {
                 return Err(DisconnectReason::ProtocolViolation("a late have-all or have-none"));
             }
-            Message::HaveAll | Message::HaveNone => self.all = Some(*message == Message::HaveAll),
+            Message::HaveAll | Message::HaveNone => self.has_all = Some(*message == Message::HaveAll),
             Message::Bitfield(bits) => self.bitfield(bits)?,
             Message::Have(piece) => self.have(*piece)?,
             Message::AllowedFast(piece) if self.allowed.len() < MAX_ALLOWED && !self.allowed.contains(piece) => {
@@ -71,7 +71,7 @@ impl DeferredState {
 
     /// Whether the peer has announced which pieces it has.
     fn has_announced_pieces(&self) -> bool {
-        self.all.is_some() || self.bits.is_some() || !self.haves.is_empty() || self.forgotten
+        self.has_all.is_some() || self.bits.is_some() || !self.haves.is_empty() || self.has_forgotten
     }
 
     fn bitfield(&mut self, bits: &[u8]) -> Result<(), DisconnectReason> {
@@ -84,7 +84,7 @@ impl DeferredState {
             return Err(DisconnectReason::ProtocolViolation("a bitfield that takes pieces back"));
         }
         self.haves.clear();
-        if !self.forgotten {
+        if !self.has_forgotten {
             self.bits = Some(bits.to_vec());
         }
         Ok(())
@@ -99,7 +99,7 @@ impl DeferredState {
                 Some(byte) => *byte |= mask(piece),
                 None => return Err(DisconnectReason::ProtocolViolation("a HAVE beyond the last piece")),
             },
-            None if self.forgotten => {}
+            None if self.has_forgotten => {}
             None if self.haves.len() < MAX_HAVES => _ = self.haves.insert(piece),
             None => self.forget(),
         }
@@ -113,17 +113,17 @@ impl DeferredState {
 
     /// Forgets everything, because there is no room for it.
     pub fn forget(&mut self) {
-        (self.bits, self.forgotten) = (None, true);
+        (self.bits, self.has_forgotten) = (None, true);
         self.haves.clear();
     }
 
     /// Everything as messages, in an order in which a peer may send them; `None` if something was forgotten.
     pub fn replay(&self) -> Option<Vec<u8>> {
-        if self.forgotten {
+        if self.has_forgotten {
             return None;
         }
         let mut bytes = Vec::with_capacity(self.bits.as_ref().map_or(0, Vec::len) + 16 + 9 * self.haves.len());
-        if let Some(all) = self.all {
+        if let Some(all) = self.has_all {
             message::write_have_all_or_none(&mut bytes, all);
         }
         if let Some(bits) = &self.bits {
@@ -135,10 +135,10 @@ impl DeferredState {
         for &piece in &self.allowed {
             message::write_allowed_fast(&mut bytes, piece);
         }
-        if self.interested {
+        if self.is_interested {
             message::write_interested(&mut bytes, true);
         }
-        if self.unchoked {
+        if self.unchokes_us {
             message::write_choke(&mut bytes, false);
         }
         Some(bytes)

@@ -19,7 +19,7 @@ pub struct EstablishedConnection {
     /// The peer's handshake.
     pub peer_handshake: Handshake,
     /// Whether the peer connected to us.
-    pub incoming: bool,
+    pub is_incoming: bool,
     /// The received bytes that have not been parsed, and the ciphers for what follows.
     pub stream_state: StreamState,
     /// The peer's state in the metadata phase, if the connection comes from there.

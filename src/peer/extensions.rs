@@ -24,16 +24,16 @@ impl Peer {
 
     /// The payload of our extension handshake for this peer (BEP 10).
     pub fn extension_handshake(&self, context: &TorrentContext) -> Vec<u8> {
-        let upload_only = is_upload_only(context);
+        let is_upload_only = is_upload_only(context);
         let is_anonymous = context.settings.route.is_anonymous();
         let port = if is_anonymous { 0 } else { context.ports.tcp_for(self.addr.ip()) };
         let metadata_size = context.info.get().and_then(|info| u32::try_from(info.len()).ok()).unwrap_or_default();
         OurExtensionHandshake {
             port,
             your_ip: (!is_anonymous).then_some(self.addr.ip()),
-            upload_only,
+            is_upload_only,
             metadata_size,
-            pex: context.settings.pex,
+            supports_pex: context.settings.uses_pex,
             client: (!is_anonymous).then_some(&context.settings.client_name),
         }
         .encode()

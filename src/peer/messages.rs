@@ -31,7 +31,7 @@ pub enum PeerEvent {
         /// The peer's address.
         addr: SocketAddr,
         /// Whether the peer connected to us.
-        incoming: bool,
+        is_incoming: bool,
     },
     /// The connection has ended; its thread is about to end.
     Disconnected {

@@ -56,13 +56,13 @@ impl Roster {
             peers.insert(peer.key, peer.clone());
             return Admission::Admitted;
         }
-        if duplicate.incoming == peer.incoming {
+        if duplicate.is_incoming == peer.is_incoming {
             return Admission::Duplicate(duplicate.key);
         }
         if !peer.id.is_same_client(&ours) {
             return self.wait_for_duplicate(&duplicate, peer, peers);
         }
-        if peer.incoming != (peer.id > ours) {
+        if peer.is_incoming != (peer.id > ours) {
             return Admission::Duplicate(duplicate.key);
         }
         peers.remove(&duplicate.key);

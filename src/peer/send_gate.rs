@@ -14,7 +14,7 @@ use crate::util::slab::PooledSlab;
 /// The room that one connection has for blocks.
 pub struct SendGate {
     /// Whether there is room.
-    ready: bool,
+    is_ready: bool,
     /// How long the kernel made us wait for it.
     waited: Duration,
     /// While we download: the limit on unacknowledged bytes, how many may be sent now, and until when to wait if none may.
@@ -29,7 +29,7 @@ impl Default for SendGate {
     fn default() -> SendGate {
         let (window, waited) = (SendWindow::default(), Duration::ZERO);
         SendGate {
-            ready: false,
+            is_ready: false,
             waited,
             window,
             max_bytes: u64::MAX,
@@ -42,7 +42,7 @@ impl Default for SendGate {
 impl SendGate {
     /// Whether blocks may be written.
     pub fn is_ready(&self) -> bool {
-        self.ready
+        self.is_ready
     }
 
     /// How many bytes of blocks may be written; a single block may exceed it.
@@ -62,7 +62,7 @@ impl SendGate {
 
     /// Blocks are written now; returns how long the kernel made us wait.
     pub fn close(&mut self) -> Duration {
-        self.ready = false;
+        self.is_ready = false;
         std::mem::take(&mut self.waited)
     }
 
@@ -113,7 +113,7 @@ impl SendGate {
             *slab = None;
             wait(stream)?;
         }
-        (self.ready, self.waited) = (true, begun.elapsed());
+        (self.is_ready, self.waited) = (true, begun.elapsed());
         Ok(())
     }
 }

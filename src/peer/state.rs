@@ -33,7 +33,7 @@ pub struct Peer {
     /// The other end.
     pub addr: SocketAddr,
     /// Whether the peer connected to us.
-    pub incoming: bool,
+    pub is_incoming: bool,
     /// The peer's id.
     pub id: PeerId,
     /// When the connection was made, on the torrent's clock.
@@ -62,7 +62,7 @@ impl Peer {
     pub fn new(
         key: PeerKey,
         addr: SocketAddr,
-        incoming: bool,
+        is_incoming: bool,
         peer_handshake: &Handshake,
         since: Duration,
         stream: Arc<TcpStream>,
@@ -71,7 +71,7 @@ impl Peer {
         Peer {
             key,
             addr,
-            incoming,
+            is_incoming,
             id: peer_handshake.peer_id,
             since,
             encrypted: Flag::default(),
@@ -195,9 +195,9 @@ impl Peer {
     /// false one.
     pub fn listen_addr(&self) -> Option<SocketAddr> {
         match self.extensions.listen_port.get() {
-            0 if self.incoming => None,
-            _ if self.incoming && self.extensions.names_false_port.is_set() => None,
-            port if self.incoming => Some(SocketAddr::new(self.addr.ip(), port)),
+            0 if self.is_incoming => None,
+            _ if self.is_incoming && self.extensions.names_false_port.is_set() => None,
+            port if self.is_incoming => Some(SocketAddr::new(self.addr.ip(), port)),
             _ => Some(self.addr),
         }
     }
@@ -235,9 +235,9 @@ impl Peer {
     }
 
     /// Chokes or unchokes the peer, if that is a change.
-    pub fn set_choke(&self, choked: bool) {
-        if self.choking.am_choking.swap(choked) != choked {
-            self.send(WriterCommand::Choke(choked));
+    pub fn set_choke(&self, is_choked: bool) {
+        if self.choking.am_choking.swap(is_choked) != is_choked {
+            self.send(WriterCommand::Choke(is_choked));
         }
     }
 

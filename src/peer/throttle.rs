@@ -127,7 +127,7 @@ fn read_granted<E>(
     after_pause: impl Fn(),
     receive: impl FnOnce(&mut [u8]) -> Result<usize, E>,
 ) -> Option<Result<usize, E>> {
-    let demand = Demand { flow, direction: Direction::Down, despite_choke: false };
+    let demand = Demand { flow, direction: Direction::Down, serves_choked_peer: false };
     let mut grants = LevelGrants::default();
     let granted = loop {
         if is_over() {
@@ -170,7 +170,7 @@ impl UploadAllowance {
     /// returns 0 and the writer has to wait. `want` gives the number of bytes to send; it is called only if there is a limit.
     pub fn take(&mut self, throttle: &TorrentThrottle, demand: Demand, least: u64, want: impl FnOnce() -> u64) -> u64 {
         self.deadline = None;
-        if !demand.despite_choke && throttle.limit(Direction::Up) == 0 {
+        if !demand.serves_choked_peer && throttle.limit(Direction::Up) == 0 {
             self.granted.clear();
             return u64::MAX;
         }

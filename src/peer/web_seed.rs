@@ -349,7 +349,7 @@ impl WebSeedWorker {
         let round_trip = self.answer_time.unwrap_or_default().as_secs_f64();
         let least = (self.rate as f64 * round_trip * ROUND_TRIPS / f64::from(BLOCK_SIZE)) as usize;
         let least = least.clamp(MIN_BLOCKS_AT_END, MAX_BLOCKS_AT_END);
-        let limit = EndGameLimit { outstanding: 0, least, proven: self.rate > 0 };
+        let limit = EndGameLimit { outstanding: 0, least, is_proven: self.rate > 0 };
         let share = context.share_of_rate(self.rate, now);
         context.web_seeds.forget_cancels(self.key);
         let again = context.pieces.pick(self.key, n, self.pick_context(context), limit, share, &mut picked);

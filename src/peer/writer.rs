@@ -54,7 +54,7 @@ pub struct Writer<'a> {
     /// Blocks that the peer waits for, oldest first.
     queue: VecDeque<BlockInfo>,
     /// Whether the peer is choked, as far as it has been told.
-    choking: bool,
+    is_choking: bool,
     /// The number of rejects in `messages`.
     rejects: u32,
     /// When HAVEs and keep-alives must be sent.
@@ -84,7 +84,7 @@ impl<'a> Writer<'a> {
             stream,
             messages: Vec::new(),
             queue: VecDeque::new(),
-            choking: true,
+            is_choking: true,
             rejects: 0,
             schedule: SendSchedule::new(Instant::now(), context.pieces.piece_count()),
             served: MetadataQuota::default(),
@@ -193,13 +193,13 @@ impl<'a> Writer<'a> {
             WriterCommand::Cancel(block) => message::write_cancel(&mut self.messages, block),
             WriterCommand::Serve(batch) => {
                 self.queue.extend(batch);
-                if self.choking {
+                if self.is_choking {
                     self.drop_queue(); // requested before the peer received the choke
                 }
             }
             WriterCommand::Withdraw(batch) => self.withdraw(batch),
             WriterCommand::Choke(choked) => {
-                self.choking = choked;
+                self.is_choking = choked;
                 message::write_choke(&mut self.messages, choked);
                 if choked {
                     self.drop_queue();

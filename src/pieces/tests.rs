@@ -20,7 +20,7 @@ fn one_piece() -> (PieceManager, tempfile::TempDir) {
 fn fetch(pieces: &PieceManager, peer: PeerKey) -> (BlockDecisions, Vec<PieceIndex>) {
     let (mut blocks, mut decisions, mut unverified_pieces) = (Vec::new(), BlockDecisions::default(), Vec::new());
     let pick_context = PickContext::unproven(Duration::ZERO, Speed::Fast);
-    pieces.pick(peer, 2, pick_context, EndGameLimit { outstanding: 0, least: 2, proven: false }, 1.0, &mut blocks);
+    pieces.pick(peer, 2, pick_context, EndGameLimit { outstanding: 0, least: 2, is_proven: false }, 1.0, &mut blocks);
     assert_eq!(blocks.len(), 2);
     pieces.accept(peer, blocks.iter().copied(), &mut decisions);
     pieces.written(peer, blocks.into_iter(), &mut unverified_pieces);

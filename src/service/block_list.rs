@@ -93,14 +93,14 @@ impl ServiceBlockList {
     /// The state for display.
     pub fn view(&self) -> BlockListView {
         let settings = self.current.lock().settings.clone();
-        let (enabled, url) = match &self.option {
+        let (is_enabled, url) = match &self.option {
             Some(source @ BlockListSource::Url(_)) => (true, source.public_name()),
             Some(BlockListSource::File(_)) => (true, String::new()),
-            None => (settings.enabled, settings.url),
+            None => (settings.is_enabled, settings.url),
         };
         let stats = self.filter.stats();
         let (ranges, hits) = stats.map_or((0, 0), |stats| (stats.ranges, stats.hits));
-        BlockListView { enabled, url, ranges, hits }
+        BlockListView { is_enabled, url, ranges, hits }
     }
 
     fn loader(&self, source: BlockListSource) -> BlockListLoader {
@@ -117,7 +117,7 @@ impl ServiceBlockList {
 /// The list that the settings put in force. A remote control may name URLs only: the messages about a file tell what is in it.
 fn chosen(settings: &BlockListSettings) -> Option<BlockListSource> {
     let source = BlockListSource::new(&settings.url);
-    (settings.enabled && matches!(source, BlockListSource::Url(_))).then_some(source)
+    (settings.is_enabled && matches!(source, BlockListSource::Url(_))).then_some(source)
 }
 
 #[cfg(test)]

@@ -198,7 +198,7 @@ impl Control for ServiceControl {
     }
 
     fn add(&self, request: AddRequest) -> Result<AddedTorrent, ControlError> {
-        let AddRequest { source, folder, paused, mut change, cookies, overwrite } = request;
+        let AddRequest { source, folder, starts_paused, mut change, cookies, may_overwrite } = request;
         let folder = folder.or_else(|| change.folder.take());
         let folder =
             self.check_folder(&folder.unwrap_or_else(|| self.published.lock().settings.download_folder.clone()))?;
@@ -208,9 +208,9 @@ impl Control for ServiceControl {
             metainfo: None,
             link: None,
             folder,
-            paused,
+            starts_paused,
             change,
-            may_overwrite: overwrite,
+            may_overwrite,
         };
         let fetcher = self.base.url_fetcher(None);
         let cookies = cookies.as_deref().unwrap_or_default();
@@ -221,8 +221,8 @@ impl Control for ServiceControl {
         }
     }
 
-    fn start(&self, ids: &[TorrentId], now: bool) -> Result<(), ControlError> {
-        self.carry_out(ControlRequest::Start(ids.to_owned(), now))
+    fn start(&self, ids: &[TorrentId], is_forced: bool) -> Result<(), ControlError> {
+        self.carry_out(ControlRequest::Start(ids.to_owned(), is_forced))
     }
 
     fn stop(&self, ids: &[TorrentId]) -> Result<(), ControlError> {
@@ -237,8 +237,8 @@ impl Control for ServiceControl {
         self.carry_out(ControlRequest::Reannounce(ids.to_owned()))
     }
 
-    fn remove(&self, ids: &[TorrentId], delete_data: bool) -> Result<(), ControlError> {
-        self.carry_out(ControlRequest::Remove(ids.to_owned(), delete_data))
+    fn remove(&self, ids: &[TorrentId], deletes_data: bool) -> Result<(), ControlError> {
+        self.carry_out(ControlRequest::Remove(ids.to_owned(), deletes_data))
     }
 
     fn change(&self, ids: &[TorrentId], change: &TorrentChange) -> Result<(), ControlError> {

@@ -100,8 +100,8 @@ pub fn peers(handle: &TorrentHandle) -> Vec<PeerDetails> {
         up_rate: peer.up_rate,
         downloaded: peer.downloaded,
         uploaded: peer.uploaded,
-        is_incoming: peer.incoming,
-        is_encrypted: peer.encrypted,
+        is_incoming: peer.is_incoming,
+        is_encrypted: peer.is_encrypted,
         peer_choking: peer.peer_choking,
         peer_interested: peer.peer_interested,
         am_choking: peer.am_choking,
@@ -122,13 +122,13 @@ pub fn peers(handle: &TorrentHandle) -> Vec<PeerDetails> {
 pub fn peer_counts(handle: &TorrentHandle) -> PeerCounts {
     let peers = handle.peers();
     let count = |of: &dyn Fn(&PeerView) -> bool| peers.iter().filter(|peer| of(peer)).count();
-    let from = |source: PeerSource| count(&|peer| peer.source == Some(source) && !peer.incoming);
+    let from = |source: PeerSource| count(&|peer| peer.source == Some(source) && !peer.is_incoming);
     PeerCounts {
         connected: peers.len(),
         sending: count(&|peer| peer.down_rate > 0),
         receiving: count(&|peer| peer.up_rate > 0),
         web_seeds: handle.snapshot().web_seeds,
-        incoming: count(&|peer| peer.incoming),
+        incoming: count(&|peer| peer.is_incoming),
         from: PeerSources {
             dht: from(PeerSource::Dht),
             lsd: from(PeerSource::LocalDiscovery),

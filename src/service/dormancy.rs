@@ -54,7 +54,7 @@ pub enum SeedState {
         /// For how long already.
         waits_for: Duration,
         /// Whether a connection requested it; if not, peers were found.
-        by_connection: bool,
+        is_for_connection: bool,
         /// The networks of the connections that wait for it now.
         networks: Vec<Network>,
     },
@@ -108,7 +108,7 @@ pub fn decide_dormancy(seeds: &[SeedCandidate], limits: DormancyLimits) -> Dorma
             SeedState::Running(seed) if seed.alone_for >= limits.dormant_after => decision.to_make_dormant.push(*id),
             SeedState::Running(seed) => running.push((*id, seed)),
             SeedState::GoingDormant => going += 1,
-            SeedState::WakeRequested { by_connection: true, networks, .. } if networks.is_empty() => {
+            SeedState::WakeRequested { is_for_connection: true, networks, .. } if networks.is_empty() => {
                 decision.expired.push(*id);
             }
             SeedState::WakeRequested { waits_for, networks, .. } => {

@@ -258,7 +258,7 @@ fn folder(dict: &Dict, key: &str) -> Option<PathBuf> {
 /// A limit in bytes a second; without a positive one, it is not in force.
 fn limit(bytes: i64) -> RateLimit {
     let kilobytes = u32::try_from(bytes.max(0).cast_unsigned() / KILOBYTE).unwrap_or(u32::MAX);
-    RateLimit { kilobytes: if bytes > 0 { kilobytes.max(1) } else { 0 }, enabled: bytes > 0 }
+    RateLimit { kilobytes: if bytes > 0 { kilobytes.max(1) } else { 0 }, is_enabled: bytes > 0 }
 }
 
 /// Labels as the service accepts them.

@@ -126,7 +126,7 @@ impl Manager {
         let mut dht = options.dht.clone();
         dht.state_file.get_or_insert_with(|| state_folder.path().join("dht.dat"));
         let base = Client::builder().proxy(options.proxy.as_deref())?.dht(Some(dht));
-        let base = base.port_mapping(options.port_mapping).anonymous(options.anonymous);
+        let base = base.port_mapping(options.port_mapping).anonymous(options.is_anonymous);
         let list_copy = state_folder.path().join("block-list");
         let block_list =
             ServiceBlockList::start(options.block_list.as_deref(), &settings.block_list, list_copy, base.route())?;

@@ -76,7 +76,7 @@ pub struct PreparedTorrent {
     /// The folder of its files.
     pub folder: PathBuf,
     /// Whether it starts stopped; `None` for the session's default.
-    pub paused: Option<bool>,
+    pub starts_paused: Option<bool>,
     /// Its settings.
     pub change: TorrentChange,
     /// Whether it may overwrite files.

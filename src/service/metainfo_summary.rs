@@ -21,7 +21,7 @@ pub fn summarize(metainfo: &Metainfo) -> MetainfoSummary {
         pieces: metainfo.piece_count(),
         files: metainfo.files.iter().filter(|file| !file.is_virtual).count(),
         entries: u32::try_from(metainfo.files.len()).unwrap_or(u32::MAX),
-        is_private: metainfo.private,
+        is_private: metainfo.is_private,
         comment: text(&metainfo.comment),
         created_by: text(&metainfo.created_by),
         created: UnixTime(metainfo.creation_date.unwrap_or(0)),

@@ -141,11 +141,11 @@ pub trait Control: Send + Sync {
     fn add(&self, request: AddRequest) -> Result<AddedTorrent, ControlError> {
         Err(self.refusal())
     }
-    /// Starts torrents: when it is their turn, or `now` whatever the queue says.
+    /// Starts torrents: when it is their turn, or `is_forced` whatever the queue says.
     ///
     /// # Errors
     /// If the new state cannot be saved.
-    fn start(&self, ids: &[TorrentId], now: bool) -> Result<(), ControlError> {
+    fn start(&self, ids: &[TorrentId], is_forced: bool) -> Result<(), ControlError> {
         Err(self.refusal())
     }
     /// Stops torrents.
@@ -169,11 +169,11 @@ pub trait Control: Send + Sync {
     fn reannounce(&self, ids: &[TorrentId]) -> Result<(), ControlError> {
         Err(self.refusal())
     }
-    /// Removes torrents, with those of their files that btsync created if `delete_data`.
+    /// Removes torrents, with those of their files that btsync created if `deletes_data`.
     ///
     /// # Errors
     /// If the new state cannot be saved.
-    fn remove(&self, ids: &[TorrentId], delete_data: bool) -> Result<(), ControlError> {
+    fn remove(&self, ids: &[TorrentId], deletes_data: bool) -> Result<(), ControlError> {
         Err(self.refusal())
     }
     /// Changes settings, files and trackers of torrents.

@@ -31,7 +31,7 @@ pub struct ServiceOptions {
     /// A proxy for everything but the page, as for [`ClientBuilder::proxy`](crate::client::ClientBuilder::proxy).
     pub proxy: Option<String>,
     /// Whether it hides what identifies it, as for [`ClientBuilder::anonymous`](crate::client::ClientBuilder::anonymous).
-    pub anonymous: bool,
+    pub is_anonymous: bool,
     /// A block list: a file or a URL, as for [`ClientBuilder::block_list`](crate::client::ClientBuilder::block_list).
     pub block_list: Option<String>,
     /// Whether the router is asked to forward the port for peers.
@@ -64,7 +64,7 @@ pub struct WebOptions {
     /// The path below which a reverse proxy offers the page, such as `/btsync`.
     pub path_prefix: String,
     /// Whether `/metrics` has metrics for Prometheus.
-    pub metrics: bool,
+    pub offers_metrics: bool,
 }
 
 impl ServiceOptions {
@@ -78,7 +78,7 @@ impl ServiceOptions {
             dht: DhtSettings::default(),
             peer_port: None,
             proxy: None,
-            anonymous: false,
+            is_anonymous: false,
             block_list: None,
             port_mapping: PortMapping::Off,
             watch_folder: None,

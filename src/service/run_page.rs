@@ -287,5 +287,5 @@ impl Control for RunPageControl {
 
 fn change_limit(limit: &mut RateLimit, kilobytes: Option<u32>, is_limited: Option<bool>) {
     limit.kilobytes = kilobytes.unwrap_or(limit.kilobytes);
-    limit.enabled = is_limited.unwrap_or(limit.enabled);
+    limit.is_enabled = is_limited.unwrap_or(limit.is_enabled);
 }

@@ -48,7 +48,8 @@ pub struct SessionSettings {
 #[serde(default)]
 pub struct BlockListSettings {
     /// Whether the list is in force.
-    pub enabled: bool,
+    #[serde(rename = "enabled")]
+    pub is_enabled: bool,
     /// An HTTP or HTTPS URL; empty for none.
     pub url: String,
 }
@@ -58,7 +59,8 @@ pub struct BlockListSettings {
 #[serde(default)]
 pub struct AlternativeLimits {
     /// Whether the alternative limits are in force now.
-    pub enabled: bool,
+    #[serde(rename = "enabled")]
+    pub is_enabled: bool,
     /// The download limit in KB/s.
     pub down: u32,
     /// The upload limit in KB/s.
@@ -119,11 +121,14 @@ pub struct NetworkSettings {
     /// The most connections of a new torrent.
     pub peer_limit_per_torrent: u16,
     /// Whether the DHT is on.
-    pub dht: bool,
+    #[serde(rename = "dht")]
+    pub uses_dht: bool,
     /// Whether local discovery is on.
-    pub lsd: bool,
+    #[serde(rename = "lsd")]
+    pub uses_lsd: bool,
     /// Whether peer exchange is on.
-    pub pex: bool,
+    #[serde(rename = "pex")]
+    pub uses_pex: bool,
     /// The encryption of connections: `allow`, `require` or `off`.
     #[serde(with = "encryption")]
     pub encryption: Encryption,
@@ -153,7 +158,7 @@ pub struct SettingsChange {
     /// Whether it is in force.
     pub is_up_limited: Option<bool>,
     /// See [`AlternativeLimits`].
-    pub alternative_enabled: Option<bool>,
+    pub alternative_is_enabled: Option<bool>,
     /// See [`AlternativeLimits::down`].
     pub alternative_down: Option<u32>,
     /// See [`AlternativeLimits::up`].
@@ -194,18 +199,18 @@ pub struct SettingsChange {
     pub peer_limit: Option<u16>,
     /// See [`NetworkSettings::peer_limit_per_torrent`].
     pub peer_limit_per_torrent: Option<u16>,
-    /// See [`NetworkSettings::dht`].
-    pub dht: Option<bool>,
-    /// See [`NetworkSettings::lsd`].
-    pub lsd: Option<bool>,
-    /// See [`NetworkSettings::pex`].
-    pub pex: Option<bool>,
+    /// See [`NetworkSettings::uses_dht`].
+    pub uses_dht: Option<bool>,
+    /// See [`NetworkSettings::uses_lsd`].
+    pub uses_lsd: Option<bool>,
+    /// See [`NetworkSettings::uses_pex`].
+    pub uses_pex: Option<bool>,
     /// See [`NetworkSettings::encryption`].
     pub encryption: Option<Encryption>,
     /// See [`SessionSettings::default_trackers`].
     pub default_trackers: Option<Vec<Vec<String>>>,
-    /// See [`BlockListSettings::enabled`].
-    pub block_list_enabled: Option<bool>,
+    /// See [`BlockListSettings::is_enabled`].
+    pub block_list_is_enabled: Option<bool>,
     /// See [`BlockListSettings::url`].
     pub block_list_url: Option<String>,
 }
@@ -227,11 +232,11 @@ impl SessionSettings {
         set(&mut self.starts_added, change.starts_added.as_ref());
         set(&mut self.deletes_watched, change.deletes_watched.as_ref());
         set(&mut self.down_limit.kilobytes, change.down_limit.as_ref());
-        set(&mut self.down_limit.enabled, change.is_down_limited.as_ref());
+        set(&mut self.down_limit.is_enabled, change.is_down_limited.as_ref());
         set(&mut self.up_limit.kilobytes, change.up_limit.as_ref());
-        set(&mut self.up_limit.enabled, change.is_up_limited.as_ref());
+        set(&mut self.up_limit.is_enabled, change.is_up_limited.as_ref());
         let alternative = &mut self.alternative;
-        set(&mut alternative.enabled, change.alternative_enabled.as_ref());
+        set(&mut alternative.is_enabled, change.alternative_is_enabled.as_ref());
         set(&mut alternative.down, change.alternative_down.as_ref());
         set(&mut alternative.up, change.alternative_up.as_ref());
         set(&mut alternative.is_scheduled, change.alternative_is_scheduled.as_ref());
@@ -259,20 +264,20 @@ impl SessionSettings {
         set(&mut network.is_port_random, change.is_port_random.as_ref());
         set(&mut network.peer_limit, change.peer_limit.as_ref());
         set(&mut network.peer_limit_per_torrent, change.peer_limit_per_torrent.as_ref());
-        set(&mut network.dht, change.dht.as_ref());
-        set(&mut network.lsd, change.lsd.as_ref());
-        set(&mut network.pex, change.pex.as_ref());
+        set(&mut network.uses_dht, change.uses_dht.as_ref());
+        set(&mut network.uses_lsd, change.uses_lsd.as_ref());
+        set(&mut network.uses_pex, change.uses_pex.as_ref());
         set(&mut network.encryption, change.encryption.as_ref());
         set(&mut self.default_trackers, change.default_trackers.as_ref());
-        set(&mut self.block_list.enabled, change.block_list_enabled.as_ref());
+        set(&mut self.block_list.is_enabled, change.block_list_is_enabled.as_ref());
         set(&mut self.block_list.url, change.block_list_url.as_ref());
     }
 
     /// The limits in force, in bytes per second: the alternative ones if they are on.
     pub fn limits(&self) -> Limits {
-        let AlternativeLimits { enabled, down, up, .. } = self.alternative;
-        let alternative = |kilobytes: u32| RateLimit { kilobytes, enabled: true };
-        if enabled {
+        let AlternativeLimits { is_enabled, down, up, .. } = self.alternative;
+        let alternative = |kilobytes: u32| RateLimit { kilobytes, is_enabled: true };
+        if is_enabled {
             rate_limits(alternative(down), alternative(up))
         } else {
             rate_limits(self.down_limit, self.up_limit)
@@ -283,7 +288,7 @@ impl SessionSettings {
 impl NetworkSettings {
     /// Whether a client with the settings `before` must be replaced by another.
     pub fn needs_new_client(&self, before: &NetworkSettings) -> bool {
-        let part = |it: &NetworkSettings| (it.port, it.is_port_random, it.dht, it.lsd, it.peer_limit);
+        let part = |it: &NetworkSettings| (it.port, it.is_port_random, it.uses_dht, it.uses_lsd, it.peer_limit);
         part(self) != part(before)
     }
 }
@@ -297,8 +302,8 @@ impl Default for SessionSettings {
             renames_partial_files: true,
             starts_added: true,
             deletes_watched: false,
-            down_limit: RateLimit { kilobytes: 100, enabled: false },
-            up_limit: RateLimit { kilobytes: 100, enabled: false },
+            down_limit: RateLimit { kilobytes: 100, is_enabled: false },
+            up_limit: RateLimit { kilobytes: 100, is_enabled: false },
             alternative: AlternativeLimits::default(),
             queue: QueueSettings::default(),
             seeding: SeedingSettings::default(),
@@ -311,7 +316,7 @@ impl Default for SessionSettings {
 
 impl Default for AlternativeLimits {
     fn default() -> AlternativeLimits {
-        AlternativeLimits { enabled: false, down: 50, up: 50, is_scheduled: false, begin: 540, end: 1020, days: 127 }
+        AlternativeLimits { is_enabled: false, down: 50, up: 50, is_scheduled: false, begin: 540, end: 1020, days: 127 }
     }
 }
 
@@ -341,9 +346,9 @@ impl Default for NetworkSettings {
             is_port_random: false,
             peer_limit: 300,
             peer_limit_per_torrent: 50,
-            dht: true,
-            lsd: true,
-            pex: true,
+            uses_dht: true,
+            uses_lsd: true,
+            uses_pex: true,
             encryption: Encryption::Allow,
         }
     }
@@ -372,3 +377,6 @@ mod encryption {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -43,7 +43,11 @@ impl Fixture {
         let service = Service::start(options).expect("a service");
         let control = service.control();
         control
-            .change_settings(&SettingsChange { dht: Some(false), lsd: Some(false), ..SettingsChange::default() })
+            .change_settings(&SettingsChange {
+                uses_dht: Some(false),
+                uses_lsd: Some(false),
+                ..SettingsChange::default()
+            })
             .expect("settings");
         Fixture { folder: folder.to_owned(), dormant_after, service: Some(service), control }
     }

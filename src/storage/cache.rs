@@ -18,14 +18,14 @@ use crate::util::atomics::{Counter, Flag, Gauge, Time};
 #[derive(Debug)]
 pub(super) struct OpenFile {
     pub file: File,
-    pub writable: bool,
+    pub is_writable: bool,
     /// When the file was last compared with its state when it was verified (`served_files.rs`), in nanoseconds since 1970.
     pub checked_at: Time,
 }
 
 impl OpenFile {
-    pub fn new(file: File, writable: bool) -> OpenFile {
-        OpenFile { file, writable, checked_at: Time::default() }
+    pub fn new(file: File, is_writable: bool) -> OpenFile {
+        OpenFile { file, is_writable, checked_at: Time::default() }
     }
 }
 
@@ -122,10 +122,10 @@ impl FileCache {
         FileCache { entries, ring: Mutex::new(VecDeque::new()), max_open: max_open.max(1) }
     }
 
-    /// The file, if it is open and, for `write`, open for writing.
-    pub fn get(&self, file: usize, write: bool) -> Option<Arc<OpenFile>> {
+    /// The file, if it is open and, for `is_for_writing`, open for writing.
+    pub fn get(&self, file: usize, is_for_writing: bool) -> Option<Arc<OpenFile>> {
         let entry = self.entries.get(file)?;
-        let handle = entry.handle.read().as_ref().filter(|handle| handle.writable || !write).cloned()?;
+        let handle = entry.handle.read().as_ref().filter(|handle| handle.is_writable || !is_for_writing).cloned()?;
         // Load first: a store by every thread for every block would bounce the cache line between cores.
         if !entry.used.is_set() {
             entry.used.set(true);
@@ -140,7 +140,7 @@ impl FileCache {
         let mut ring = self.ring.lock();
         let mut held = entry.handle.write();
         match held.as_ref() {
-            Some(first) if first.writable || !handle.writable => return Arc::clone(first),
+            Some(first) if first.is_writable || !handle.is_writable => return Arc::clone(first),
             Some(_) => {
                 let read_only = held.replace(Arc::clone(&handle));
                 drop((held, ring));
@@ -308,7 +308,7 @@ mod tests {
         assert!(cache.get(0, true).is_none());
         assert!(Arc::ptr_eq(&cache.put(0, handle(false)), &reading));
         let writing = cache.put(0, handle(true));
-        assert!(writing.writable && cache.get(0, true).is_some());
+        assert!(writing.is_writable && cache.get(0, true).is_some());
         assert!(Arc::ptr_eq(&cache.put(0, handle(true)), &writing));
         assert_eq!(cache.ring.lock().len(), 1);
     }

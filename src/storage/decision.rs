@@ -35,7 +35,7 @@ impl Storage {
                 actions.push(FileAction::Leave);
                 continue;
             }
-            let mut action = decide(&self.facts(number, input, &zeros)?, input.overwrite);
+            let mut action = decide(&self.facts(number, input, &zeros)?, input.may_overwrite);
             if action.is_ok_and(is_write_action) && self.layout.is_read_only(number) {
                 // The piece that it shares with a file to be downloaded cannot be hashed yet.
                 let has_length = input.survey.file(number).is_some_and(|seen| seen.size == spec.length);
@@ -237,7 +237,7 @@ pub struct DecisionInput<'a> {
     /// Whether the resume data vouches for the file's own bytes in this piece.
     pub vouched: &'a dyn Fn(usize, PieceIndex) -> bool,
     /// Whether the user allowed btsync to overwrite existing files.
-    pub overwrite: bool,
+    pub may_overwrite: bool,
     /// Set if the result is no longer needed.
     pub stop: &'a dyn StopCheck,
 }

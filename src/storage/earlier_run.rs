@@ -202,7 +202,7 @@ impl Storage {
         (!is_moved || (may_be_moved_together(&found, seen) && !self.has_needless_own_folder()))
             && marker.earliest_write > 0
             && is_not_before(seen.modified_at(), marker.earliest_write)
-            && seen.modified_at() <= latest_run_time(marker.stopped, ran_until, &found)
+            && seen.modified_at() <= latest_run_time(marker.has_stopped, ran_until, &found)
     }
 
     /// For a new marker: the time before which no file of ours was written to; 0 if that is not known.

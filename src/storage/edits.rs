@@ -169,9 +169,9 @@ impl Storage {
             && has_data(file, 0, found.len(), &AtomicBool::new(false)).unwrap_or(true)
     }
 
-    /// Records in the marker which unfinished files another program has changed since btsync last wrote to them. `at_stop`: also
+    /// Records in the marker which unfinished files another program has changed since btsync last wrote to them. `is_at_stop`: also
     /// looks into files whose times have steps of seconds.
-    pub(super) fn record_edits(&self, at_stop: bool) {
+    pub(super) fn record_edits(&self, is_at_stop: bool) {
         let Some(marker) =
             self.marker.content.as_ref().filter(|_| self.safeguards.writable_identities.is_some() && self.holds_lock())
         else {
@@ -183,7 +183,7 @@ impl Storage {
         {
             let path_hash = marker::path_hash(&spec.path);
             let Some(made) = marker.created.get(&path_hash).filter(|_| !recorded.contains(&number)) else { continue };
-            if self.is_edited_now(number, *made) || (at_stop && self.has_other_bytes(number)) {
+            if self.is_edited_now(number, *made) || (is_at_stop && self.has_other_bytes(number)) {
                 edited.push((number, MarkerNote::Edited(path_hash, *made)));
             }
         }

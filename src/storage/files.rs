@@ -296,11 +296,11 @@ impl Storage {
         self.failed(Operation::Read, file, why)
     }
 
-    pub(super) fn handle(&self, file_index: usize, write: bool) -> Result<Arc<OpenFile>, StorageError> {
-        if let Some(handle) = self.cache.get(file_index, write) {
+    pub(super) fn handle(&self, file_index: usize, is_for_writing: bool) -> Result<Arc<OpenFile>, StorageError> {
+        if let Some(handle) = self.cache.get(file_index, is_for_writing) {
             return Ok(handle);
         }
-        let access = if write { Access::Write } else { Access::Read };
+        let access = if is_for_writing { Access::Write } else { Access::Read };
         let handle = match self.open(file_index, access) {
             Err(error) if error.kind() == StorageErrorKind::TooManyFiles => {
                 self.cache.clear();
@@ -308,7 +308,7 @@ impl Storage {
             }
             opened => opened?,
         };
-        if write {
+        if is_for_writing {
             self.check_is_ours(file_index, &handle)?;
             if let Some(opened) = self.lock_open_file(file_index, &handle)? {
                 return Ok(opened);

@@ -159,7 +159,7 @@ impl Storage {
         Err(StorageError::InUse { path })
     }
 
-    /// Records in the marker which files belong to this download: those that btsync made, with `overwrite` also those that it
+    /// Records in the marker which files belong to this download: those that btsync made, with `may_overwrite` also those that it
     /// continues, as `survey` has them now. Also records which other files it writes to. Call it after creating the files and
     /// before writing the first byte to any of them.
     ///
@@ -171,17 +171,17 @@ impl Storage {
         info_hash: &InfoHash,
         actions: &[FileAction],
         survey: &Survey,
-        overwrite: bool,
+        may_overwrite: bool,
     ) -> Result<(), StorageError> {
         let _folder = FolderLock::take(&self.root);
-        self.compare_with_others(info_hash, actions, survey, overwrite)?;
+        self.compare_with_others(info_hash, actions, survey, may_overwrite)?;
         self.confirm_lock()?;
         let (ran_until, earliest_write) = (self.ran_until(actions, survey), self.earliest_write(actions, survey));
         let mut marker = Marker { ran_until, earliest_write, ..Marker::default() };
         let mut preexisting = Vec::new();
         let files = self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.is_pad);
         for (number, seen) in files.filter_map(|(number, _)| Some((number, survey.file(number)?))) {
-            if self.record_file(&mut marker, info_hash, (number, seen, actions.get(number)), overwrite) {
+            if self.record_file(&mut marker, info_hash, (number, seen, actions.get(number)), may_overwrite) {
                 preexisting.push(number);
             }
         }

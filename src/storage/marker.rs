@@ -66,7 +66,7 @@ pub struct Marker {
     /// No file of `created` was last written to before this time, in nanoseconds since 1970; 0 if that is not known.
     pub earliest_write: i64,
     /// Whether the process that wrote the marker has ended properly, so that it wrote to no file after the marker.
-    pub stopped: bool,
+    pub has_stopped: bool,
     /// The modification times (mtime) with which that process left the files that btsync made, in nanoseconds since 1970; by the
     /// hash of the path.
     pub mtimes_at_stop: HashMap<u64, i64>,
@@ -175,7 +175,8 @@ impl Marker {
 
     /// Whether the file has another modification time than the one with which btsync left it when it stopped. This needs no clock.
     pub fn is_changed_after_stop(&self, path: &Path, seen: &FileSnapshot) -> bool {
-        self.stopped && self.mtimes_at_stop.get(&path_hash(path)).is_some_and(|left| *left != seen.modified_at().max(0))
+        self.has_stopped
+            && self.mtimes_at_stop.get(&path_hash(path)).is_some_and(|left| *left != seen.modified_at().max(0))
     }
 
     /// Whether another program has changed this unfinished file of btsync's.
@@ -220,7 +221,7 @@ impl Marker {
             }
             MarkerNote::RanUntil(time) => self.ran_until = self.ran_until.max(time),
             MarkerNote::Left(path_hash, time) => _ = self.mtimes_at_stop.insert(path_hash, time),
-            MarkerNote::Stopped => self.stopped = true,
+            MarkerNote::Stopped => self.has_stopped = true,
         }
     }
 
@@ -310,8 +311,8 @@ impl Marker {
         let mut left: Vec<_> =
             self.mtimes_at_stop.iter().map(|(path_hash, at)| MarkerNote::Left(*path_hash, *at)).collect();
         cold_sort::sort_by_key(&mut left, |note| note.line());
-        left.extend(self.stopped.then_some(MarkerNote::Stopped));
-        left.into_iter().filter(|_| self.stopped).map(MarkerNote::line).collect()
+        left.extend(self.has_stopped.then_some(MarkerNote::Stopped));
+        left.into_iter().filter(|_| self.has_stopped).map(MarkerNote::line).collect()
     }
 
     /// Parses the output of [`Marker::encode`]; `None` if it is damaged or belongs to another torrent.

@@ -22,7 +22,7 @@ use crate::util::cold_sort;
 type FileId = (u64, u64);
 
 impl Storage {
-    /// Checks whether a file to be written is off limits. `overwrite`: the user allowed btsync to overwrite existing files.
+    /// Checks whether a file to be written is off limits. `may_overwrite`: the user allowed btsync to overwrite existing files.
     /// `private`: btsync's own folders.
     ///
     /// # Errors
@@ -30,7 +30,7 @@ impl Storage {
     pub fn check_not_off_limits(
         &self,
         actions: &[FileAction],
-        overwrite: bool,
+        may_overwrite: bool,
         private: &[PathBuf],
     ) -> Result<(), StorageError> {
         let written = || actions.iter().enumerate().filter(|(_, action)| is_write_action(**action));
@@ -44,13 +44,13 @@ impl Storage {
             }
             // A file without data may be one that another program has just emptied.
             let is_empty = || *action == FileAction::ReplaceEmpty || self.seems_empty(number);
-            if !overwrite && *action == FileAction::ReplaceEmpty {
+            if !may_overwrite && *action == FileAction::ReplaceEmpty {
                 self.check_owner(number, &found)?;
             }
             if matches!(action, FileAction::ReplaceEmpty | FileAction::Copy) {
                 self.check_permission(number)?;
             }
-            if !overwrite && is_empty() {
+            if !may_overwrite && is_empty() {
                 empty.insert(id(&found), number);
             }
         }

@@ -34,7 +34,7 @@ impl FolderLock {
 }
 
 impl Storage {
-    /// Checks whether another torrent's unfinished download has made a file that this one would write to. With `overwrite`,
+    /// Checks whether another torrent's unfinished download has made a file that this one would write to. With `may_overwrite`,
     /// returns the numbers of these files instead of an error: the other download would resume them later unless they get
     /// replaced.
     ///
@@ -46,10 +46,10 @@ impl Storage {
         info_hash: &InfoHash,
         actions: &[FileAction],
         survey: &Survey,
-        overwrite: bool,
+        may_overwrite: bool,
     ) -> Result<Vec<usize>, StorageError> {
         let _folder = FolderLock::take(&self.root);
-        self.compare_with_others(info_hash, actions, survey, overwrite)
+        self.compare_with_others(info_hash, actions, survey, may_overwrite)
     }
 
     pub(crate) fn compare_with_others(
@@ -57,7 +57,7 @@ impl Storage {
         info_hash: &InfoHash,
         actions: &[FileAction],
         survey: &Survey,
-        overwrite: bool,
+        may_overwrite: bool,
     ) -> Result<Vec<usize>, StorageError> {
         let mut taken = Vec::new();
         for (marker_path, other) in self.markers().into_iter().filter(|(_, other)| other != info_hash) {
@@ -69,7 +69,7 @@ impl Storage {
             if file.is_ok_and(|file| matches!(try_lock(&file), Ok(false))) {
                 return Err(StorageError::InUse { path: self.root.path().join(marker_path) });
             }
-            if !overwrite {
+            if !may_overwrite {
                 let path = self.root.path().join(self.name(number));
                 return Err(StorageError::InTheWay { path, why: Refusal::Unfinished(other), more: 0 });
             }

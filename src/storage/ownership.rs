@@ -205,11 +205,11 @@ impl FileFacts {
     }
 }
 
-/// Decides what btsync does with a file. `overwrite`: the user allowed btsync to overwrite existing files.
+/// Decides what btsync does with a file. `may_overwrite`: the user allowed btsync to overwrite existing files.
 ///
 /// # Errors
 /// A [`Refusal`] if btsync would have to write to a file that it did not make and that the user did not allow it to overwrite.
-pub fn decide(facts: &FileFacts, overwrite: bool) -> Result<FileAction, Refusal> {
+pub fn decide(facts: &FileFacts, may_overwrite: bool) -> Result<FileAction, Refusal> {
     let Some(found) = &facts.found else {
         return Ok(if facts.is_wanted { FileAction::Create } else { FileAction::Leave });
     };
@@ -226,16 +226,16 @@ pub fn decide(facts: &FileFacts, overwrite: bool) -> Result<FileAction, Refusal>
             Ok(if found.evidence.verified > 0 { FileAction::Compare } else { FileAction::Ignore })
         }
         None if !found.evidence.has_data => Ok(FileAction::ReplaceEmpty),
-        // Blocks from peers would overwrite bytes that are probably right, before anything is verified.
-        None if is_probably_right(&found.evidence, facts.claim) && !overwrite => Ok(FileAction::Compare),
-        None if is_whole_by_times(&found.evidence, facts.claim) && !overwrite => Ok(FileAction::Compare),
+        // Blocks from peers would may_overwrite bytes that are probably right, before anything is verified.
+        None if is_probably_right(&found.evidence, facts.claim) && !may_overwrite => Ok(FileAction::Compare),
+        None if is_whole_by_times(&found.evidence, facts.claim) && !may_overwrite => Ok(FileAction::Compare),
         None => Ok(FileAction::Continue),
         Some(_) if !facts.is_wanted => Ok(FileAction::Ignore),
-        Some(Refusal::Foreign | Refusal::Linked) if found.evidence.may_be_right && !overwrite => {
+        Some(Refusal::Foreign | Refusal::Linked) if found.evidence.may_be_right && !may_overwrite => {
             Ok(FileAction::Compare)
         }
-        // The user named the link, not its target: never overwrite the target.
-        Some(_) if overwrite => {
+        // The user named the link, not its target: never may_overwrite the target.
+        Some(_) if may_overwrite => {
             Ok(if found.links > 1 || found.is_link { FileAction::Copy } else { FileAction::Continue })
         }
         Some(refusal) => Err(refusal),

@@ -83,7 +83,7 @@ impl Storage {
             _ if input.stop.is_stopped() => Ok(FileAction::Leave),
             None => Ok(if is_needed { FileAction::ReplaceEmpty } else { FileAction::Continue }),
             Some((right, wrong)) if right > wrong => Ok(FileAction::Continue),
-            Some(_) if is_needed && input.overwrite => Ok(FileAction::ReplaceEmpty),
+            Some(_) if is_needed && input.may_overwrite => Ok(FileAction::ReplaceEmpty),
             Some(_) if is_needed => Err(self.in_the_way(file_index, Refusal::Foreign)),
             Some(_) => {
                 self.placement.set_foreign(true);

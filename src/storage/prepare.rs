@@ -331,7 +331,7 @@ impl Storage {
             let done = found.saturating_sub(kept.within).min(kept.len);
             let rest = PartRange { within: kept.within + done, at: kept.at + done, len: kept.len - done };
             self.copy(number, file, rest, &part_file.file)?;
-            if part_file.writable && kept.len > 0 {
+            if part_file.is_writable && kept.len > 0 {
                 let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
                 // Not every file system can punch holes; then the data stays, and is only a hint.
                 let _ = rustix::fs::fallocate(&part_file.file, hole, kept.at, kept.len);

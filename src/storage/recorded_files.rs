@@ -14,7 +14,7 @@ impl Storage {
         marker: &mut Marker,
         info_hash: &InfoHash,
         (number, seen, action): (usize, &FileSnapshot, Option<&FileAction>),
-        overwrite: bool,
+        may_overwrite: bool,
     ) -> bool {
         let Some(spec) = self.layout.files().get(number) else { return false };
         let path_hash = marker::path_hash(&spec.path);
@@ -45,7 +45,7 @@ impl Storage {
             Some(FileAction::Create | FileAction::Copy | FileAction::ReplaceEmpty) => {
                 _ = marker.created.insert(path_hash, seen.identity);
             }
-            Some(FileAction::Continue) if overwrite => _ = marker.created.insert(path_hash, seen.identity),
+            Some(FileAction::Continue) if may_overwrite => _ = marker.created.insert(path_hash, seen.identity),
             action => {
                 marker.user_files.push(spec.path.clone());
                 if action == Some(&FileAction::Continue) {

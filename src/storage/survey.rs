@@ -104,7 +104,7 @@ impl Storage {
         name.as_os_str().is_empty() || self.root.metadata(name).is_ok_and(|found| found.is_dir())
     }
 
-    fn snapshot_of(&self, name: &Path, wanted: bool) -> Result<Option<FileSnapshot>, StorageError> {
+    fn snapshot_of(&self, name: &Path, is_wanted: bool) -> Result<Option<FileSnapshot>, StorageError> {
         let path = || self.root.path().join(name);
         let inside = self.root.metadata_inside(name);
         if inside.as_ref().is_err_and(|error| Errno::from_io_error(error) == Some(Errno::LOOP))
@@ -114,7 +114,7 @@ impl Storage {
         }
         match inside {
             Ok(found) if found.is_file() => Ok(Some(FileSnapshot::of(&found))),
-            _ if !wanted => Ok(None),
+            _ if !is_wanted => Ok(None),
             Ok(_) => Err(StorageError::NotAFile { path: path() }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => match Errno::from_io_error(&error) {

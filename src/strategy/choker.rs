@@ -18,6 +18,7 @@
 mod idle;
 mod optimistic;
 pub mod slots;
+mod turns;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +28,7 @@ use crate::net::networks::Network;
 use crate::types::PeerKey;
 use idle::Idleness;
 use slots::{Load, Slots};
+use turns::TurnState;
 
 /// The time between two rounds.
 pub const ROUND: Duration = Duration::from_secs(10);
@@ -37,13 +39,6 @@ const OPTIMISTIC_TURN: Duration = Duration::from_secs(30);
 const SNUBBED_AFTER: Duration = Duration::from_secs(60);
 /// Below this rate, in bytes per second, a peer does not earn a regular slot.
 const MIN_RECIPROCATION_RATE: u64 = 1024;
-/// A turn in a shared slot ends when the peer has received this many bytes and has had the slot this long…
-const TURN_BYTES: u64 = 16 << 20;
-const MIN_TURN: Duration = Duration::from_secs(30);
-/// … or when it has had the slot this long, whatever it received …
-const MAX_TURN: Duration = Duration::from_secs(90);
-/// … or when it has taken no byte for this long.
-const IDLE_TURN: Duration = Duration::from_secs(20);
 /// For how long after a further peer with a slot was found to read slowly rounds are as frequent as during a ramp-up: those that
 /// got the slots instead may read as slowly.
 const SLOW_READERS_SEARCH: Duration = Duration::from_secs(10);
@@ -64,11 +59,11 @@ pub struct ChokeCandidate {
     /// ([`crate::strategy::slow_reader`]).
     pub reads_slowly: bool,
     /// Whether the peer is interested in our pieces.
-    pub interested: bool,
+    pub is_interested: bool,
     /// Whether the peer does not download: a seed, or `upload_only` (BEP 21).
-    pub upload_only: bool,
+    pub is_upload_only: bool,
     /// Whether we unchoke the peer now.
-    pub unchoked: bool,
+    pub is_unchoked: bool,
     /// Whether the peer should be sending blocks: we are interested, and it unchokes us.
     pub owes_blocks: bool,
     /// The download rate from the peer over the last 10 to 20 s, in bytes per second.
@@ -108,25 +103,6 @@ impl PeerHistory {
         }
     }
 }
-
-/// The state of a peer's turn in a shared slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum TurnState {
-    /// Unchoked less than one round ago.
-    Fresh,
-    /// The turn is in progress.
-    Serving,
-    /// The peer is choked.
-    Waiting,
-    /// The turn is over; the peer keeps the slot only if no other peer waits.
-    Done,
-}
-
-/// How many times the share of the slots (a quarter) of a peer's host, and of its network, is used up by peers that come before it.
-type Crowding = (usize, usize);
-
-/// The sort key of [`Choker::rank`].
-type SlotRank = (TurnState, bool, Crowding, Reverse<u64>, Option<Duration>);
 
 /// The choker of one torrent; see the module documentation.
 #[derive(Debug, Default)]
@@ -196,7 +172,7 @@ impl Choker {
 
     /// Runs a round. Returns the peers to unchoke until the next round; all others are to be choked. `candidates` are all
     /// connected peers.
-    pub fn round(&mut self, now: Duration, seeding: bool, candidates: &[ChokeCandidate]) -> Vec<PeerKey> {
+    pub fn round(&mut self, now: Duration, is_seeding: bool, candidates: &[ChokeCandidate]) -> Vec<PeerKey> {
         self.observe(now, candidates);
         let eligible: Vec<&ChokeCandidate> = candidates.iter().filter(|c| can_use_slot(c)).collect();
         let slow_readers = eligible.iter().filter(|c| c.reads_slowly).count();
@@ -212,9 +188,9 @@ impl Choker {
             upload_rate: candidates.iter().map(|c| c.up_rate).fold(0, u64::saturating_add),
             sent: candidates.iter().map(|c| c.sent).fold(0, u64::saturating_add),
         };
-        self.slots.observe(now, seeding, load);
-        let mut chosen = self.regular(now, seeding, &eligible);
-        if seeding {
+        self.slots.observe(now, is_seeding, load);
+        let mut chosen = self.regular(now, is_seeding, &eligible);
+        if is_seeding {
             self.optimistic.clear();
         } else {
             self.draw_optimistic(now, &eligible, &chosen);
@@ -231,17 +207,17 @@ impl Choker {
     pub fn can_unchoke_now(
         &mut self,
         now: Duration,
-        seeding: bool,
+        is_seeding: bool,
         candidates: &[ChokeCandidate],
         key: PeerKey,
     ) -> bool {
         let Some(candidate) = candidates.iter().find(|c| c.key == key && can_use_slot(c)) else { return false };
-        self.slots.set_seeding(seeding);
-        let others = || candidates.iter().filter(|c| can_use_slot(c) && c.unchoked && c.key != key);
+        self.slots.set_seeding(is_seeding);
+        let others = || candidates.iter().filter(|c| can_use_slot(c) && c.is_unchoked && c.key != key);
         let served = others().filter(|c| uses_slot(c)).count();
         let free = others().count() < slots::MAX_SLOTS
-            && served < self.slots.count() + usize::from(!seeding)
-            && (seeding || !self.is_snubbing(now, key));
+            && served < self.slots.count() + usize::from(!is_seeding)
+            && (is_seeding || !self.is_snubbing(now, key));
         if free {
             self.begin_turn(now, candidate);
         }
@@ -255,15 +231,21 @@ impl Choker {
 
     /// The waiting peer to unchoke at once because a peer with a slot has left between two rounds; `None` if no slot is free or
     /// no peer waits. The optimistic slots are drawn in rounds only.
-    pub fn fill_free_slot(&mut self, now: Duration, seeding: bool, candidates: &[ChokeCandidate]) -> Option<PeerKey> {
-        self.slots.set_seeding(seeding);
+    pub fn fill_free_slot(
+        &mut self,
+        now: Duration,
+        is_seeding: bool,
+        candidates: &[ChokeCandidate],
+    ) -> Option<PeerKey> {
+        self.slots.set_seeding(is_seeding);
         let eligible: Vec<&ChokeCandidate> = candidates.iter().filter(|c| can_use_slot(c)).collect();
-        let has_regular_slot = |c: &ChokeCandidate| uses_slot(c) && (seeding || !self.optimistic.contains_key(&c.key));
+        let has_regular_slot =
+            |c: &ChokeCandidate| uses_slot(c) && (is_seeding || !self.optimistic.contains_key(&c.key));
         if eligible.iter().filter(|c| has_regular_slot(c)).count() >= self.slots.count() {
             return None;
         }
-        let chosen = self.regular(now, seeding, &eligible);
-        let waiting = eligible.into_iter().find(|c| !c.unchoked && chosen.contains(&c.key))?;
+        let chosen = self.regular(now, is_seeding, &eligible);
+        let waiting = eligible.into_iter().find(|c| !c.is_unchoked && chosen.contains(&c.key))?;
         self.begin_turn(now, waiting);
         Some(waiting.key)
     }
@@ -276,7 +258,7 @@ impl Choker {
             if c.received != history.received || !c.owes_blocks {
                 (history.received, history.last_progress) = (c.received, now);
             }
-            if c.unchoked && c.interested {
+            if c.is_unchoked && c.is_interested {
                 history.turn.get_or_insert((now, c.sent));
                 history.last_unchoked = Some(now);
             } else {
@@ -294,17 +276,17 @@ impl Choker {
     }
 
     /// The peers that get the regular slots.
-    fn regular(&self, now: Duration, seeding: bool, eligible: &[&ChokeCandidate]) -> BTreeSet<PeerKey> {
+    fn regular(&self, now: Duration, is_seeding: bool, eligible: &[&ChokeCandidate]) -> BTreeSet<PeerKey> {
         let mut ranked: Vec<_> =
-            eligible.iter().copied().filter(|c| seeding || !self.is_snubbing(now, c.key)).collect();
+            eligible.iter().copied().filter(|c| is_seeding || !self.is_snubbing(now, c.key)).collect();
         let lasts = |began: &Duration| now.saturating_sub(*began) < OPTIMISTIC_TURN;
-        let lucky = |c: &ChokeCandidate| !seeding && self.optimistic.get(&c.key).is_some_and(lasts);
+        let lucky = |c: &ChokeCandidate| !is_seeding && self.optimistic.get(&c.key).is_some_and(lasts);
         let crowding = self.crowding(now, &ranked);
         ranked.sort_by_cached_key(|c| {
             // When an optimistic turn is over, it gives no claim to a regular slot.
-            let by_luck = !seeding && self.optimistic.contains_key(&c.key);
+            let by_luck = !is_seeding && self.optimistic.contains_key(&c.key);
             let turn_state = if by_luck && !lucky(c) { TurnState::Done } else { self.turn_state(now, c) };
-            let reciprocates = !seeding && c.down_rate >= MIN_RECIPROCATION_RATE;
+            let reciprocates = !is_seeding && c.down_rate >= MIN_RECIPROCATION_RATE;
             let class = match turn_state {
                 TurnState::Fresh if !lucky(c) => 0,
                 _ if reciprocates => 1,
@@ -312,7 +294,7 @@ impl Choker {
                 _ => 3, // served by its optimistic slot
             };
             // Only a clearly faster peer displaces a peer from its regular slot.
-            let bonus = if c.unchoked && !by_luck { c.down_rate / 8 + 512 } else { 0 };
+            let bonus = if c.is_unchoked && !by_luck { c.down_rate / 8 + 512 } else { 0 };
             let merit = if class == 1 { c.down_rate.saturating_add(bonus) } else { 0 };
             let crowding = crowding.get(&c.key).copied().unwrap_or_default();
             (class, Reverse(merit), self.rank(now, c, turn_state, crowding), c.since, c.key)
@@ -322,76 +304,16 @@ impl Choker {
         let chosen = ranked.into_iter().take(self.slots.count().max(fresh));
         chosen.chain(slow_readers).take(slots::MAX_SLOTS).map(|c| c.key).collect()
     }
-
-    /// The state of the peer's turn.
-    fn turn_state(&self, now: Duration, c: &ChokeCandidate) -> TurnState {
-        let Some((began, sent)) = self.peers.get(&c.key).and_then(|m| m.turn) else { return TurnState::Waiting };
-        let (time, bytes) = (now.saturating_sub(began), c.sent.saturating_sub(sent));
-        let idles = self.peers.get(&c.key).is_some_and(|m| m.idleness.is_idle(now));
-        let over =
-            idles || time >= MAX_TURN || (time >= MIN_TURN && bytes >= TURN_BYTES) || (time >= IDLE_TURN && bytes == 0);
-        match time {
-            _ if over => TurnState::Done,
-            _ if time < ROUND => TurnState::Fresh,
-            _ => TurnState::Serving,
-        }
-    }
-
-    /// The crowding of each peer that has a slot or waits for one; 0 while host and network are within their share. Peers that
-    /// have a slot come before those that wait, and these in the order in which they have waited.
-    fn crowding(&self, now: Duration, ranked: &[&ChokeCandidate]) -> BTreeMap<PeerKey, Crowding> {
-        let fair = (self.slots.count() / 4).max(1);
-        let order = |c: &ChokeCandidate| match self.turn_state(now, c) {
-            TurnState::Waiting => {
-                let last_unchoked = self.peers.get(&c.key).and_then(|m| m.last_unchoked);
-                (TurnState::Waiting, Reverse(0), last_unchoked, c.since, c.key)
-            }
-            state => (state.min(TurnState::Serving), Reverse(c.up_rate), None, c.since, c.key),
-        };
-        let is_waiting = |c: &ChokeCandidate| self.turn_state(now, c) == TurnState::Waiting;
-        let mut all: Vec<_> = ranked.iter().filter(|c| c.unchoked || is_waiting(c)).collect();
-        all.sort_by_cached_key(|c| order(c));
-        let mut held: BTreeMap<(bool, Network), usize> = BTreeMap::new();
-        let mut crowd = |is_host, network| {
-            let held = held.entry((is_host, network)).or_default();
-            *held += 1;
-            (*held - 1) / fair
-        };
-        all.into_iter().map(|c| (c.key, (crowd(true, c.host), crowd(false, c.network)))).collect()
-    }
-
-    /// The order among peers that share slots. First the peers whose turn is in progress, the fastest first. Then the waiting
-    /// peers: those that wasted a slot come after the others; among equals, by the shares of their host and network, then the
-    /// longest wait first (`None`, never served, sorts first). Peers with a slot beyond such a share come among these. Last the
-    /// peers whose turn is over, the most recently started turn first.
-    fn rank(&self, now: Duration, c: &ChokeCandidate, turn_state: TurnState, crowding: Crowding) -> SlotRank {
-        let history = self.peers.get(&c.key);
-        let within_share = (0, 0);
-        match turn_state {
-            TurnState::Serving if crowding != within_share => {
-                (TurnState::Waiting, false, crowding, Reverse(c.up_rate.saturating_add(1)), None)
-            }
-            TurnState::Fresh | TurnState::Serving => (turn_state, false, within_share, Reverse(c.up_rate), None),
-            TurnState::Waiting => {
-                let is_deprioritized = history.is_some_and(|m| m.idleness.is_deprioritized(now));
-                (turn_state, is_deprioritized, crowding, Reverse(0), history.and_then(|m| m.last_unchoked))
-            }
-            TurnState::Done => {
-                let began = history.and_then(|m| m.turn).map_or(Duration::ZERO, |turn| turn.0);
-                (turn_state, false, within_share, Reverse(0), Some(Duration::MAX.saturating_sub(began)))
-            }
-        }
-    }
 }
 
 /// Whether the peer can use a slot.
 fn can_use_slot(c: &ChokeCandidate) -> bool {
-    c.interested && !c.upload_only
+    c.is_interested && !c.is_upload_only
 }
 
 /// Whether the peer has a slot that counts.
 fn uses_slot(c: &ChokeCandidate) -> bool {
-    c.unchoked && !c.reads_slowly
+    c.is_unchoked && !c.reads_slowly
 }
 
 #[cfg(test)]

@@ -79,7 +79,7 @@ pub struct LimitedEviction {
     /// The wider network of the newcomer.
     pub newcomer: Network,
     /// Whether the connection had not exceeded its time and only transferred the least.
-    pub in_use: bool,
+    pub is_in_use: bool,
 }
 
 /// Limits how often connections are evicted that may belong to honest peers.
@@ -126,7 +126,7 @@ impl EvictionLimiter {
             self.evicted.pop_front();
         }
         self.evicted.push_back((now, eviction));
-        if eviction.in_use {
+        if eviction.is_in_use {
             self.last_in_use_eviction = Some(now);
         }
     }
@@ -208,12 +208,12 @@ pub fn choose_eviction(
     if let Some(gone) = longest_idle(idle_for_long) {
         return Some(Eviction { key: gone.key, limited: None });
     }
-    let eviction = |gone: &EvictionCandidate, in_use| Eviction {
+    let eviction = |gone: &EvictionCandidate, is_in_use| Eviction {
         key: gone.key,
         limited: Some(LimitedEviction {
             network: Network::subnet(gone.ip),
             newcomer: provider_network(newcomer),
-            in_use,
+            is_in_use,
         }),
     };
     let over = equal.iter().copied().filter(|o| is_idle(o, idle_timeout(o)));

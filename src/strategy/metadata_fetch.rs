@@ -71,14 +71,14 @@ pub struct MetadataFetch {
     assemblies: Vec<Assembly>,
     /// How often assemblies of each size were dropped.
     history: HashMap<u32, AssemblyHistory>,
-    done: bool,
+    is_done: bool,
 }
 
 impl MetadataFetch {
     /// A download of the info dictionary with this hash, without any peer yet.
     pub fn new(info_hash: InfoHash) -> MetadataFetch {
         let (sources, history) = (BTreeMap::new(), HashMap::new());
-        MetadataFetch { info_hash, sources, assemblies: Vec::new(), history, done: false }
+        MetadataFetch { info_hash, sources, assemblies: Vec::new(), history, is_done: false }
     }
 
     /// A peer supports `ut_metadata` and claims this size (`metadata_size` of its extension handshake). Returns false if the size
@@ -145,7 +145,7 @@ impl MetadataFetch {
 
     /// The requests to send now.
     pub fn requests(&mut self, now: Duration) -> Vec<(PeerKey, u32)> {
-        if self.done {
+        if self.is_done {
             return Vec::new();
         }
         self.expire(now);
@@ -161,7 +161,7 @@ impl MetadataFetch {
                 let Some(piece) = self.choose(key, &asked, now) else { continue };
                 if let Some(source) = self.sources.get_mut(&key) {
                     source.in_flight.retain(|ask| ask.piece != piece);
-                    source.in_flight.push(MetadataRequest { piece, at: now, late: false });
+                    source.in_flight.push(MetadataRequest { piece, at: now, is_late: false });
                     source.was_asked = true;
                     if !source.is_isolated {
                         asked.add(source.size, piece, source.is_delivering, now);
@@ -187,7 +187,7 @@ impl MetadataFetch {
 
     /// When to call [`MetadataFetch::requests`] again if no event occurs.
     pub fn next_due(&self, now: Duration) -> Option<Duration> {
-        if self.done {
+        if self.is_done {
             return None;
         }
         let open = || self.sources.values().flat_map(MetadataSource::open);
@@ -220,7 +220,7 @@ impl MetadataFetch {
         let whole = self.assemblies.remove(at);
         match whole.finish(&self.info_hash) {
             Ok(info) => {
-                self.done = true;
+                self.is_done = true;
                 self.assemblies.clear();
                 FetchOutcome::Complete(info)
             }
@@ -258,8 +258,8 @@ impl MetadataFetch {
     fn expire(&mut self, now: Duration) {
         for source in self.sources.values_mut() {
             let mut missed = 0;
-            for ask in source.in_flight.iter_mut().filter(|ask| !ask.late && ask.at + REQUEST_TIMEOUT <= now) {
-                ask.late = true;
+            for ask in source.in_flight.iter_mut().filter(|ask| !ask.is_late && ask.at + REQUEST_TIMEOUT <= now) {
+                ask.is_late = true;
                 missed += 1;
             }
             source.late += missed;

@@ -46,7 +46,7 @@ pub struct PeerList {
     /// Our own address, as peers see it.
     ours: Option<SocketAddr>,
     /// Whether we need peers and none is connected or sends anything, so that the pauses between connection attempts are short.
-    in_need: bool,
+    is_in_need: bool,
     encryption: Encryption,
     /// Whether every wanted piece is verified.
     is_complete: bool,
@@ -163,8 +163,8 @@ impl PeerList {
 
     /// Sets whether we need peers and none is connected, or none sends anything. Returns true if this changed, because the next attempts may then be due
     /// earlier or later.
-    pub fn set_in_need(&mut self, in_need: bool) -> bool {
-        std::mem::replace(&mut self.in_need, in_need) != in_need
+    pub fn set_in_need(&mut self, is_in_need: bool) -> bool {
+        std::mem::replace(&mut self.is_in_need, is_in_need) != is_in_need
     }
 
     /// The best source of the address.
@@ -207,7 +207,7 @@ impl PeerList {
     fn dialable_from(&self, addr: &SocketAddr, entry: &PeerListEntry) -> Option<Duration> {
         let host = self.banned.get(&addr.ip()).and_then(PeerRecord::banned_until).unwrap_or_default();
         let is_hoped_for = entry.is_trusted() || entry.source == PeerSource::MagnetLink;
-        let needed = self.in_need && is_hoped_for && self.entries.len() <= SHORT_LIST;
+        let needed = self.is_in_need && is_hoped_for && self.entries.len() <= SHORT_LIST;
         // A peer may lie about its other addresses, so a linked address is dialed now and then.
         let free = if entry.connection.is_some() { entry.alias_until } else { Some(Duration::ZERO) };
         let others = host.max(self.redundant_until(entry));
@@ -254,14 +254,14 @@ impl PeerList {
 
     /// Records that the connection to `addr` ended or was never established. The address may be dialed again after a pause that
     /// grows with each failure.
-    pub fn disconnected(&mut self, addr: SocketAddr, key: PeerKey, now: Duration, worked: bool) {
+    pub fn disconnected(&mut self, addr: SocketAddr, key: PeerKey, now: Duration, has_worked: bool) {
         // The peer's other addresses may be dialed again as well.
         let aliases = self.entries.iter_mut().filter(|(other, e)| e.connection == Some(key) && **other != addr);
         aliases.for_each(|(_, entry)| (entry.connection, entry.alias_until) = (None, None));
         let Some(entry) = self.entries.get_mut(&addr).filter(|entry| entry.connection == Some(key)) else { return };
         entry.connection = None;
-        entry.duplicates = if worked { 0 } else { entry.duplicates };
-        entry.record.disconnected(now, worked, &mut self.rng);
+        entry.duplicates = if has_worked { 0 } else { entry.duplicates };
+        entry.record.disconnected(now, has_worked, &mut self.rng);
         let hopeless = entry.record.pause_step() > MAX_FAILURES && entry.record.unreached_for(now) >= FORGET_AFTER;
         // A ban must outlive its connection, and addresses from the user are never given up.
         if hopeless && !entry.record.is_banned(now) && !entry.is_never_dialed && entry.source != PeerSource::User {
@@ -278,8 +278,8 @@ impl PeerList {
 
     /// Bans `addr` for a time that grows with each ban, because the peer sent wrong data. The port of an incoming connection says
     /// nothing, so its whole IP address is banned, except a loopback address, which many peers may share.
-    pub fn ban(&mut self, addr: SocketAddr, incoming: bool, now: Duration) {
-        if !incoming {
+    pub fn ban(&mut self, addr: SocketAddr, is_incoming: bool, now: Duration) {
+        if !is_incoming {
             if self.entries.len() < MAX_KNOWN || self.entries.contains_key(&addr) {
                 self.entry(addr).record.ban(now);
             }

@@ -51,7 +51,7 @@ pub struct PeerRecord {
     /// When the first connection or attempt ended since the last successful handshake.
     unreached_since: Option<Duration>,
     /// Whether we closed the last connection to make room.
-    dropped: bool,
+    was_dropped: bool,
     violations: u32,
     avoided_until: Option<Duration>,
     bans: u32,
@@ -74,19 +74,19 @@ impl PeerRecord {
         self.last_seen = Some(now);
     }
 
-    /// Records that a connection failed or ended (`worked`: it was useful), after which a pause begins. A peer that accepts and
+    /// Records that a connection failed or ended (`has_worked`: it was useful), after which a pause begins. A peer that accepts and
     /// closes at once counts as failed.
-    pub fn disconnected(&mut self, now: Duration, worked: bool, rng: &mut fastrand::Rng) {
-        self.pause_step = if worked { 1 } else { self.pause_step.saturating_add(1) };
+    pub fn disconnected(&mut self, now: Duration, has_worked: bool, rng: &mut fastrand::Rng) {
+        self.pause_step = if has_worked { 1 } else { self.pause_step.saturating_add(1) };
         self.unreached_since.get_or_insert(now);
         self.disconnected = Some((now, 0.75 + 0.5 * rng.f64()));
-        self.dropped = false;
+        self.was_dropped = false;
     }
 
     /// Records that we closed the connection to make room for another peer. The peer is then not redialed early for having
     /// delivered data.
     pub fn dropped(&mut self) {
-        self.dropped = true;
+        self.was_dropped = true;
     }
 
     /// Records a protocol violation. The peer is left alone for a time that doubles with each violation.
@@ -113,9 +113,9 @@ impl PeerRecord {
         self.unreached_since.map_or(Duration::ZERO, |since| now.saturating_sub(since))
     }
 
-    /// When the address may be dialed again; earlier if it is `needed` or has delivered data before.
-    pub fn dialable_from(&self, needed: bool) -> Duration {
-        let eager = needed || (self.delivered_bytes > 0 && !self.dropped);
+    /// When the address may be dialed again; earlier if it is `is_needed` or has delivered data before.
+    pub fn dialable_from(&self, is_needed: bool) -> Duration {
+        let eager = is_needed || (self.delivered_bytes > 0 && !self.was_dropped);
         let (first, same) = if eager { (FIRST_EAGER_PAUSE, EAGER_DIALS) } else { (FIRST_PAUSE, 1) };
         let pause = first.saturating_mul(1 << self.pause_step.saturating_sub(same).min(16)).min(LONGEST_PAUSE);
         let paused_until = self.disconnected.map_or(Duration::ZERO, |(at, factor)| at + pause.mul_f64(factor));
@@ -191,9 +191,9 @@ pub struct TurnoverCandidate {
     /// When it connected.
     pub since: Duration,
     /// Whether it has a piece that we want.
-    pub interesting: bool,
+    pub is_interesting: bool,
     /// Whether it is interested in our pieces.
-    pub interested: bool,
+    pub is_interested: bool,
     /// The download rate from the peer over the last 10 to 20 s, in bytes per second.
     pub down_rate: u64,
     /// The upload rate to the peer over the last 10 to 20 s, in bytes per second.
@@ -216,22 +216,23 @@ impl Turnover {
     pub const GOOD: u64 = 16 * 1024;
 
     /// The peer to drop for another one that is known to wait; only to be called when no connection is free. A peer with a
-    /// quarter of the average rate, or with [`Turnover::GOOD`], is never chosen. While `seeding`, the upload rate counts.
-    pub fn pick(&mut self, now: Duration, seeding: bool, candidates: &[TurnoverCandidate]) -> Option<PeerKey> {
+    /// quarter of the average rate, or with [`Turnover::GOOD`], is never chosen. While `is_seeding`, the upload rate counts.
+    pub fn pick(&mut self, now: Duration, is_seeding: bool, candidates: &[TurnoverCandidate]) -> Option<PeerKey> {
         while self.drops.front().is_some_and(|at| now.saturating_sub(*at) >= Duration::from_secs(60)) {
             self.drops.pop_front();
         }
         if self.drops.len() >= Turnover::MAX_PER_MINUTE {
             return None;
         }
-        let rate = |o: &TurnoverCandidate| if seeding { o.up_rate } else { o.down_rate };
+        let rate = |o: &TurnoverCandidate| if is_seeding { o.up_rate } else { o.down_rate };
         let total = candidates.iter().map(rate).fold(0, u64::saturating_add);
         let fair = (total / candidates.len().max(1) as u64 / 4).clamp(1, Turnover::GOOD);
         let worst = candidates
             .iter()
             .filter(|o| rate(o) < fair && now.saturating_sub(o.since) >= Turnover::GRACE)
             .min_by_key(|o| {
-                let (main, other) = if seeding { (o.interested, false) } else { (o.interesting, o.interested) };
+                let (main, other) =
+                    if is_seeding { (o.is_interested, false) } else { (o.is_interesting, o.is_interested) };
                 (main, other, rate(o), o.since, o.key)
             })?;
         self.drops.push_back(now);

@@ -24,9 +24,9 @@ pub struct TorrentConfig {
     /// How long without received data until a download gives up.
     pub stop_timeout: Option<Duration>,
     /// Whether to super-seed (BEP 16): reveal pieces to leechers one by one, if all are complete at the start.
-    pub super_seed: bool,
+    pub super_seeds: bool,
     /// Whether to end as soon as the metadata of a magnet link is complete.
-    pub metadata_only: bool,
+    pub wants_metadata_only: bool,
     /// Where to save the torrent file of a magnet link: a file, or a folder in which the info-hash is its name.
     pub save_torrent: Option<PathBuf>,
     /// With [`Torrent::new`](crate::torrent::Torrent::new), the configuration of its client. With
@@ -65,7 +65,7 @@ pub struct SearchConfig {
     /// The user's web seeds (BEP 19), in addition to those of the torrent. They may have local addresses.
     pub web_seeds: Vec<String>,
     /// Whether peer exchange is on (BEP 11).
-    pub pex: bool,
+    pub uses_pex: bool,
 }
 
 /// How a torrent connects to peers and trackers.
@@ -105,13 +105,13 @@ pub struct FileConfig {
     /// Other paths for files: the file's index from 0, counting padding, and a plain path below `out_dir`.
     pub renamed_files: Vec<(u32, PathBuf)>,
     /// Whether to request pieces in the order of the torrent, as a media player needs them.
-    pub sequential: bool,
+    pub is_sequential: bool,
     /// Which files come before others: the file's index from 0, counting padding.
     pub priorities: Vec<(u32, FilePriority)>,
     /// Whether to request the first and the last piece of each wanted file before all others.
-    pub first_and_last: bool,
+    pub prefers_first_and_last: bool,
     /// Whether to hash all existing files, whatever the resume data says.
-    pub verify: bool,
+    pub verifies_all: bool,
     /// Whether to end after the check of the files, and to create none.
     pub ends_after_check: bool,
     /// Whether to fail if none of the files exists.
@@ -119,13 +119,13 @@ pub struct FileConfig {
     /// When to allocate disk space for the files.
     pub allocation: Allocation,
     /// Whether a torrent's name may start with a dot.
-    pub allow_hidden: bool,
+    pub allows_hidden: bool,
     /// Whether `_` replaces each colon in names.
     pub replaces_colons: bool,
     /// Whether btsync may overwrite files that are in the way.
-    pub overwrite: bool,
+    pub may_overwrite: bool,
     /// Whether to sync all data to disk before a download counts as complete.
-    pub fsync: bool,
+    pub syncs_data: bool,
     /// The suffix of file names until everything wanted is complete.
     pub incomplete_suffix: Option<String>,
     /// Upper limit on open files.
@@ -135,7 +135,7 @@ pub struct FileConfig {
 impl FileConfig {
     /// Gives a torrent and its files the names that the configuration asks for.
     pub(crate) fn change_names(&self, metainfo: &mut Metainfo) {
-        if self.allow_hidden {
+        if self.allows_hidden {
             metainfo.restore_hidden_name();
         }
         if self.replaces_colons {
@@ -162,7 +162,7 @@ pub struct RecordConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct SeedGoal {
     /// Whether to seed until told to stop; the other two then do not count.
-    pub forever: bool,
+    pub is_forever: bool,
     /// Seed for this long.
     pub time: Option<Duration>,
     /// Seed until uploaded bytes / size reaches this ratio.
@@ -172,7 +172,7 @@ pub struct SeedGoal {
 impl SeedGoal {
     /// Seed until told to stop.
     pub fn forever() -> SeedGoal {
-        SeedGoal { forever: true, ..SeedGoal::default() }
+        SeedGoal { is_forever: true, ..SeedGoal::default() }
     }
 
     /// Seed for this long.
@@ -189,7 +189,7 @@ impl SeedGoal {
 
     /// Whether to seed at all.
     pub fn any(&self) -> bool {
-        self.forever || self.time.is_some() || self.ratio.is_some()
+        self.is_forever || self.time.is_some() || self.ratio.is_some()
     }
 }
 
@@ -200,8 +200,8 @@ impl TorrentConfig {
             out_dir: out_dir.into(),
             seed: SeedGoal::default(),
             stop_timeout: None,
-            super_seed: false,
-            metadata_only: false,
+            super_seeds: false,
+            wants_metadata_only: false,
             save_torrent: None,
             client: ClientConfig::default(),
             search: SearchConfig::default(),
@@ -225,7 +225,7 @@ impl Default for SearchConfig {
             exclude_trackers: Vec::new(),
             nodes: Vec::new(),
             web_seeds: Vec::new(),
-            pex: true,
+            uses_pex: true,
         }
     }
 }
@@ -236,17 +236,17 @@ impl Default for FileConfig {
         FileConfig {
             selection: Selection::default(),
             renamed_files: Vec::new(),
-            sequential: false,
+            is_sequential: false,
             priorities: Vec::new(),
-            first_and_last: false,
-            verify: false,
+            prefers_first_and_last: false,
+            verifies_all: false,
             ends_after_check: false,
             expects_files: false,
             allocation: Allocation::default(),
-            allow_hidden: false,
+            allows_hidden: false,
             replaces_colons: false,
-            overwrite: false,
-            fsync: false,
+            may_overwrite: false,
+            syncs_data: false,
             incomplete_suffix: None,
             max_open_files: 128,
         }

@@ -16,7 +16,7 @@ pub struct ConnectionEntry {
     /// The connection itself, with its threads.
     pub connection: Connection,
     /// Whether the peer connected to us.
-    pub incoming: bool,
+    pub is_incoming: bool,
     /// Whether it was closed to make room for another, and will end soon.
     pub is_closing: bool,
     /// When the connection, or the attempt to establish it, started.

@@ -33,8 +33,8 @@ impl Event {
                 let error = error.to_string();
                 ("tracker", json!({ "url": tracker, "peers": null, "interval": null, "error": error }))
             }
-            Event::PeerConnected { addr, incoming } => {
-                let direction = if *incoming { "incoming" } else { "outgoing" };
+            Event::PeerConnected { addr, is_incoming } => {
+                let direction = if *is_incoming { "incoming" } else { "outgoing" };
                 peer(addr, "connected", Some(direction), None)
             }
             Event::PeerDisconnected { addr, reason } => peer(addr, "disconnected", None, Some(reason)),
@@ -103,9 +103,9 @@ mod tests {
     #[test]
     fn new_connections_have_a_direction_and_ended_ones_a_reason() {
         let addr = ([192, 0, 2, 1], 6881).into();
-        let (_, fields) = Event::PeerConnected { addr, incoming: true }.json_value().expect("an event");
+        let (_, fields) = Event::PeerConnected { addr, is_incoming: true }.json_value().expect("an event");
         assert_eq!((&fields["direction"], &fields["reason"]), (&json!("incoming"), &json!(null)));
-        let (_, fields) = Event::PeerConnected { addr, incoming: false }.json_value().expect("an event");
+        let (_, fields) = Event::PeerConnected { addr, is_incoming: false }.json_value().expect("an event");
         assert_eq!(fields["direction"], "outgoing");
         let (_, fields) =
             Event::PeerDisconnected { addr, reason: "closed by the peer".into() }.json_value().expect("an event");

@@ -122,7 +122,7 @@ pub enum Event {
         /// The peer's address.
         addr: SocketAddr,
         /// Whether the peer connected to us.
-        incoming: bool,
+        is_incoming: bool,
     },
     /// A connection that [`Event::PeerConnected`] reported has ended.
     PeerDisconnected {
@@ -316,7 +316,7 @@ mod tests {
     #[test]
     fn a_listener_that_is_away_costs_a_bounded_number_of_events_and_learns_how_many() {
         let (sender, events) = channel();
-        let peer = || Event::PeerConnected { addr: ([192, 0, 2, 1], 1).into(), incoming: true };
+        let peer = || Event::PeerConnected { addr: ([192, 0, 2, 1], 1).into(), is_incoming: true };
         (0..MAX_QUEUED + 100).for_each(|_| sender.send_event(peer()));
         sender.send_event(Event::Completed);
         assert_eq!(events.from.len(), MAX_QUEUED + 1, "important events are kept");

@@ -139,8 +139,8 @@ impl TorrentHandle {
     }
 
     /// Sets whether the client's rate limits do not apply to this torrent.
-    pub fn ignore_client_limits(&self, ignore_client_limits: bool) {
-        self.0.throttle.set_ignores_client(ignore_client_limits);
+    pub fn ignore_client_limits(&self, ignores: bool) {
+        self.0.throttle.set_ignores_client(ignores);
     }
 
     /// Puts the torrent under rate limits that it shares with the other torrents of the group, in place of its earlier group.
@@ -156,8 +156,8 @@ impl TorrentHandle {
     }
 
     /// Sets whether pieces are requested in the order of the torrent. Begun pieces are completed first.
-    pub fn set_sequential(&self, sequential: bool) {
-        self.0.change_order(|order| order.sequential = sequential);
+    pub fn set_sequential(&self, is_sequential: bool) {
+        self.0.change_order(|order| order.is_sequential = is_sequential);
     }
 
     /// Sets which files are downloaded before others, in place of the earlier priorities: each file by its index from 0, counting
@@ -361,14 +361,14 @@ impl TorrentHandle {
         let Some(context) = self.0.context() else { return Vec::new() };
         let (now, sources) = (context.now(), self.0.peers.sources.lock().clone());
         let view = |peer: Arc<Peer>| PeerView {
-            source: if peer.incoming { Some(PeerSource::Incoming) } else { sources.get(&peer.key).copied() },
+            source: if peer.is_incoming { Some(PeerSource::Incoming) } else { sources.get(&peer.key).copied() },
             down_rate: peer.rate(Direction::Down, now),
             up_rate: peer.rate(Direction::Up, now),
             addr: peer.addr,
             client: client_name(&peer.id, peer.extensions.version.get().map(String::as_str)),
-            incoming: peer.incoming,
-            encrypted: peer.encrypted.is_set(),
-            fast: peer.extensions.supports_fast,
+            is_incoming: peer.is_incoming,
+            is_encrypted: peer.encrypted.is_set(),
+            supports_fast: peer.extensions.supports_fast,
             downloaded: peer.rates.downloaded.get(),
             uploaded: peer.rates.uploaded.get(),
             progress: context.pieces.fraction_of_peer(peer.key),

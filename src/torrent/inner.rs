@@ -221,7 +221,7 @@ impl TorrentInner {
             throttle: Arc::new(throttle),
             max_peers: Arc::new(Amount::new(config.client.max_peers)),
             order: Mutex::new(OrderSettings {
-                sequential: config.files.sequential,
+                is_sequential: config.files.is_sequential,
                 priorities: config.files.priorities.clone(),
             }),
             reopening: ReopenRequests::default(),
@@ -322,7 +322,7 @@ impl TorrentInner {
         change(&mut order);
         if let Some(context) = self.context().filter(|context| !context.settings.is_fetching_metadata) {
             let storage = context.pieces.storage();
-            context.pieces.set_sequential(order.sequential);
+            context.pieces.set_sequential(order.is_sequential);
             context.pieces.set_priorities(order.piece_priorities(storage.layout(), |file| storage.wants(file)));
         }
     }

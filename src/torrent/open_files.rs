@@ -72,13 +72,13 @@ pub(crate) fn open(
         .select(&wanted, &storage::part_name(&metainfo.info_hash))
         .with_allocation(config.files.allocation);
     let mut opener =
-        FileOpener { registration, inner, config, metainfo, wanted: &plan.wanted, events, storage, hashed: false };
+        FileOpener { registration, inner, config, metainfo, wanted: &plan.wanted, events, storage, has_hashed: false };
     let (have, resume_store) = opener.run()?;
     let storage = Arc::new(opener.storage);
     inner.facts.content_path.set(content_path(
         storage.layout(),
         &wanted,
-        metainfo.multi_file,
+        metainfo.is_multi_file,
         &config.files.renamed_files,
     ));
     inner.facts.wanted_bytes.set(wanted_sizes(metainfo, &plan.wanted, &have));
@@ -106,7 +106,7 @@ struct FileOpener<'a> {
     events: &'a EventSender,
     storage: Storage,
     /// Whether the last check had to hash anything, so that it took a while.
-    hashed: bool,
+    has_hashed: bool,
 }
 
 impl FileOpener<'_> {
@@ -157,7 +157,7 @@ impl FileOpener<'_> {
                 // Another process that downloads more of the torrent writes to files of these names.
                 self.storage.lock(&self.metainfo.info_hash)?;
             }
-            if (!leaves_all || renames || self.hashed) && !self.is_unchanged(&survey, attempt)? {
+            if (!leaves_all || renames || self.has_hashed) && !self.is_unchanged(&survey, attempt)? {
                 continue;
             }
             if leaves_all {
@@ -243,7 +243,7 @@ impl FileOpener<'_> {
             &self.metainfo.info_hash,
             actions,
             survey,
-            self.config.files.overwrite,
+            self.config.files.may_overwrite,
         )?;
         for file in taken {
             if let Some(action) = actions.get_mut(file).filter(|action| **action == FileAction::Continue) {
@@ -327,7 +327,7 @@ impl FileOpener<'_> {
         survey: &mut Survey,
         have: &Bitfield,
     ) -> Result<Option<PreparedFiles>, StorageError> {
-        let (hash, stop, overwrite) = (self.metainfo.info_hash, &*self.inner.run, self.config.files.overwrite);
+        let (hash, stop, overwrite) = (self.metainfo.info_hash, &*self.inner.run, self.config.files.may_overwrite);
         self.storage.check_not_off_limits(actions, overwrite, &self.config.records.private_folders)?;
         self.storage.create_part_file(part_file_action, survey)?;
         self.storage.create_files(actions, survey, stop)?;

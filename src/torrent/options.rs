@@ -81,9 +81,9 @@ setters! {
     /// The user's web seeds (BEP 19), in addition to those of the torrent. They may have local addresses.
     web_seeds: Vec<String> => search.web_seeds;
     /// Whether the client's local discovery searches for peers of this torrent (BEP 14).
-    lsd: bool => client.lsd;
+    lsd: bool => client.uses_lsd;
     /// Whether peer exchange is on (BEP 11).
-    pex: bool => search.pex;
+    pex: bool => search.uses_pex;
     /// Whether connections use message stream encryption.
     encryption: Encryption => connections.encryption;
     /// The start of peer ids, instead of btsync's own, for trackers that allow only certain clients.
@@ -99,7 +99,7 @@ setters! {
     /// The DSCP class of packets to peers.
     dscp: Dscp => connections.dscp;
     /// Whether to super-seed (BEP 16): reveal pieces to leechers one by one, if all are complete at the start.
-    super_seed: bool => super_seed;
+    super_seed: bool => super_seeds;
     /// Where to save the torrent file of a magnet link: a file, or a folder in which the info-hash is its name.
     save_torrent: Option<PathBuf> => save_torrent;
     /// How long without received data until a download gives up and ends with [`Outcome::TimedOut`](crate::torrent::Outcome::TimedOut).
@@ -116,7 +116,7 @@ setters! {
     /// Folders of the program's own files, and single files, to which the torrent must not write.
     private_folders: Vec<PathBuf> => records.private_folders;
     /// Whether to hash all existing files, whatever the resume data says.
-    verify: bool => files.verify;
+    verify: bool => files.verifies_all;
     /// Whether to end after the check of the files, and to create none.
     #[doc(hidden)]
     ends_after_check: bool => files.ends_after_check;
@@ -130,27 +130,27 @@ setters! {
     /// Other paths for files: the file's index from 0, counting padding, and a plain path below the folder.
     renamed_files: Vec<(u32, PathBuf)> => files.renamed_files;
     /// Whether to request pieces in the order of the torrent, as a media player needs them.
-    sequential: bool => files.sequential;
+    sequential: bool => files.is_sequential;
     #[doc(hidden)]
     /// Which files to download before others: the file's index from 0, counting padding. All others have the normal priority.
     priorities: Vec<(u32, FilePriority)> => files.priorities;
     /// Whether to request the first and the last piece of each wanted file before all others.
-    first_and_last: bool => files.first_and_last;
+    first_and_last: bool => files.prefers_first_and_last;
     /// When to allocate disk space for the files.
     allocation: Allocation => files.allocation;
     /// Whether a torrent's name may start with a dot.
-    allow_hidden: bool => files.allow_hidden;
+    allow_hidden: bool => files.allows_hidden;
     /// Whether `_` replaces each colon in the names of the torrent and its files.
     replace_colons: bool => files.replaces_colons;
     /// Whether files that are in the way, and that btsync did not create, may be overwritten.
-    overwrite: bool => files.overwrite;
+    overwrite: bool => files.may_overwrite;
     /// Whether to sync all data to disk before a download counts as complete.
-    fsync: bool => files.fsync;
+    fsync: bool => files.syncs_data;
     /// The suffix of file names until everything wanted is complete.
     incomplete_suffix: Option<String> => files.incomplete_suffix;
     /// Whether to end as soon as the metadata of a magnet link is complete; see
     /// [`TorrentHandle::metainfo`](crate::torrent::TorrentHandle::metainfo).
-    metadata_only: bool => metadata_only;
+    metadata_only: bool => wants_metadata_only;
 }
 
 impl AddOptions {

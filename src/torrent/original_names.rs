@@ -90,7 +90,7 @@ fn pieces_of(
     let storage = storage.select(wanted, &storage::part_name(&metainfo.info_hash));
     storage.allow_links_outside(&*inner.run);
     let mut known = Bitfield::full(metainfo.piece_count());
-    let records = config.records.resume_folder.as_ref().filter(|_| !config.files.verify);
+    let records = config.records.resume_folder.as_ref().filter(|_| !config.files.verifies_all);
     let resume_store =
         records.and_then(|folder| ResumeStore::new(folder, metainfo.info_hash, &config.out_dir, &storage, &*inner.run));
     let vouched = resume_store.map(|mut resume_store| resume_store.load_trusted_pieces(&storage));

@@ -68,7 +68,7 @@ pub struct PeerManager<'a> {
     /// Our registration with the client, which shares the port, the DHT, the limits and the number of connections.
     pub registration: Registration,
     /// Whether only trackers may provide peers (BEP 27).
-    private: bool,
+    is_private: bool,
     /// Whether everything wanted is complete, so that no more peers are needed.
     pub is_complete: bool,
     /// Peers from trackers, kept as long as the torrent may turn out to be private.
@@ -106,16 +106,16 @@ impl<'a> PeerManager<'a> {
         events: EventSender,
         info_hash: InfoHash,
         tiers: &[Vec<String>],
-        private: bool,
+        is_private: bool,
         has_web_seeds: bool,
         registration: Registration,
     ) -> PeerManager<'a> {
         let replaced = inner.peers.tracker_requests.tiers.lock().clone();
         let mut announcer = Announcer::new(tiers, &config, replaced);
-        if private {
+        if is_private {
             announcer.ask_one_at_a_time();
         }
-        let discovery = if private {
+        let discovery = if is_private {
             Discovery::none()
         } else {
             Discovery::start(&config, info_hash, &registration, inner.started.elapsed())
@@ -149,7 +149,7 @@ impl<'a> PeerManager<'a> {
             announcer,
             discovery,
             registration,
-            private,
+            is_private,
             is_complete: false,
             tracker_peers: Vec::new(),
             active_in_group: inner.throttle.activate(),
@@ -172,15 +172,15 @@ impl<'a> PeerManager<'a> {
     }
 
     /// Sets whether incoming connections are refused, as they are while files are checked.
-    pub fn refuse_incoming(&self, refuse_incoming: bool) {
-        self.registration.refuse_incoming(refuse_incoming);
+    pub fn refuse_incoming(&self, refuses: bool) {
+        self.registration.refuse_incoming(refuses);
     }
 
     /// Applies the metadata: if the torrent is private, only its trackers provide peers from now on.
-    pub fn apply_metadata(&mut self, private: bool, now: Duration) {
+    pub fn apply_metadata(&mut self, is_private: bool, now: Duration) {
         let named = std::mem::take(&mut self.tracker_peers);
-        if private {
-            self.private = true;
+        if is_private {
+            self.is_private = true;
             self.drop_kept_connections(); // their addresses may have come from any source
             self.announcer.ask_one_at_a_time();
             self.discovery.stop(&self.registration);
@@ -265,7 +265,7 @@ impl<'a> PeerManager<'a> {
         } else {
             Duration::MAX
         };
-        let pex = if context.settings.pex && !self.connections.is_empty() { self.next.pex } else { Duration::MAX };
+        let pex = if context.settings.uses_pex && !self.connections.is_empty() { self.next.pex } else { Duration::MAX };
         let look =
             if self.needs_peers() && self.discovery.has_dht() { now + DHT_STATUS_INTERVAL } else { Duration::MAX };
         let give_up = if self.is_complete { Duration::MAX } else { self.stop_timeout.due(now) };
@@ -338,12 +338,12 @@ impl<'a> PeerManager<'a> {
             LoopEvent::Message(command @ TorrentMessage::Command(_)) => return Some(command),
         };
         match event {
-            PeerEvent::Connected { key, addr, incoming } => self.handshake_done(context, key, addr, incoming),
+            PeerEvent::Connected { key, addr, is_incoming } => self.handshake_done(context, key, addr, is_incoming),
             PeerEvent::OurAddress(ip) => {
                 self.peer_list.set_ours(SocketAddr::new(ip, context.ports.tcp_for(ip)));
             }
             // The event may have been on its way when the metadata arrived.
-            PeerEvent::PexPeers(_) if self.private => {}
+            PeerEvent::PexPeers(_) if self.is_private => {}
             PeerEvent::PexPeers(peers) => {
                 let addresses: Vec<_> = peers.iter().map(|(addr, _)| *addr).collect();
                 self.add_unverified_peers(&addresses, PeerSource::Pex, |search| &mut search.pex_peers);

@@ -70,8 +70,8 @@ impl PeerSearchStats {
     }
 
     /// Counts a handshake that succeeded.
-    pub fn note_handshake(&mut self, incoming: bool) {
-        *(if incoming { &mut self.incoming_connections } else { &mut self.dials_succeeded }) += 1;
+    pub fn note_handshake(&mut self, is_incoming: bool) {
+        *(if is_incoming { &mut self.incoming_connections } else { &mut self.dials_succeeded }) += 1;
     }
 
     /// Counts a dial that failed.

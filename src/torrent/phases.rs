@@ -60,7 +60,7 @@ impl<'a> TorrentRun<'a> {
         let layout = Layout::new(1, Vec::new())?;
         let nothing = Arc::new(Storage::new(self.config.out_dir.clone(), layout, 1));
         let pieces = PieceManager::new(nothing, Vec::new(), Bitfield::new(0));
-        let context = self.context(magnet.info_hash, self.config.search.pex, true, pieces);
+        let context = self.context(magnet.info_hash, self.config.search.uses_pex, true, pieces);
         let tiers: Vec<Vec<String>> = magnet.trackers.iter().map(|url| vec![url.clone()]).collect();
         let mut peer_manager = self.peer_manager(&context, &tiers, false, false)?;
         self.publish(&context, &peer_manager);
@@ -80,14 +80,14 @@ impl<'a> TorrentRun<'a> {
             }
         };
         self.config.files.change_names(&mut torrent);
-        peer_manager.apply_metadata(torrent.private, context.now());
+        peer_manager.apply_metadata(torrent.is_private, context.now());
         let (name, total) = (torrent.name.clone(), torrent.total());
         let _ = self.inner.facts.name_and_size.set((name.clone(), total));
         send_event(&self.events, Event::Metadata { name, total });
         if let Some(path) = &self.config.save_torrent {
             send_event(&self.events, save_torrent_file(path, &torrent, &torrent.to_bytes(), &self.config));
         }
-        if self.config.metadata_only {
+        if self.config.wants_metadata_only {
             peer_manager.shut_down(&context, &self.messages, || {});
             let _ = self.inner.facts.metainfo.set(torrent);
             return Ok(None);
@@ -140,7 +140,7 @@ impl<'a> TorrentRun<'a> {
         inner.progress.uploaded_before.set(uploaded);
         let stopped = inner.run.is_stopped();
         let met = plan.is_met_by(&have);
-        if met && config.files.fsync {
+        if met && config.files.syncs_data {
             storage.sync_all()?;
         }
         if met && !config.seed.any() && kept_peers.is_none() && !stopped {
@@ -164,7 +164,7 @@ impl<'a> TorrentRun<'a> {
             kept_peers.peer_manager.with_config(config)
         } else {
             let has_web_seeds = !metainfo.web_seeds.is_empty() || !metainfo.http_seeds.is_empty();
-            self.peer_manager(&context, &metainfo.tiers, metainfo.private, has_web_seeds)?
+            self.peer_manager(&context, &metainfo.tiers, metainfo.is_private, has_web_seeds)?
         };
         self.publish(&context, &peer_manager);
         self.apply_order(&context);
@@ -201,12 +201,12 @@ impl<'a> TorrentRun<'a> {
 
     /// The context of the connections during the transfer.
     fn transfer_context(&self, metainfo: &Metainfo, pieces: PieceManager) -> Arc<TorrentContext> {
-        let allows_pex = self.config.search.pex && !metainfo.private;
+        let allows_pex = self.config.search.uses_pex && !metainfo.is_private;
         let context = self.context(metainfo.info_hash, allows_pex, false, pieces);
         let (checks, storage) = (Arc::downgrade(&context), context.pieces.storage());
         storage.set_content_check(move |file| checks.upgrade().map_or(Ok(false), |it| it.pieces.is_content_ours(file)));
         let _ = context.info.set(metainfo.info.clone());
-        if self.config.super_seed && context.pieces.is_seed() {
+        if self.config.super_seeds && context.pieces.is_seed() {
             let super_seeding = SuperSeeding::new(context.pieces.piece_count(), storage.layout().piece_length());
             let _ = context.super_seeding.set(super_seeding);
         }
@@ -245,7 +245,7 @@ impl<'a> TorrentRun<'a> {
     fn context(
         &self,
         info_hash: InfoHash,
-        pex: bool,
+        uses_pex: bool,
         is_fetching_metadata: bool,
         pieces: PieceManager,
     ) -> Arc<TorrentContext> {
@@ -253,7 +253,7 @@ impl<'a> TorrentRun<'a> {
             info_hash,
             peer_id: self.identity.peer_id,
             encryption: self.config.connections.encryption,
-            pex,
+            uses_pex,
             is_fetching_metadata,
             route: self.config.client.route.clone(),
             dscp: self.config.connections.dscp,
@@ -275,7 +275,7 @@ impl<'a> TorrentRun<'a> {
         &mut self,
         context: &TorrentContext,
         tiers: &[Vec<String>],
-        private: bool,
+        is_private: bool,
         has_web_seeds: bool,
     ) -> Result<PeerManager<'a>, TorrentError> {
         let mut registration = self.registration.take().expect("the peer manager is made once");
@@ -293,7 +293,7 @@ impl<'a> TorrentRun<'a> {
             self.events.clone(),
             context.settings.info_hash,
             tiers,
-            private,
+            is_private,
             has_web_seeds,
             registration,
         ))

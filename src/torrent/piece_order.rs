@@ -20,7 +20,7 @@ pub enum FilePriority {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct OrderSettings {
     /// Whether pieces of the same priority are downloaded in ascending order.
-    pub sequential: bool,
+    pub is_sequential: bool,
     /// Files by index, counting padding; all others have the normal priority.
     pub priorities: Vec<(u32, FilePriority)>,
 }
@@ -63,7 +63,7 @@ mod tests {
         let files = vec![file("a", 24), file("b", 30), file("c", 20), file(".pad", 6), file("empty", 0), file("d", 10)];
         let layout = Layout::new(16, files).expect("a layout");
         let of = |priorities: &[(u32, FilePriority)], unwanted: usize| {
-            let settings = OrderSettings { sequential: false, priorities: priorities.to_vec() };
+            let settings = OrderSettings { is_sequential: false, priorities: priorities.to_vec() };
             settings.piece_priorities(&layout, |file| file != unwanted).map(|PiecePriorities { high, low }| {
                 let pieces = |bits: &Bitfield| bits.iter().map(|piece| piece.0).collect::<Vec<_>>();
                 (pieces(&high), pieces(&low))

@@ -28,7 +28,7 @@ pub fn save_torrent_file(path: &Path, metainfo: &Metainfo, bytes: &[u8], config:
     if is_of_download(&file, metainfo, config) {
         return failed("the download itself uses this name".to_owned(), false);
     }
-    match save(&file, metainfo, bytes, config.files.overwrite) {
+    match save(&file, metainfo, bytes, config.files.may_overwrite) {
         Ok(SaveResult::Written) => Event::TorrentSaved { path: file, is_new: true },
         Ok(SaveResult::Present) => Event::TorrentSaved { path: file, is_new: false },
         Ok(SaveResult::OtherFile) => failed("another file has this name".to_owned(), true),
@@ -44,11 +44,11 @@ enum SaveResult {
     OtherFile,
 }
 
-fn save(file: &Path, metainfo: &Metainfo, bytes: &[u8], overwrite: bool) -> io::Result<SaveResult> {
+fn save(file: &Path, metainfo: &Metainfo, bytes: &[u8], may_overwrite: bool) -> io::Result<SaveResult> {
     match fs::metadata(file) {
         // A pipe, a device.
         Ok(found) if !found.is_file() => return atomic_file::write_into(file, bytes).map(|()| SaveResult::Written),
-        Ok(_) if !overwrite => {
+        Ok(_) if !may_overwrite => {
             let is_same = Metainfo::read(file).is_ok_and(|there| there.info_hash == metainfo.info_hash);
             return Ok(if is_same { SaveResult::Present } else { SaveResult::OtherFile });
         }
@@ -56,7 +56,7 @@ fn save(file: &Path, metainfo: &Metainfo, bytes: &[u8], overwrite: bool) -> io::
     }
     // A symbolic link is the user's way of naming another file.
     let file = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
-    atomic_file::write(&file, bytes, if overwrite { WriteMode::Replace } else { WriteMode::CreateNew })?;
+    atomic_file::write(&file, bytes, if may_overwrite { WriteMode::Replace } else { WriteMode::CreateNew })?;
     Ok(SaveResult::Written)
 }
 
@@ -90,7 +90,7 @@ mod tests {
         let file = dir.path().join("x.torrent");
         let keep = |overwrite| {
             let mut config = TorrentConfig::new(dir.path().to_owned());
-            config.files.overwrite = overwrite;
+            config.files.may_overwrite = overwrite;
             save_torrent_file(&file, &torrent, bytes, &config)
         };
         let saved = |is_new| Event::TorrentSaved { path: file.clone(), is_new };
@@ -122,7 +122,7 @@ mod tests {
         fs::create_dir(&out).expect("a folder");
         std::os::unix::fs::symlink("out", dir.path().join("link")).expect("a link");
         let mut config = TorrentConfig::new(out);
-        config.files.overwrite = true;
+        config.files.may_overwrite = true;
         (config.files.renamed_files, config.files.incomplete_suffix) =
             (vec![(0, "d/y".into())], Some(".part".to_owned()));
         for taken in ["out/x", "link/x", "out/d/y", "out/d", "out/x.part"] {

@@ -162,7 +162,7 @@ impl<'c, 'a> Transfer<'c, 'a> {
     fn goal_reached(&self, now: Duration) -> bool {
         let Some(since) = self.complete_since else { return false };
         let seed_goal = &self.peer_manager.config.seed;
-        if seed_goal.forever {
+        if seed_goal.is_forever {
             return false;
         }
         let before = self.peer_manager.inner.progress.uploaded_before.get();
@@ -294,7 +294,7 @@ impl<'c, 'a> Transfer<'c, 'a> {
         if !storage.apply_final_names_until(&is_over)? || !storage.check_files_until(&is_over)? {
             return Ok(false);
         }
-        if self.peer_manager.config.files.fsync {
+        if self.peer_manager.config.files.syncs_data {
             storage.sync_all()?;
             storage.confirm_lock()?;
         }

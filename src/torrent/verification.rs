@@ -126,7 +126,7 @@ impl<'a> Verifier<'a> {
     /// # Errors
     /// [`TorrentError::Select`] if the selection does not fit the torrent.
     pub fn selected(&self) -> Result<Vec<bool>, TorrentError> {
-        Ok(self.selection.choose(&self.metainfo.files, self.metainfo.multi_file)?)
+        Ok(self.selection.choose(&self.metainfo.files, self.metainfo.is_multi_file)?)
     }
 
     /// Hashes the files with one thread per core. Returns early if `stop` becomes true.

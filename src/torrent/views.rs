@@ -61,14 +61,14 @@ pub struct PeerView {
     /// The name of its client, as the peer gives it; printable.
     pub client: String,
     /// Whether the peer connected to us.
-    pub incoming: bool,
+    pub is_incoming: bool,
     /// Where we have its address from, once main knows of the connection.
     #[doc(hidden)]
     pub source: Option<PeerSource>,
     /// Whether the connection is encrypted.
-    pub encrypted: bool,
+    pub is_encrypted: bool,
     /// Whether the peer supports the fast extension (BEP 6).
-    pub fast: bool,
+    pub supports_fast: bool,
     /// Payload bytes received from the peer, without unrequested blocks.
     pub downloaded: u64,
     /// Payload bytes sent to the peer.

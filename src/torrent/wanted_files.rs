@@ -54,7 +54,7 @@ impl WantedFiles {
             let is_users = config.files.renamed_files.iter().any(|(place, _)| u32::try_from(number) == Ok(*place));
             return Err(if is_users { TorrentError::InvalidPath(error) } else { error.into() });
         }
-        let wanted = config.files.selection.choose(&metainfo.files, metainfo.multi_file)?;
+        let wanted = config.files.selection.choose(&metainfo.files, metainfo.is_multi_file)?;
         let shown = |(file, wanted): (&crate::metainfo::FileEntry, &bool)| (!file.is_virtual).then_some(*wanted);
         let shown: Vec<bool> = metainfo.files.iter().zip(&wanted).filter_map(shown).collect();
         let files = FileCounts { wanted: shown.iter().filter(|wanted| **wanted).count(), all: shown.len() };
@@ -79,7 +79,7 @@ pub fn layout(metainfo: &Metainfo) -> Result<Layout, LayoutError> {
             None => {}
         }
     }
-    let executable = metainfo.files.iter().enumerate().filter(|(_, file)| file.executable).map(|(number, _)| number);
+    let executable = metainfo.files.iter().enumerate().filter(|(_, file)| file.is_executable).map(|(number, _)| number);
     Ok(layout.with_special_entries(special_entries).with_executable(executable.collect()))
 }
 
@@ -110,12 +110,12 @@ fn plan(layout: &Layout, wanted: &[bool], config: &TorrentConfig) -> Plan {
         pieces().flatten().for_each(|piece| _ = bits.set(PieceIndex(piece)));
         plan.wanted = bits;
     }
-    if config.files.first_and_last {
+    if config.files.prefers_first_and_last {
         let ends = pieces().filter(|pieces| !pieces.is_empty()).flat_map(|pieces| [pieces.start, pieces.end - 1]);
         let mut known = HashSet::new();
         plan.early = ends.filter(|piece| known.insert(*piece)).map(PieceIndex).collect();
     }
-    plan.sequential = config.files.sequential;
+    plan.is_sequential = config.files.is_sequential;
     plan
 }
 

@@ -47,13 +47,13 @@ pub struct AnnouncedPeer {
     /// The address at which the peer accepts connections.
     pub addr: SocketAddr,
     /// Whether the peer has nothing left to download.
-    pub seed: bool,
+    pub is_seed: bool,
     /// The event, if any.
     pub event: Option<AnnounceEvent>,
     /// The most peers to return.
     pub numwant: usize,
     /// Whether to return only peers of the peer's own address family.
-    pub own_family_only: bool,
+    pub wants_own_family_only: bool,
 }
 
 /// The counts of one swarm (BEP 48).
@@ -113,8 +113,8 @@ struct SwarmPeer {
     /// The next peer in the list of its network and swarm.
     next_of_network: u32,
     port: u16,
-    seed: bool,
-    completed: bool,
+    is_seed: bool,
+    has_completed: bool,
     ip: Ipv6Addr,
     id: PeerId,
     /// The time of the last announce, in milliseconds.
@@ -243,8 +243,8 @@ impl Registry {
             subnet_links: [NONE; 2],
             next_of_network: first.unwrap_or(NONE),
             port: announce.addr.port(),
-            seed: false,
-            completed: false,
+            is_seed: false,
+            has_completed: false,
             ip: to_ipv6_mapped(announce.addr.ip()),
             id: announce.peer_id,
             seen: 0,
@@ -281,20 +281,20 @@ impl Registry {
         let peer = &mut self.peers[index as usize];
         let swarm = &mut self.swarms[peer.swarm as usize];
         if peer.id != announce.peer_id {
-            (peer.id, peer.completed) = (announce.peer_id, false);
+            (peer.id, peer.has_completed) = (announce.peer_id, false);
         }
-        if announce.event == Some(AnnounceEvent::Completed) && !peer.completed {
+        if announce.event == Some(AnnounceEvent::Completed) && !peer.has_completed {
             // Count each peer's completion once, even if it reports it repeatedly.
-            peer.completed = true;
+            peer.has_completed = true;
             swarm.downloaded += 1;
         }
-        swarm.seeds = swarm.seeds + u32::from(announce.seed) - u32::from(peer.seed);
-        (peer.seed, peer.seen) = (announce.seed, millis(now));
+        swarm.seeds = swarm.seeds + u32::from(announce.is_seed) - u32::from(peer.is_seed);
+        (peer.is_seed, peer.seen) = (announce.is_seed, millis(now));
     }
 
     fn remove(&mut self, index: u32) {
         self.unlink(index);
-        let SwarmPeer { swarm, place, next_of_network, seed, ip, .. } = self.peers[index as usize];
+        let SwarmPeer { swarm, place, next_of_network, is_seed, ip, .. } = self.peers[index as usize];
         let network = Network::host(ip.into());
         let before =
             self.peers_of_network(swarm, network).find(|&peer| self.peers[peer as usize].next_of_network == index);
@@ -311,7 +311,7 @@ impl Registry {
         }
         self.subnet_sizes.remove(ip.into());
         let list = &mut self.swarms[swarm as usize];
-        list.seeds -= u32::from(seed);
+        list.seeds -= u32::from(is_seed);
         list.peers.swap_remove(place as usize);
         if let Some(&moved) = list.peers.get(place as usize) {
             self.peers[moved as usize].place = place;

@@ -121,10 +121,10 @@ impl AnnounceQuery<'_> {
             info_hash,
             peer_id,
             addr: SocketAddr::new(from, port),
-            seed: self.number::<u64>("left")? == Some(0),
+            is_seed: self.number::<u64>("left")? == Some(0),
             event,
             numwant: numwant.unwrap_or(DEFAULT_NUMWANT).min(MAX_NUMWANT),
-            own_family_only: false,
+            wants_own_family_only: false,
         })
     }
 }
@@ -189,9 +189,9 @@ fn compact(peers: &Peers) -> (Vec<u8>, Vec<u8>) {
 }
 
 /// A peer as a dictionary (BEP 3).
-fn entry(addr: SocketAddr, id: PeerId, with_id: bool) -> Value {
+fn entry(addr: SocketAddr, id: PeerId, has_id: bool) -> Value {
     let mut entry = vec![("ip", addr.ip().to_string().into()), ("port", int(addr.port().into()))];
-    if with_id {
+    if has_id {
         entry.push(("peer id", Value::Bytes(id.0.to_vec())));
     }
     dict(entry)

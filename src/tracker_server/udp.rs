@@ -109,10 +109,10 @@ fn announce(transaction: u32, a: &AnnounceRequest, from: IpAddr, now: Duration, 
         info_hash: a.info_hash,
         peer_id: a.peer_id,
         addr: SocketAddr::new(from, a.port),
-        seed: a.left == 0,
+        is_seed: a.left == 0,
         event: a.event,
         numwant: usize::try_from(a.numwant).unwrap_or(DEFAULT_NUMWANT).min(room),
-        own_family_only: true,
+        wants_own_family_only: true,
     };
     let announced = shared.registry.lock().announce(now, &report, &mut random::fast_rng());
     let (found, counts) = match announced {

@@ -37,7 +37,7 @@ pub struct ExtensionHandshake {
     /// Our address as the peer sees it.
     pub your_ip: Option<IpAddr>,
     /// Whether the peer wants nothing more (BEP 21).
-    pub upload_only: Option<bool>,
+    pub is_upload_only: Option<bool>,
     /// The length of the info dictionary in bytes (BEP 9), never more than [`TORRENT_FILE_MAX`].
     pub metadata_size: Option<u32>,
     /// The extension messages that the peer supports, with the ids it assigned to them.
@@ -64,11 +64,11 @@ pub struct OurExtensionHandshake<'a> {
     /// The peer's address as we see it, if we tell.
     pub your_ip: Option<IpAddr>,
     /// Whether we want nothing more.
-    pub upload_only: bool,
+    pub is_upload_only: bool,
     /// The length of the info dictionary in bytes; 0 while unknown.
     pub metadata_size: u32,
     /// Whether we support peer exchange.
-    pub pex: bool,
+    pub supports_pex: bool,
     /// Our client's name and version, if we tell.
     pub client: Option<&'a str>,
 }
@@ -79,7 +79,7 @@ impl OurExtensionHandshake<'_> {
         // Bencode requires sorted keys.
         let mut out =
             format!("d1:md11:upload_onlyi{OUR_UPLOAD_ONLY_ID}e11:ut_metadatai{OUR_METADATA_ID}e").into_bytes();
-        if self.pex {
+        if self.supports_pex {
             out.extend_from_slice(format!("6:ut_pexi{OUR_PEX_ID}e").as_bytes());
         }
         out.push(b'e');
@@ -89,7 +89,7 @@ impl OurExtensionHandshake<'_> {
         if self.port > 0 {
             out.extend_from_slice(format!("1:pi{}e", self.port).as_bytes());
         }
-        let upload_only = u8::from(self.upload_only);
+        let upload_only = u8::from(self.is_upload_only);
         out.extend_from_slice(format!("4:reqqi{OUR_REQUEST_QUEUE}e11:upload_onlyi{upload_only}e").as_bytes());
         if let Some(client) = self.client {
             encode::bytes(&mut out, b"v");
@@ -119,7 +119,7 @@ impl ExtensionHandshake {
             version: bytes(&said, "v").map(version),
             port: number("p").and_then(|p| u16::try_from(p).ok()),
             your_ip: bytes(&said, "yourip").and_then(address),
-            upload_only: int(&said, "upload_only").map(|n| n != 0),
+            is_upload_only: int(&said, "upload_only").map(|n| n != 0),
             metadata_size: number("metadata_size").filter(|&n| n as usize <= TORRENT_FILE_MAX),
             messages: nested(&said, "m").map_or_else(MessageIds::default, MessageIds::read),
         })
@@ -151,28 +151,28 @@ mod tests {
         let ours = OurExtensionHandshake {
             port: 6881,
             your_ip: Some(your_ip),
-            upload_only: true,
+            is_upload_only: true,
             metadata_size: 777,
-            pex: true,
+            supports_pex: true,
             client: Some("me 1"),
         };
         let said = ExtensionHandshake::parse(&ours.encode()).unwrap();
         assert_eq!((said.reqq, said.port), (Some(OUR_REQUEST_QUEUE), Some(6881)));
         let (ut_metadata, ut_pex, upload_only) = (Some(OUR_METADATA_ID), Some(OUR_PEX_ID), Some(OUR_UPLOAD_ONLY_ID));
         assert_eq!(said.messages, MessageIds { ut_metadata, ut_pex, upload_only });
-        assert_eq!((said.upload_only, said.metadata_size, said.your_ip), (Some(true), Some(777), Some(your_ip)));
+        assert_eq!((said.is_upload_only, said.metadata_size, said.your_ip), (Some(true), Some(777), Some(your_ip)));
         assert!(said.version.as_deref() == Some("me 1"));
         let six = IpAddr::from([0x2a00, 1, 0, 0, 0, 0, 0, 1].map(|n: u16| n));
         let ours = OurExtensionHandshake {
             port: 0,
             your_ip: Some(six),
-            upload_only: false,
+            is_upload_only: false,
             metadata_size: 0,
-            pex: false,
+            supports_pex: false,
             client: Some("me 1"),
         };
         let said = ExtensionHandshake::parse(&ours.encode()).unwrap();
-        assert_eq!((said.port, said.upload_only, said.metadata_size), (None, Some(false), None));
+        assert_eq!((said.port, said.is_upload_only, said.metadata_size), (None, Some(false), None));
         assert_eq!((said.your_ip, said.messages.ut_pex), (Some(six), None));
         let ours = OurExtensionHandshake { your_ip: None, client: None, ..ours };
         let said = ExtensionHandshake::parse(&ours.encode()).unwrap();
@@ -183,7 +183,7 @@ mod tests {
     fn others_are_read_and_nonsense_is_passed_over() {
         let said =
             ExtensionHandshake::parse(b"d1:md11:ut_metadatai3e6:ut_pexi256ee4:reqqi250e1:v4:\xff\xfeabe").unwrap();
-        assert_eq!((said.reqq, said.upload_only), (Some(250), None));
+        assert_eq!((said.reqq, said.is_upload_only), (Some(250), None));
         assert_eq!(said.messages, MessageIds { ut_metadata: Some(3), ..MessageIds::default() });
         assert_eq!(ExtensionHandshake::parse(b"d1:mde4:reqqi-5ee").unwrap().reqq, None);
         assert_eq!(ExtensionHandshake::parse(b"i3e"), None);
@@ -201,9 +201,9 @@ mod tests {
         let ours = OurExtensionHandshake {
             port: 6881,
             your_ip: Some([80, 4, 4, 200].into()),
-            upload_only: true,
+            is_upload_only: true,
             metadata_size: 777,
-            pex: true,
+            supports_pex: true,
             client: Some("me 1"),
         };
         let whole = ExtensionHandshake::parse(&ours.encode()).unwrap();
@@ -211,7 +211,7 @@ mod tests {
             (b"4:reqqi2000e", |said| said.reqq = None),
             (b"1:pi6881e", |said| said.port = None),
             (b"6:yourip4:\x50\x04\x04\xc8", |said| said.your_ip = None),
-            (b"e11:upload_onlyi1e", |said| said.upload_only = None),
+            (b"e11:upload_onlyi1e", |said| said.is_upload_only = None),
             (b"13:metadata_sizei777e", |said| said.metadata_size = None),
             (b"11:upload_onlyi3e", |said| said.messages.upload_only = None),
             (b"11:ut_metadatai2e", |said| said.messages.ut_metadata = None),

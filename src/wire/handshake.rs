@@ -27,12 +27,12 @@ pub struct Handshake {
 }
 
 impl Handshake {
-    /// Our handshake. It announces the extension protocol and the fast extension, and the DHT if `dht` is set.
-    pub fn ours(info_hash: InfoHash, peer_id: PeerId, dht: bool) -> Handshake {
+    /// Our handshake. It announces the extension protocol and the fast extension, and the DHT if `supports_dht` is set.
+    pub fn ours(info_hash: InfoHash, peer_id: PeerId, supports_dht: bool) -> Handshake {
         let mut reserved = [0; 8];
         reserved[EXTENDED.0] |= EXTENDED.1;
         reserved[FAST.0] |= FAST.1;
-        if dht {
+        if supports_dht {
             reserved[DHT.0] |= DHT.1;
         }
         Handshake { reserved, info_hash, peer_id }

@@ -170,13 +170,13 @@ pub fn write_keep_alive(out: &mut Vec<u8>) {
 }
 
 /// Appends `choke` or `unchoke`.
-pub fn write_choke(out: &mut Vec<u8>, choked: bool) {
-    write_bare(out, u8::from(!choked));
+pub fn write_choke(out: &mut Vec<u8>, is_choked: bool) {
+    write_bare(out, u8::from(!is_choked));
 }
 
-/// Appends `interested` or `not interested`.
-pub fn write_interested(out: &mut Vec<u8>, interested: bool) {
-    write_bare(out, if interested { 2 } else { 3 });
+/// Appends `is_interested` or `not interested`.
+pub fn write_interested(out: &mut Vec<u8>, is_interested: bool) {
+    write_bare(out, if is_interested { 2 } else { 3 });
 }
 
 /// Appends `have`.
@@ -195,8 +195,8 @@ fn write_indexed(out: &mut Vec<u8>, id: u8, piece: PieceIndex) {
 }
 
 /// Appends `have all` or `have none` (BEP 6).
-pub fn write_have_all_or_none(out: &mut Vec<u8>, all: bool) {
-    write_bare(out, if all { 14 } else { 15 });
+pub fn write_have_all_or_none(out: &mut Vec<u8>, has_all: bool) {
+    write_bare(out, if has_all { 14 } else { 15 });
 }
 
 /// Appends a bitfield.

@@ -62,7 +62,7 @@ impl Side {
             peer_id: PeerId::generate(),
             client_name: ContextSettings::CLIENT_NAME.to_owned(),
             encryption: Encryption::Off,
-            pex: false,
+            uses_pex: false,
             is_fetching_metadata: false,
             dscp: Dscp::NONE,
             route: Route::default(),
@@ -166,10 +166,10 @@ fn say(wire: &mut Wire, upload_only: u8) {
 
 #[test]
 fn a_partial_seed_gets_exactly_the_wanted_pieces_and_then_disconnects() {
-    for sequential in [false, true] {
+    for is_sequential in [false, true] {
         let wanted = bits(|piece| piece % 3 == 1 || piece == PIECES - 1);
         let early = vec![PieceIndex(PIECES - 1), PieceIndex(2)];
-        let plan = Plan { wanted: wanted.clone(), early, sequential };
+        let plan = Plan { wanted: wanted.clone(), early, is_sequential };
         let mut leecher = Side::new(Bitfield::new(PIECES), plan);
         let mut seed = Side::new(Bitfield::full(PIECES), Plan::all(PIECES));
         let pieces = &leecher.shared.pieces;

@@ -57,7 +57,7 @@ fn plan(seed: u64) -> Plan {
         let mut rng = fastrand::Rng::with_seed(seed);
         (0..PIECES).filter(|_| rng.bool()).for_each(|piece| _ = plan.wanted.clear(PieceIndex(piece)));
         plan.early = (0..4).map(|_| PieceIndex(rng.u32(..PIECES))).collect();
-        plan.sequential = seed % 4 == 1;
+        plan.is_sequential = seed % 4 == 1;
     }
     plan
 }
@@ -205,7 +205,7 @@ impl<'a> SimulatedReader<'a> {
                 return Operation::Away;
             }
             3..12 => {
-                let pace = EndGameLimit { outstanding: self.asked.len(), least: 16, proven: false };
+                let pace = EndGameLimit { outstanding: self.asked.len(), least: 16, is_proven: false };
                 let (n, speed) = (self.rng.usize(1..9), if self.rng.bool() { Speed::Fast } else { Speed::Slow });
                 let pick_context = PickContext::unproven(Duration::ZERO, speed);
                 pieces.pick(self.key, n, pick_context, pace, 0.2, &mut self.asked);

@@ -21,7 +21,7 @@ pub fn dht(bytes: &[u8]) -> bool {
         assert_eq!(KrpcMessage::decode(&message.encode()).as_ref(), Ok(message));
     }
     let router = SocketAddr::from(([81, 2, 3, 4], 6881));
-    let settings = NodeSettings { family: Family::V4, read_only: false, is_anonymous: false, secret: [7; 16] };
+    let settings = NodeSettings { family: Family::V4, is_read_only: false, is_anonymous: false, secret: [7; 16] };
     let mut node = Dht::new(&settings, &DhtState::default(), fastrand::Rng::with_seed(1));
     node.add_router(Duration::ZERO, router);
     node.search(Duration::ZERO, InfoHash([9; 20]), Some(6881));

@@ -320,7 +320,7 @@ fn start(
     change: impl FnOnce(&mut TorrentConfig),
 ) -> (TorrentHandle, btsync::torrent::Events, JoinHandle<Outcome>) {
     let mut config = TorrentConfig::new(folder);
-    (config.client.dht, config.client.lsd, config.client.listen_ports) = (None, false, 0..=0);
+    (config.client.dht, config.client.uses_lsd, config.client.listen_ports) = (None, false, 0..=0);
     change(&mut config);
     let torrent = Torrent::new(metainfo.clone(), config);
     let (handle, events) = (torrent.handle(), torrent.events());
@@ -333,7 +333,7 @@ fn several_addresses_of_a_peer_are_one_connection() {
     in_network_namespace("several_addresses_of_a_peer_are_one_connection", &[], || {
         let (temp, payload) = (TestDir::new(), Payload::single("slow.bin", 24 << 20, 256 << 10));
         let torrent = Metainfo::parse(&payload.torrent("http://127.0.0.1:1/announce")).expect("a torrent");
-        let forever = SeedGoal { forever: true, ..SeedGoal::default() };
+        let forever = SeedGoal { is_forever: true, ..SeedGoal::default() };
         let home = temp.folder_with("home", &payload);
         let (seeder, events, seeds) = start(&torrent, &home, |config| {
             config.seed = forever;

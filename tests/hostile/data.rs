@@ -35,7 +35,7 @@ struct DownloadResult {
 fn fetch(payload: &Payload, out: PathBuf, peers: Vec<SocketAddr>, meanwhile: impl FnOnce()) -> DownloadResult {
     let metainfo = Metainfo::parse(&payload.torrent("http://127.0.0.1:1/announce")).expect("a torrent");
     let mut config = TorrentConfig::new(out);
-    (config.client.dht, config.client.lsd) = (None, false);
+    (config.client.dht, config.client.uses_lsd) = (None, false);
     config.client.listen_ports = 0..=0;
     config.search.peers = peers;
     let torrent = Torrent::new(metainfo, config);

@@ -36,7 +36,7 @@ fn done(actions: &ActionCount, times: usize) -> impl Fn() -> bool + Send + Sync 
 
 fn config(temp: &TestDir, peers: Vec<SocketAddr>) -> TorrentConfig {
     let mut config = TorrentConfig::new(temp.folder("out"));
-    (config.client.dht, config.client.lsd) = (None, false);
+    (config.client.dht, config.client.uses_lsd) = (None, false);
     config.client.listen_ports = 0..=0;
     config.search.peers = peers;
     config

@@ -38,13 +38,13 @@ fn libtorrent(temp: &TestDir, ip: IpAddr, node: Option<SocketAddr>, deed: &[&str
     (temp.start(&format!("libtorrent-{ip}").replace(':', "_"), &mut command), addr)
 }
 
-fn ours(ip: IpAddr, node: SocketAddr, read_only: bool) -> (DhtService, Receiver<FoundPeers>) {
+fn ours(ip: IpAddr, node: SocketAddr, is_read_only: bool) -> (DhtService, Receiver<FoundPeers>) {
     let (sender, found) = unbounded();
     let config = DhtConfig {
         interface: btsync::net::bind::Bind::Address(ip),
         routers: vec![],
         entry_points: vec![node.to_string()],
-        read_only,
+        is_read_only,
         ..DhtConfig::default()
     };
     (DhtService::start(&config, &sender).expect("a DHT node"), found)

@@ -32,10 +32,10 @@ struct Running {
 
 fn start(what: impl Into<Source>, out: &Path, encryption: Encryption, peers: Vec<SocketAddr>, seeds: bool) -> Running {
     let mut config = TorrentConfig::new(out);
-    (config.client.dht, config.client.lsd) = (None, false);
+    (config.client.dht, config.client.uses_lsd) = (None, false);
     config.client.listen_ports = 0..=0;
     config.connections.encryption = encryption;
-    config.seed = SeedGoal { forever: seeds, ..SeedGoal::default() };
+    config.seed = SeedGoal { is_forever: seeds, ..SeedGoal::default() };
     config.search.peers = peers;
     let torrent = Torrent::new(what, config);
     let (handle, events) = (torrent.handle(), torrent.events());
@@ -124,7 +124,7 @@ fn an_encrypted_connection_outlasts_the_metadata() {
         let read = |folder: &Path| std::fs::read(folder.join("payload.bin")).expect("it is there");
         assert!(read(out.path()) == read(folder.path()), "something else was fetched");
         let connected =
-            |event: &Event| matches!(event, Event::PeerConnected { incoming, .. } if *incoming != seed_dials);
+            |event: &Event| matches!(event, Event::PeerConnected { is_incoming, .. } if *is_incoming != seed_dials);
         assert_eq!(seeds.events.try_iter().filter(connected).count(), 1, "{seed_dials}");
     }
 }

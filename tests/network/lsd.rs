@@ -200,8 +200,14 @@ fn a_neighbour_that_looks_for_a_dormant_seed_wakes_it() {
             let payload = AnnouncedPayload::default();
             let announce = DormantAnnounce { info_hash, identity, payload, left: 0, is_private, user_agent: None };
             let encryption = Encryption::Allow;
-            let seed =
-                DormantSeed { announce, tiers: Vec::new(), dht: false, lsd: true, encryption, registered_at: None };
+            let seed = DormantSeed {
+                announce,
+                tiers: Vec::new(),
+                uses_dht: false,
+                uses_lsd: true,
+                encryption,
+                registered_at: None,
+            };
             client.register_dormant(seed, wake)
         };
         let private = InfoHash([8; 20]);

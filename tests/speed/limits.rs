@@ -150,7 +150,7 @@ fn a_handle_changes_the_limits() {
     let temp = TestDir::new();
     let source = Source::new(&temp, 1, usize::MAX);
     let mut config = TorrentConfig::new(temp.folder("out"));
-    (config.client.dht, config.client.lsd) = (None, false);
+    (config.client.dht, config.client.uses_lsd) = (None, false);
     (config.client.listen_ports, config.search.peers) = (0..=0, vec![source.peers[0].addr]);
     config.client.limits = Limits { down: 0, up: 7 };
     let torrent = Torrent::new(Metainfo::read(&source.torrent).expect("a torrent"), config);

@@ -33,8 +33,8 @@ fn seed(info_hash: InfoHash, tracker: &str) -> DormantSeed {
             user_agent: None,
         },
         tiers: vec![vec![(tracker.to_owned(), false)]],
-        dht: true,
-        lsd: false,
+        uses_dht: true,
+        uses_lsd: false,
         encryption: Encryption::Allow,
         registered_at: None,
     }

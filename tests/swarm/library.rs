@@ -45,7 +45,7 @@ struct Running {
 
 fn start(metainfo: &Metainfo, out: &Path, seed: SeedGoal) -> Running {
     let mut config = TorrentConfig::new(out);
-    (config.client.dht, config.client.lsd) = (None, false);
+    (config.client.dht, config.client.uses_lsd) = (None, false);
     config.client.listen_ports = 0..=0;
     config.seed = seed;
     let torrent = Torrent::new(metainfo.clone(), config);
@@ -66,7 +66,7 @@ fn wait_for(running: &Running, wanted: impl Fn(&Event) -> bool) {
     panic!("the torrent ended without the event; it said {seen:?}");
 }
 
-const FOREVER: SeedGoal = SeedGoal { forever: true, time: None, ratio: None };
+const FOREVER: SeedGoal = SeedGoal { is_forever: true, time: None, ratio: None };
 
 #[test]
 fn a_swarm_completes_and_leaves_no_thread_behind() {

@@ -20,7 +20,7 @@ fn new_torrent(
 ) -> (Torrent, TorrentHandle) {
     let metainfo = Metainfo::parse(&payload.torrent("http://127.0.0.1:9/")).expect("a torrent");
     let mut config = TorrentConfig::new(temp.folder(out));
-    (config.client.dht, config.client.lsd, config.records.resume_folder) = (None, false, None);
+    (config.client.dht, config.client.uses_lsd, config.records.resume_folder) = (None, false, None);
     config.client.listen_ports = 0..=0;
     config.search.exclude_trackers = vec!["*".to_owned()];
     set(&mut config);
@@ -86,7 +86,7 @@ fn a_seed_that_pauses_serves_nobody_until_it_goes_on() {
     let port = free_port();
     let (torrent, handle) = new_torrent(&temp, &payload, "seed", |config| {
         config.client.listen_ports = port..=port;
-        config.seed = SeedGoal { forever: true, ..SeedGoal::default() };
+        config.seed = SeedGoal { is_forever: true, ..SeedGoal::default() };
     });
     let thread = std::thread::spawn(move || torrent.run().expect("no error"));
     let addr = ([127, 0, 0, 1], port).into();

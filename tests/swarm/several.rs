@@ -47,13 +47,13 @@ fn in_own_process(test: &str, body: impl FnOnce()) {
 /// A configuration without DHT and local discovery, on any port.
 fn quiet(out: &Path) -> TorrentConfig {
     let mut config = TorrentConfig::new(out);
-    (config.client.dht, config.client.lsd) = (None, false);
+    (config.client.dht, config.client.uses_lsd) = (None, false);
     config.client.listen_ports = 0..=0;
     config.search.exclude_trackers = vec!["*".into()];
     config
 }
 
-const FOREVER: SeedGoal = SeedGoal { forever: true, time: None, ratio: None };
+const FOREVER: SeedGoal = SeedGoal { is_forever: true, time: None, ratio: None };
 
 fn payload(name: &str) -> Payload {
     Payload::single(name, 96 * 16 * 1024, 64 * 1024)
@@ -356,7 +356,7 @@ fn are_found(by_dht: bool) {
     let open = |out: &Path, last| {
         let mut config = TorrentConfig { seed: FOREVER, ..quiet(out) };
         config.client.route = Route::direct(Bind::Address(ip(last)));
-        (config.client.dht, config.client.lsd) = (by_dht.then(|| dht.clone()), !by_dht);
+        (config.client.dht, config.client.uses_lsd) = (by_dht.then(|| dht.clone()), !by_dht);
         config
     };
     let hosts = [1, 3].map(|last| Client::start(&open(&temp.path("unused"), last).client).expect("a port"));

@@ -18,10 +18,10 @@ use crate::common::{TestDir, free_port, until};
 /// Starts a torrent on a thread of its own.
 fn start(metainfo: &Metainfo, out: PathBuf, super_seed: bool) -> (Watch, thread::JoinHandle<Outcome>) {
     let mut config = TorrentConfig::new(out);
-    (config.client.dht, config.client.lsd) = (None, false);
+    (config.client.dht, config.client.uses_lsd) = (None, false);
     config.client.listen_ports = 0..=0;
-    config.seed = SeedGoal { forever: true, ..SeedGoal::default() };
-    config.super_seed = super_seed;
+    config.seed = SeedGoal { is_forever: true, ..SeedGoal::default() };
+    config.super_seeds = super_seed;
     let torrent = Torrent::new(metainfo.clone(), config);
     let watch = (torrent.handle(), torrent.events());
     (watch, thread::spawn(move || torrent.run().expect("no error")))

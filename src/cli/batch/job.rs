@@ -132,7 +132,7 @@ fn reporters(batch: &Batch, job: JobId, handle: &TorrentHandle) -> Reporters {
         let json = JsonReporter::new(handle.clone(), json_output.clone(), folder.clone());
         reporters.push(Box::new(json.for_batch(batch.outputs.start.elapsed())));
     }
-    match (batch.quiet, screen.is_terminal()) {
+    match (batch.is_quiet, screen.is_terminal()) {
         (true, _) => {}
         (false, true) => reporters.push(Box::new(TorrentReporter::new(handle.clone(), screen.clone()))),
         (false, false) => {

@@ -144,11 +144,11 @@ impl BatchViewState {
     }
 
     /// Selects the torrent in the next or the previous row.
-    fn select(&mut self, down: bool) {
+    fn select(&mut self, is_down: bool) {
         let at = self.order.iter().position(|job| Some(*job) == self.selected);
         let next = match at {
             None => 0,
-            Some(at) if down => (at + 1).min(self.order.len().saturating_sub(1)),
+            Some(at) if is_down => (at + 1).min(self.order.len().saturating_sub(1)),
             Some(at) => at.saturating_sub(1),
         };
         self.selected = self.order.get(next).copied();
@@ -188,12 +188,12 @@ impl BatchViewState {
     }
 
     /// Queries all torrents. Returns their rows in display order, and the totals. Queries the pieces, which is expensive,
-    /// only if `with_bars` is set.
+    /// only if `wants_bars` is set.
     fn observe(
         &mut self,
         at: Duration,
         handles: &[(JobId, TorrentHandle)],
-        with_bars: bool,
+        wants_bars: bool,
     ) -> (Vec<TorrentRow>, Totals) {
         self.rates.retain(|job, _| handles.iter().any(|(there, _)| there == job));
         let mut totals = Totals { counts: self.batch.queue.lock().counts(), ..Totals::default() };
@@ -211,7 +211,7 @@ impl BatchViewState {
             }
             let mut row =
                 TorrentRow::of(*job, sanitize(handle.name()), &now, rates, (handle.is_paused(), handle.seed_goal()));
-            if with_bars {
+            if wants_bars {
                 row.bar = bar(&now, handle, &mut self.pieces);
             }
             rows.insert(*job, row);

@@ -50,13 +50,13 @@ pub(crate) struct JobQueue {
     counts: JobCounts,
     /// No job before this one is waiting.
     first: JobId,
-    closed: bool,
+    is_closed: bool,
 }
 
 impl JobQueue {
     /// An empty queue with at most `limit` downloads at once.
     pub fn new(limit: usize) -> JobQueue {
-        JobQueue { limit: limit.max(1), jobs: Vec::new(), counts: JobCounts::default(), first: 0, closed: false }
+        JobQueue { limit: limit.max(1), jobs: Vec::new(), counts: JobCounts::default(), first: 0, is_closed: false }
     }
 
     /// Adds a job at the end.
@@ -69,7 +69,7 @@ impl JobQueue {
     /// Returns the next job to start and marks it as downloading; `None` if none may start.
     pub fn start_next(&mut self) -> Option<JobId> {
         let counts = self.counts;
-        if self.closed || counts.waiting == 0 || counts.downloading >= self.limit {
+        if self.is_closed || counts.waiting == 0 || counts.downloading >= self.limit {
             return None;
         }
         let ahead = self.jobs.iter().skip(self.first).position(|state| *state == JobState::Waiting)?;
@@ -93,13 +93,13 @@ impl JobQueue {
 
     /// From now on, no job starts.
     pub fn close(&mut self) {
-        self.closed = true;
+        self.is_closed = true;
     }
 
     /// Whether no job runs and none will start unless one is added.
     pub fn is_idle(&self) -> bool {
         let counts = self.counts;
-        counts.downloading + counts.seeding == 0 && (self.closed || counts.waiting == 0)
+        counts.downloading + counts.seeding == 0 && (self.is_closed || counts.waiting == 0)
     }
 
     /// The number of jobs in each state.

@@ -160,9 +160,9 @@ impl RowColumns {
         RowColumns { name, bar: if bar < MIN_BAR_WIDTH || !has_bars { 0 } else { bar }, values }
     }
 
-    fn line(&self, row: &TorrentRow, selected: bool, style: Style) -> String {
+    fn line(&self, row: &TorrentRow, is_selected: bool, style: Style) -> String {
         let name = pad_right(&shorten_middle(&row.name, self.name), self.name);
-        let mut line = if selected { style.bold(&name) } else { name };
+        let mut line = if is_selected { style.bold(&name) } else { name };
         if self.bar > 0 {
             line.push_str("  ");
             // A narrower bar samples the cells at equal distances; without known pieces it is blank.

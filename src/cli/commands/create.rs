@@ -61,12 +61,12 @@ fn options(args: &CreateArgs) -> Result<CreateOptions, Failure> {
     let mut options = CreateOptions::default();
     options.piece_length = args.piece_length;
     options.tiers = tiers("--announce", &args.announce)?;
-    options.private = args.private;
+    options.is_private = args.private;
     options.comment.clone_from(&args.comment);
     options.web_seeds.clone_from(&args.web_seed);
     options.nodes.clone_from(&args.node);
     options.source.clone_from(&args.source_tag);
-    options.pad_files = args.pad_files;
+    options.adds_pad_files = args.pad_files;
     options.created_by = Some(concat!("btsync/", env!("CARGO_PKG_VERSION")).to_owned());
     options.creation_date = creation_date;
     Ok(options)
@@ -89,10 +89,10 @@ fn hints(options: &CreateOptions) -> Vec<&'static str> {
     let urls = || options.tiers.iter().flatten();
     let udp = |url: &String| url.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("udp://"));
     let mut hints = Vec::new();
-    if options.private && urls().next().is_none() {
+    if options.is_private && urls().next().is_none() {
         hints.push("hint: nobody can find peers for a private torrent without a tracker; add one with --announce");
     }
-    if options.private && !options.nodes.is_empty() {
+    if options.is_private && !options.nodes.is_empty() {
         hints.push("hint: clients do not use the DHT nodes of a private torrent");
     }
     if urls().next().is_some() && urls().all(udp) {
@@ -159,7 +159,7 @@ mod tests {
     fn tiers_come_from_commas_and_repetition() {
         let made = options(&args(&["x", "-a", "http://a, UDP://b,", "--announce", "https://c", "--private"])).unwrap();
         assert_eq!(made.tiers, [vec!["http://a", "UDP://b"], vec!["https://c"]]);
-        assert!(made.private);
+        assert!(made.is_private);
         for bad in [["-a", ","], ["-a", "ws://a"], ["-a", "http://a\x1bb"], ["--web-seed", "file:///etc"], ["-a", "é"]]
         {
             let failure = options(&args(&[&["x"][..], &bad].concat())).unwrap_err();

@@ -88,7 +88,7 @@ fn write_json(metainfo: &Metainfo, mut out: &mut dyn Write) -> io::Result<()> {
         nodes: metainfo.nodes.iter().map(node).collect(),
         piece_length: metainfo.piece_length,
         pieces: metainfo.piece_count(),
-        private: metainfo.private,
+        private: metainfo.is_private,
         total: metainfo.total(),
         trackers: &metainfo.tiers,
         web_seeds: &metainfo.web_seeds,
@@ -105,7 +105,7 @@ fn write_text(metainfo: &Metainfo, out: &mut dyn Write) -> io::Result<()> {
     line("size", &size(metainfo.total()))?;
     let pieces = format!("{} x {}", metainfo.piece_count(), short_size(u64::from(metainfo.piece_length)));
     line("pieces", &pieces)?;
-    line("private", if metainfo.private { "yes" } else { "no" })?;
+    line("private", if metainfo.is_private { "yes" } else { "no" })?;
     for (tier, urls) in metainfo.tiers.iter().enumerate() {
         line(&format!("tier {}", tier + 1), &urls.join(", "))?;
     }

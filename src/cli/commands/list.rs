@@ -22,7 +22,7 @@ use btsync::{FileEntry, Metainfo, Selection};
 /// # Errors
 /// The selection matches no file, or standard output cannot be written.
 pub fn print(metainfo: &Metainfo, selection: &Selection, json: Option<Duration>) -> Result<(), Failure> {
-    let wanted = selection.choose(&metainfo.files, metainfo.multi_file);
+    let wanted = selection.choose(&metainfo.files, metainfo.is_multi_file);
     let wanted = wanted.map_err(|error| Failure::new(Exit::BadOption, printable(&outcome::select_message(&error))))?;
     match json {
         None => stdout::print_with(|out| write_text(out, metainfo, &wanted)),

@@ -12,10 +12,10 @@ use crate::cli::exit::{Exit, Failure};
 use crate::util::atomic_file::{self, WriteFailure, WriteMode};
 use crate::util::printable_text::printable;
 
-/// Writes the file. With `force` it replaces an existing file and keeps its permissions and owner; a pipe or a device is
+/// Writes the file. With `may_overwrite` it replaces an existing file and keeps its permissions and owner; a pipe or a device is
 /// written to directly.
-pub(crate) fn write(output: &Path, bytes: &[u8], force: bool) -> Result<(), Failure> {
-    write_as(output, bytes, if force { WriteMode::Replace } else { WriteMode::CreateNew })
+pub(crate) fn write(output: &Path, bytes: &[u8], may_overwrite: bool) -> Result<(), Failure> {
+    write_as(output, bytes, if may_overwrite { WriteMode::Replace } else { WriteMode::CreateNew })
 }
 
 /// Gives an existing file another content. It keeps its permissions, owner and extended attributes.
@@ -92,9 +92,9 @@ pub(crate) fn lock(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// Fails if the output exists, unless `force` is set.
-pub(crate) fn check_free(output: &Path, force: bool) -> Result<(), Failure> {
-    if !force && fs::symlink_metadata(output).is_ok() { Err(exists_failure(output)) } else { Ok(()) }
+/// Fails if the output exists, unless `may_overwrite` is set.
+pub(crate) fn check_free(output: &Path, may_overwrite: bool) -> Result<(), Failure> {
+    if !may_overwrite && fs::symlink_metadata(output).is_ok() { Err(exists_failure(output)) } else { Ok(()) }
 }
 
 fn exists_failure(output: &Path) -> Failure {

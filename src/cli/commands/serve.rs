@@ -106,7 +106,7 @@ fn options(args: &ServeArgs, state: PathBuf, sockets: GivenSockets) -> Result<Se
     options.watch_folder = args.watch.as_deref().map(absolute).transpose()?;
     options.peer_port = args.peer_port;
     options.proxy = proxy(args)?;
-    options.anonymous = args.anonymous;
+    options.is_anonymous = args.anonymous;
     if args.anonymous && args.port_mapping && !args.no_port_mapping {
         return Err(bad_option("--anonymous and --port-mapping contradict each other"));
     }
@@ -144,7 +144,7 @@ fn web_options(args: &ServeArgs, password: Option<PasswordHash>, sockets: GivenS
     web.password = password;
     web.host_names.clone_from(&args.web_host);
     web.path_prefix = args.web_prefix.clone().unwrap_or_default();
-    web.metrics = args.metrics;
+    web.offers_metrics = args.metrics;
     web
 }
 

@@ -34,7 +34,7 @@ pub struct HookConfig {
     /// The command for the shell.
     pub command: String,
     /// Whether to run it also for data that was complete at the start.
-    pub run_if_already_complete: bool,
+    pub runs_if_already_complete: bool,
     /// The folder that records downloads whose command has not run yet, if any.
     pub pending: Option<PathBuf>,
 }
@@ -86,7 +86,7 @@ impl Hook {
     /// Whether the command must run for this completion.
     fn is_due(&self) -> bool {
         let is_pending = |records: &PathBuf| self.handle.is_completion_unreported(records, &self.folder);
-        self.config.run_if_already_complete
+        self.config.runs_if_already_complete
             || self.config.pending.as_ref().is_some_and(is_pending)
             || !self.handle.was_complete()
     }

@@ -112,7 +112,7 @@ pub struct JsonReporter {
     out_dir: String,
     /// When the torrent started.
     since: Duration,
-    in_batch: bool,
+    is_in_batch: bool,
     has_started: bool,
     /// Whether each piece has been reported.
     verified: Vec<bool>,
@@ -124,13 +124,13 @@ pub struct JsonReporter {
 impl JsonReporter {
     /// A reporter for the torrent of `handle`, with files in `out_dir`.
     pub fn new(handle: TorrentHandle, json_output: JsonOutput, out_dir: String) -> JsonReporter {
-        let (since, in_batch, has_started) = (Duration::ZERO, false, false);
+        let (since, is_in_batch, has_started) = (Duration::ZERO, false, false);
         JsonReporter {
             handle,
             json_output,
             out_dir,
             since,
-            in_batch,
+            is_in_batch,
             has_started,
             verified: Vec::new(),
             files: None,
@@ -141,7 +141,7 @@ impl JsonReporter {
     /// For one torrent of several, started at `since`: each line contains the torrent's name.
     #[must_use]
     pub fn for_batch(self, since: Duration) -> JsonReporter {
-        JsonReporter { since, in_batch: true, ..self }
+        JsonReporter { since, is_in_batch: true, ..self }
     }
 
     /// Writes an event of this torrent.
@@ -152,7 +152,7 @@ impl JsonReporter {
     /// Adds the info-hash and, for one torrent of several, its name.
     fn with_torrent_fields(&self, mut fields: Value) -> Value {
         fields["info_hash"] = self.handle.info_hash().hex().into();
-        if self.in_batch {
+        if self.is_in_batch {
             fields["name"] = self.handle.name().into();
         }
         fields

@@ -55,15 +55,15 @@ fn merged_cell(pieces: &[PieceState]) -> Cell {
 /// How the terminal shows cells and text: with or without Unicode and colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Style {
-    unicode: bool,
-    colour: bool,
+    uses_unicode: bool,
+    uses_colour: bool,
 }
 
 impl Style {
     /// A style with Unicode blocks or ASCII. Every kind of cell has its own character, so that the map is readable without
     /// colour.
-    pub const fn new(unicode: bool, colour: bool) -> Style {
-        Style { unicode, colour }
+    pub const fn new(uses_unicode: bool, uses_colour: bool) -> Style {
+        Style { uses_unicode, uses_colour }
     }
 
     /// Reads `NO_COLOR` (<https://no-color.org>) and the locale. Without a locale, as in containers, assumes UTF-8.
@@ -75,7 +75,7 @@ impl Style {
 
     /// Whether the terminal shows Unicode.
     pub fn unicode(self) -> bool {
-        self.unicode
+        self.uses_unicode
     }
 
     /// Less prominent text.
@@ -94,7 +94,7 @@ impl Style {
     }
 
     fn wrap(self, code: &str, text: &str) -> String {
-        if self.colour && !text.is_empty() { format!("{code}{text}\x1b[0m") } else { text.to_owned() }
+        if self.uses_colour && !text.is_empty() { format!("{code}{text}\x1b[0m") } else { text.to_owned() }
     }
 
     /// The cells as text. Verified and partly verified cells are green, downloading ones yellow, missing ones dim,
@@ -112,9 +112,9 @@ impl Style {
                 Some(Cell::Unwanted) => (' ', ' ', ""),
                 _ => ('░', '.', "\x1b[2m"),
             };
-            text.push_str(if self.colour { code } else { "" });
-            text.extend(run.iter().map(|_| if self.unicode { block } else { ascii }));
-            text.push_str(if self.colour && !code.is_empty() { "\x1b[0m" } else { "" });
+            text.push_str(if self.uses_colour { code } else { "" });
+            text.extend(run.iter().map(|_| if self.uses_unicode { block } else { ascii }));
+            text.push_str(if self.uses_colour && !code.is_empty() { "\x1b[0m" } else { "" });
         }
         text
     }

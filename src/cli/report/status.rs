@@ -94,7 +94,7 @@ pub fn hashing(what: &str, (done, all): (u64, u64), bytes_per_second: f64, eta: 
 
 /// The ratio and the seeding time, each with its goal: "ratio 0.42 of 2.00", "for 5m 03s of 1h 00m".
 pub fn seeding(now: &Snapshot, rates: &Rates, goal: SeedGoal) -> [String; 2] {
-    let goal = if goal.forever { SeedGoal::default() } else { goal };
+    let goal = if goal.is_forever { SeedGoal::default() } else { goal };
     let of = |goal: Option<String>| goal.map_or_else(String::new, |goal| format!(" of {goal}"));
     [
         format!("{}{}", ratio(now), of(goal.ratio.map(|goal| format!("{goal:.2}")))),

@@ -105,7 +105,7 @@ impl OutputQueue {
         self.enqueue(text, true);
     }
 
-    fn enqueue(&self, text: &str, always: bool) -> bool {
+    fn enqueue(&self, text: &str, is_always: bool) -> bool {
         if let Some(out) = self.0.direct.lock().as_mut() {
             if self.0.failure.get().is_none()
                 && let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush())
@@ -121,7 +121,7 @@ impl OutputQueue {
         // After a drop, wait until the queue is half empty: one notice instead of many.
         let full = state.queued.len() + state.in_flight;
         let room = if state.lost > 0 { full <= self.0.max_bytes / 2 } else { full + text.len() <= self.0.max_bytes };
-        if !room && !always {
+        if !room && !is_always {
             state.lost += 1;
             return false;
         }

@@ -25,7 +25,7 @@ type Size = (usize, usize);
 #[derive(Clone)]
 pub struct Screen {
     inner: Arc<Mutex<ScreenInner>>,
-    terminal: bool,
+    is_terminal: bool,
     /// The queue in front of stderr; `None` in tests.
     output_queue: Option<OutputQueue>,
 }
@@ -67,15 +67,15 @@ impl Screen {
         }
     }
 
-    fn new(out: Box<dyn Write + Send>, size: Box<dyn Fn() -> Size + Send>, terminal: bool) -> Screen {
+    fn new(out: Box<dyn Write + Send>, size: Box<dyn Fn() -> Size + Send>, is_terminal: bool) -> Screen {
         let inner = ScreenInner { out, size, live: Vec::new(), drawn_size: (0, 0), continued: Arc::default() };
-        Screen { inner: Arc::new(Mutex::new(inner)), terminal, output_queue: None }
+        Screen { inner: Arc::new(Mutex::new(inner)), is_terminal, output_queue: None }
     }
 
     /// The same screen without live lines.
     #[must_use]
     pub fn without_live_lines(self) -> Screen {
-        Screen { terminal: false, ..self }
+        Screen { is_terminal: false, ..self }
     }
 
     /// From now on, draws the live lines anew after the process was stopped and continued (Ctrl-Z, `fg`).
@@ -86,7 +86,7 @@ impl Screen {
 
     /// Whether live lines can be drawn: stderr is a terminal and live lines are not turned off.
     pub fn is_terminal(&self) -> bool {
-        self.terminal
+        self.is_terminal
     }
 
     /// Whether the process is in the foreground of the terminal.

@@ -47,7 +47,7 @@ impl KrpcMessage {
             key(&mut out, "r");
             put_response(&mut out, response);
         }
-        if let KrpcBody::Query { read_only: true, .. } = &self.body {
+        if let KrpcBody::Query { is_read_only: true, .. } = &self.body {
             out.extend_from_slice(b"2:roi1e");
         }
         key(&mut out, "t");
@@ -117,7 +117,7 @@ fn put_want(out: &mut Vec<u8>, want: Want) {
         return;
     }
     out.extend_from_slice(b"4:wantl");
-    for (wanted, name) in [(want.v4, "n4"), (want.v6, "n6")] {
+    for (wanted, name) in [(want.wants_v4, "n4"), (want.wants_v6, "n6")] {
         if wanted {
             key(out, name);
         }

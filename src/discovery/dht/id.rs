@@ -57,15 +57,15 @@ impl NodeId {
         }
     }
 
-    /// A random id that shares the first `bits` bits with this one; with `exactly`, no more than these.
+    /// A random id that shares the first `bits` bits with this one; with `is_exact`, no more than these.
     #[must_use]
-    pub fn near(self, bits: usize, exactly: bool, rng: &mut fastrand::Rng) -> NodeId {
+    pub fn near(self, bits: usize, is_exact: bool, rng: &mut fastrand::Rng) -> NodeId {
         let NodeId(mut id) = NodeId::random(rng);
         for (at, (byte, own)) in id.iter_mut().zip(self.0).enumerate() {
             let kept = bits.saturating_sub(at * 8);
             let mask = if kept >= 8 { 0xff } else { !(0xff_u8 >> kept) };
             *byte = (own & mask) | (*byte & !mask);
-            if exactly && kept < 8 && bits >= at * 8 {
+            if is_exact && kept < 8 && bits >= at * 8 {
                 let next = 0x80 >> kept;
                 *byte = (*byte & !next) | (!own & next);
             }

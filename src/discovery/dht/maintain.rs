@@ -45,17 +45,17 @@ const MAX_ONCE: usize = 64;
 pub(crate) struct TorrentSearch {
     pub announce_port: Option<u16>,
     pub due: Duration,
-    pub running: bool,
+    pub is_running: bool,
     /// Whether it is not repeated.
-    pub once: bool,
+    pub is_once: bool,
 }
 
 impl Dht {
     /// Announces a torrent once, unless it is searched for repeatedly. Ignored if too many such announces wait.
     pub fn announce_once(&mut self, now: Duration, info_hash: InfoHash, port: u16) {
-        let waiting = self.searches.values().filter(|search| search.once).count();
+        let waiting = self.searches.values().filter(|search| search.is_once).count();
         if waiting < MAX_ONCE && !self.searches.contains_key(&info_hash) {
-            let search = TorrentSearch { announce_port: Some(port), due: now, running: false, once: true };
+            let search = TorrentSearch { announce_port: Some(port), due: now, is_running: false, is_once: true };
             self.searches.insert(info_hash, search);
             self.on_tick(now);
         }
@@ -79,12 +79,12 @@ impl Dht {
 
     /// When [`Dht::on_tick`] must be called next if no packet arrives; always later than its last call.
     pub fn next_deadline(&self) -> Duration {
-        let answers = self.pending.values().map(|p| p.sent + if p.late { TIMEOUT } else { LATE });
+        let answers = self.pending.values().map(|p| p.sent + if p.is_late { TIMEOUT } else { LATE });
         let bootstrap = (!self.has_lookup(|goal| *goal == LookupGoal::Bootstrap)).then_some(self.bootstrap.due);
         let refresh = (!self.has_lookup(|goal| *goal == LookupGoal::Refresh))
             .then_some(self.table.next_refresh().max(self.refresh_due));
         let can_search = self.lookups.running.len() < MAX_LOOKUPS && self.has_nodes();
-        let searches = self.searches.values().filter(|w| can_search && !w.running).map(|w| w.due);
+        let searches = self.searches.values().filter(|w| can_search && !w.is_running).map(|w| w.due);
         // While a lookup runs, a query is always pending, so there is always a deadline.
         answers.chain(bootstrap).chain(refresh).chain(searches).min().unwrap_or(self.bootstrap.due)
     }
@@ -124,7 +124,7 @@ impl Dht {
             {
                 if lost {
                     lookup.failed(pending.to);
-                } else if !pending.late && lookup.late(pending.to) {
+                } else if !pending.is_late && lookup.late(pending.to) {
                     let query = lookup_query(self.family, lookup.target(), *goal);
                     self.query(now, pending.to, query, pending.purpose);
                 }
@@ -136,7 +136,7 @@ impl Dht {
                     self.ping(now, pending.to);
                 }
             } else if let Some(pending) = self.pending.get_mut(&key) {
-                pending.late = true;
+                pending.is_late = true;
             }
         }
     }
@@ -183,13 +183,17 @@ impl Dht {
         if self.searches.is_empty() || !self.has_nodes() {
             return false;
         }
-        let mut due: Vec<(Duration, InfoHash)> =
-            self.searches.iter().filter(|(_, w)| !w.running && w.due <= now).map(|(hash, w)| (w.due, *hash)).collect();
+        let mut due: Vec<(Duration, InfoHash)> = self
+            .searches
+            .iter()
+            .filter(|(_, w)| !w.is_running && w.due <= now)
+            .map(|(hash, w)| (w.due, *hash))
+            .collect();
         cold_sort::sort(&mut due);
         due.truncate(MAX_LOOKUPS.saturating_sub(self.lookups.running.len()));
         for (_, info_hash) in &due {
             if let Some(torrent_search) = self.searches.get_mut(info_hash) {
-                torrent_search.running = true;
+                torrent_search.is_running = true;
             }
             self.start(LookupGoal::Peers(*info_hash), NodeId::from(*info_hash));
         }
@@ -227,7 +231,7 @@ impl Dht {
                 self.stats.searches += 1;
                 self.stats.last_search = summary;
                 let Some(torrent_search) = self.searches.get_mut(&info_hash) else { return };
-                torrent_search.running = false;
+                torrent_search.is_running = false;
                 // One of the peers may be ourselves.
                 let others = summary.peers > usize::from(torrent_search.announce_port.is_some());
                 torrent_search.due = now
@@ -236,7 +240,7 @@ impl Dht {
                         (0..K, false) => FAILED_SEARCH_INTERVAL,
                         (_, false) => EMPTY_SEARCH_INTERVAL,
                     };
-                let (announce_port, once) = (torrent_search.announce_port, torrent_search.once);
+                let (announce_port, once) = (torrent_search.announce_port, torrent_search.is_once);
                 if once {
                     self.searches.remove(&info_hash);
                 }
@@ -265,9 +269,9 @@ impl Dht {
     /// Sends a query and records its purpose.
     fn query(&mut self, now: Duration, to: SocketAddr, query: Query, purpose: QueryPurpose) {
         let key = self.transaction();
-        self.pending.insert(key, PendingQuery { to, sent: now, purpose, late: false });
+        self.pending.insert(key, PendingQuery { to, sent: now, purpose, is_late: false });
         self.stats.queries_sent += 1;
-        let body = KrpcBody::Query { id: self.own.id, query, read_only: self.read_only };
+        let body = KrpcBody::Query { id: self.own.id, query, is_read_only: self.is_read_only };
         self.send(to, &KrpcMessage { transaction: key.to_vec(), ip: None, body });
     }
 
@@ -290,11 +294,11 @@ fn lookup_query(family: Family, target: NodeId, goal: LookupGoal) -> Query {
     match goal {
         LookupGoal::Peers(info_hash) => Query::GetPeers { info_hash, want: Want::default() },
         // Nodes of both families help the other network to bootstrap (BEP 32).
-        LookupGoal::Bootstrap => Query::FindNode { target, want: Want { v4: true, v6: true } },
+        LookupGoal::Bootstrap => Query::FindNode { target, want: Want { wants_v4: true, wants_v6: true } },
         LookupGoal::Refresh => {
             let want = match family {
-                Family::V4 => Want { v4: true, v6: false },
-                Family::V6 => Want { v4: false, v6: true },
+                Family::V4 => Want { wants_v4: true, wants_v6: false },
+                Family::V6 => Want { wants_v4: false, wants_v6: true },
             };
             Query::FindNode { target, want }
         }

@@ -51,9 +51,9 @@ pub struct Contact {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Want {
     /// Whether the query wants IPv4 nodes (the value `n4`).
-    pub v4: bool,
+    pub wants_v4: bool,
     /// Whether the query wants IPv6 nodes (the value `n6`).
-    pub v6: bool,
+    pub wants_v6: bool,
 }
 
 /// A query.
@@ -109,7 +109,7 @@ pub enum KrpcBody {
         /// The query.
         query: Query,
         /// Whether the sender does not answer queries (BEP 43).
-        read_only: bool,
+        is_read_only: bool,
     },
     /// An invalid query; results from decoding only, and is never sent.
     Invalid {
@@ -223,7 +223,7 @@ fn query(dict: &Dict) -> Result<KrpcBody, (i64, &'static str)> {
     let id = NodeId(hash(a, "id").ok_or((PROTOCOL_ERROR, "no id"))?);
     let info_hash = hash(a, "info_hash").map(InfoHash).ok_or((PROTOCOL_ERROR, "no info_hash"));
     let wants = |name: &[u8]| list(a, "want").iter().any(|w| matches!(w, Value::Bytes(w) if w == name));
-    let want = Want { v4: wants(b"n4"), v6: wants(b"n6") };
+    let want = Want { wants_v4: wants(b"n4"), wants_v6: wants(b"n6") };
     let query = match bytes(dict, "q").unwrap_or_default() {
         b"ping" => Query::Ping,
         b"find_node" => {
@@ -241,7 +241,7 @@ fn query(dict: &Dict) -> Result<KrpcBody, (i64, &'static str)> {
         }
         _ => return Err((METHOD_UNKNOWN, "method unknown")),
     };
-    Ok(KrpcBody::Query { id, query, read_only: int(dict, "ro") == Some(1) })
+    Ok(KrpcBody::Query { id, query, is_read_only: int(dict, "ro") == Some(1) })
 }
 
 fn response(dict: &Dict) -> Option<KrpcResponse> {

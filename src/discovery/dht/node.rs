@@ -29,7 +29,7 @@ pub struct NodeSettings {
     /// The address family of its network.
     pub family: Family,
     /// Whether it sends queries but does not answer any (BEP 43), because other nodes cannot reach it.
-    pub read_only: bool,
+    pub is_read_only: bool,
     /// Whether its packets omit the name and version of this client.
     pub is_anonymous: bool,
     /// A secret from which tokens and transaction ids are derived.
@@ -71,7 +71,7 @@ pub(crate) struct PendingQuery {
     pub to: SocketAddr,
     pub sent: Duration,
     pub purpose: QueryPurpose,
-    pub late: bool,
+    pub is_late: bool,
 }
 
 /// The purpose of a lookup.
@@ -89,7 +89,7 @@ pub(crate) enum LookupGoal {
 #[derive(Debug)]
 pub struct Dht {
     pub(crate) family: Family,
-    pub(crate) read_only: bool,
+    pub(crate) is_read_only: bool,
     is_anonymous: bool,
     pub(crate) own: OwnIds,
     pub(crate) secret: [u8; 16],
@@ -150,7 +150,7 @@ impl Dht {
         }
         Dht {
             family,
-            read_only: settings.read_only,
+            is_read_only: settings.is_read_only,
             is_anonymous: settings.is_anonymous,
             own: OwnIds { id, ids, external: ExternalIp::default() },
             secret: settings.secret,
@@ -183,8 +183,8 @@ impl Dht {
     /// Searches for peers of a torrent from now on, repeatedly, and announces our TCP port if given. Must not be called for a
     /// private torrent (BEP 27).
     pub fn search(&mut self, now: Duration, info_hash: InfoHash, announce_port: Option<u16>) {
-        let running = self.searches.get(&info_hash).is_some_and(|search| search.running);
-        self.searches.insert(info_hash, TorrentSearch { announce_port, due: now, running, once: false });
+        let is_running = self.searches.get(&info_hash).is_some_and(|search| search.is_running);
+        self.searches.insert(info_hash, TorrentSearch { announce_port, due: now, is_running, is_once: false });
         self.on_tick(now);
     }
 
@@ -223,8 +223,8 @@ impl Dht {
     }
 
     /// Sets whether the node only sends queries (BEP 43).
-    pub fn set_read_only(&mut self, read_only: bool) {
-        self.read_only = read_only;
+    pub fn set_read_only(&mut self, is_read_only: bool) {
+        self.is_read_only = is_read_only;
     }
 
     /// The oldest queued action.
@@ -269,16 +269,16 @@ impl Dht {
     fn on_query(&mut self, now: Duration, from: SocketAddr, size: usize, message: KrpcMessage) {
         self.stats.queries_received += 1;
         self.stats.has_unsolicited_query |= self.unsolicited.note_query(from.ip());
-        if self.read_only || !self.server.may_answer(now, from) {
+        if self.is_read_only || !self.server.may_answer(now, from) {
             return;
         }
         let mut is_new = false;
         let body = match message.body {
             KrpcBody::Query { id, .. } if id == self.own.id => return,
-            KrpcBody::Query { id, query, read_only } => {
+            KrpcBody::Query { id, query, is_read_only } => {
                 let known = (self.own.id, &self.table);
                 let body = self.server.answer(now, known, (from, size), &query, &mut self.rng);
-                is_new = !read_only && self.table.queried(now, Contact { id, addr: from });
+                is_new = !is_read_only && self.table.queried(now, Contact { id, addr: from });
                 body
             }
             KrpcBody::Invalid { code, why } => KrpcBody::Error(code, why.into()),

@@ -229,8 +229,8 @@ impl QueryServer {
     /// Nodes of our own family, unless the query requests only the other family, of which we know none.
     fn nodes(&self, now: Duration, table: &RoutingTable, target: NodeId, want: Want) -> Vec<Contact> {
         let wanted = match self.family {
-            Family::V4 => want.v4,
-            Family::V6 => want.v6,
+            Family::V4 => want.wants_v4,
+            Family::V6 => want.wants_v6,
         };
         if wanted || want == Want::default() { table.closest_good(now, target) } else { Vec::new() }
     }

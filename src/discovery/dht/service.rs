@@ -63,7 +63,7 @@ pub struct DhtConfig {
     /// The file in which ids and nodes are saved between runs.
     pub state_file: Option<PathBuf>,
     /// Whether other nodes cannot reach us (BEP 43).
-    pub read_only: bool,
+    pub is_read_only: bool,
     /// Whether packets omit the name and version of this client.
     pub is_anonymous: bool,
 }
@@ -77,7 +77,7 @@ impl Default for DhtConfig {
             routers: ROUTERS.map(String::from).to_vec(),
             entry_points: Vec::new(),
             state_file: None,
-            read_only: false,
+            is_read_only: false,
             is_anonymous: false,
         }
     }
@@ -189,7 +189,7 @@ impl DhtService {
             let Some(handle) = service.handles.get(at) else { continue };
             let settings = NodeSettings {
                 family: handle.family,
-                read_only: config.read_only,
+                is_read_only: config.is_read_only,
                 is_anonymous: config.is_anonymous,
                 secret: random::bytes(),
             };
@@ -235,8 +235,8 @@ impl DhtService {
     }
 
     /// Sets whether to answer no queries, because other nodes cannot reach us (BEP 43).
-    pub fn set_read_only(&self, read_only: bool) {
-        self.send_to_all(&DhtCommand::ReadOnly(read_only));
+    pub fn set_read_only(&self, is_read_only: bool) {
+        self.send_to_all(&DhtCommand::ReadOnly(is_read_only));
     }
 
     /// The statistics of each family.

@@ -75,7 +75,7 @@ impl SimulatedNetwork {
     fn join(&mut self, state: &DhtState) -> usize {
         let n = self.nodes.len();
         let settings =
-            NodeSettings { family: Family::V4, read_only: false, is_anonymous: false, secret: [n as u8; 16] };
+            NodeSettings { family: Family::V4, is_read_only: false, is_anonymous: false, secret: [n as u8; 16] };
         let dht = Dht::new(&settings, state, self.rng.fork());
         self.by_addr.insert(addr(n), n);
         self.nodes.push(Node { dht, addr: addr(n), deadline: Duration::MAX, malice: None, found: HashSet::new() });
@@ -267,7 +267,7 @@ fn an_announce_that_is_made_once_is_found_and_not_repeated() {
     world.run(Duration::from_secs(120));
     assert!(world.nodes[0].dht.searches.is_empty());
     assert!(
-        world.nodes[1].dht.searches.get(&HASH).is_some_and(|search| !search.once && search.announce_port.is_none())
+        world.nodes[1].dht.searches.get(&HASH).is_some_and(|search| !search.is_once && search.announce_port.is_none())
     );
     assert!(world.nodes[1].found.contains(&SocketAddr::new(addr(0).ip(), PORT)));
     let announced = world.nodes[0].dht.stats(world.now).announced;
@@ -277,7 +277,7 @@ fn an_announce_that_is_made_once_is_found_and_not_repeated() {
     world.act(0, |dht, now| dht.announce_once(now, other(7), PORT));
     world.act(0, |dht, now| dht.search(now, other(7), Some(PORT)));
     world.run(Duration::from_secs(60));
-    assert!(world.nodes[0].dht.searches.get(&other(7)).is_some_and(|search| !search.once));
+    assert!(world.nodes[0].dht.searches.get(&other(7)).is_some_and(|search| !search.is_once));
 }
 
 #[test]
@@ -297,7 +297,7 @@ fn a_newcomer_learns_its_address_and_takes_an_id_that_belongs_to_it() {
 
     // The next run starts with that id and these nodes, and needs no router.
     let again = Dht::new(
-        &NodeSettings { family: Family::V4, read_only: false, is_anonymous: false, secret: [9; 16] },
+        &NodeSettings { family: Family::V4, is_read_only: false, is_anonymous: false, secret: [9; 16] },
         &kept,
         fastrand::Rng::with_seed(1),
     );

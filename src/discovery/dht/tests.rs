@@ -20,8 +20,8 @@ fn addr(n: u8) -> SocketAddr {
     SocketAddr::from(([90, n, 1, 1], 6881))
 }
 
-fn dht(read_only: bool) -> Dht {
-    let settings = NodeSettings { family: Family::V4, read_only, is_anonymous: false, secret: [1; 16] };
+fn dht(is_read_only: bool) -> Dht {
+    let settings = NodeSettings { family: Family::V4, is_read_only, is_anonymous: false, secret: [1; 16] };
     Dht::new(&settings, &DhtState::default(), fastrand::Rng::with_seed(1))
 }
 
@@ -51,8 +51,8 @@ fn response(to: &KrpcMessage, n: u8, values: Vec<SocketAddr>) -> Vec<u8> {
     KrpcMessage { transaction: to.transaction.clone(), ip: None, body: KrpcBody::Response(body) }.encode()
 }
 
-fn question(n: u8, query: Query, read_only: bool) -> Vec<u8> {
-    let body = KrpcBody::Query { id: NodeId([n; 20]), query, read_only };
+fn question(n: u8, query: Query, is_read_only: bool) -> Vec<u8> {
+    let body = KrpcBody::Query { id: NodeId([n; 20]), query, is_read_only };
     KrpcMessage { transaction: vec![n; 2], ip: None, body }.encode()
 }
 
@@ -109,7 +109,8 @@ fn while_nobody_answers_a_slow_node_is_asked_once_more() {
 #[test]
 fn transaction_ids_are_not_guessed_from_those_before() {
     let ids = |secret: u8| {
-        let settings = NodeSettings { family: Family::V4, read_only: false, is_anonymous: false, secret: [secret; 16] };
+        let settings =
+            NodeSettings { family: Family::V4, is_read_only: false, is_anonymous: false, secret: [secret; 16] };
         let mut dht = Dht::new(&settings, &DhtState::default(), fastrand::Rng::with_seed(1));
         (1..20).for_each(|n| dht.add_node(secs(0), addr(n)));
         sent(&mut dht).into_iter().map(|(_, message)| message.transaction).collect::<std::collections::HashSet<_>>()
@@ -156,7 +157,7 @@ fn a_read_only_node_asks_says_so_and_answers_nobody() {
     dht.on_packet(secs(0), addr(1), &question(1, Query::Ping, false));
     assert_eq!(sent(&mut dht), []);
     dht.add_node(secs(0), addr(1));
-    assert!(matches!(pinged(&mut dht).1.body, KrpcBody::Query { read_only: true, .. }));
+    assert!(matches!(pinged(&mut dht).1.body, KrpcBody::Query { is_read_only: true, .. }));
     dht.set_read_only(false);
     dht.on_packet(secs(0), addr(1), &question(1, Query::Ping, false));
     assert!(matches!(sent(&mut dht).first(), Some((_, KrpcMessage { body: KrpcBody::Response(_), .. }))));
@@ -194,7 +195,7 @@ fn a_flood_of_questions_is_answered_at_its_rate_and_makes_few_pings() {
         let from = SocketAddr::from(((0x5000_0000 + n * 300).to_be_bytes(), 1));
         let id = NodeId([n as u8; 20]);
         let body =
-            KrpcBody::Query { id, query: Query::FindNode { target: id, want: Want::default() }, read_only: false };
+            KrpcBody::Query { id, query: Query::FindNode { target: id, want: Want::default() }, is_read_only: false };
         let packet = KrpcMessage { transaction: vec![1; 2], ip: None, body }.encode();
         dht.on_packet(secs(1), from, &packet);
     }
@@ -233,7 +234,7 @@ proptest! {
         for (n, (bytes, who, kind, at)) in packets.into_iter().enumerate() {
             let query = match kind % 4 {
                 0 => Query::Ping,
-                1 => Query::FindNode { target: NodeId([who; 20]), want: Want { v4: true, v6: true } },
+                1 => Query::FindNode { target: NodeId([who; 20]), want: Want { wants_v4: true, wants_v6: true } },
                 2 => Query::GetPeers { info_hash: HASH, want: Want::default() },
                 _ => Query::AnnouncePeer { info_hash: HASH, port: Some(1), token: bytes.clone() },
             };

@@ -155,8 +155,8 @@ impl Group {
 }
 
 /// The interfaces on which to join a family's group.
-fn interfaces_to_join(v4: bool, bind: &Bind, only_interface: u32, all: &[Interface]) -> Vec<JoinedInterface> {
-    let fits = |ip: &&IpAddr| ip.is_ipv4() == v4 && !matches!(bind, Bind::Address(own) if own != *ip);
+fn interfaces_to_join(is_v4: bool, bind: &Bind, only_interface: u32, all: &[Interface]) -> Vec<JoinedInterface> {
+    let fits = |ip: &&IpAddr| ip.is_ipv4() == is_v4 && !matches!(bind, Bind::Address(own) if own != *ip);
     let place = |interface: &Interface| {
         let source = *interface.addresses.iter().find(fits)?;
         Some(JoinedInterface { index: interface.index, source })

@@ -114,7 +114,7 @@ impl Trust {
 /// The response to one request.
 struct Hop {
     response: ureq::http::Response<Body>,
-    public: bool,
+    is_public: bool,
 }
 
 /// The result after following redirects.
@@ -245,7 +245,7 @@ impl HttpTracker {
                 let retry = retry_after(&hop.response);
                 // Behind a proxy, a name's address is unknown, but some names are always local.
                 let is_public =
-                    from_public || hop.public && !(self.is_proxied(&url) && peer_names::is_local(url::host(&url)));
+                    from_public || hop.is_public && !(self.is_proxied(&url) && peer_names::is_local(url::host(&url)));
                 let content = Content::Body(
                     status,
                     retry,
@@ -253,7 +253,7 @@ impl HttpTracker {
                 );
                 return Ok(Page { content, is_public });
             }
-            from_public |= hop.public;
+            from_public |= hop.is_public;
             let location = hop.response.headers().get(LOCATION).map(ureq::http::HeaderValue::as_bytes);
             let location = String::from_utf8_lossy(location.ok_or(TrackerError::Redirect("it has no target"))?);
             if Magnet::is_link(&location) {
@@ -274,11 +274,11 @@ impl HttpTracker {
         agents: &Agents,
         url: &str,
         trust: Trust,
-        from_public: bool,
+        is_from_public: bool,
         end: Instant,
     ) -> Result<Hop, TrackerError> {
         let cookies = self.cookies.as_ref();
-        self.hop_by(agents, url, trust, from_public, |agent| get(agent, url, cookies, end))
+        self.hop_by(agents, url, trust, is_from_public, |agent| get(agent, url, cookies, end))
     }
 
     /// The same with another way to send the request.
@@ -287,7 +287,7 @@ impl HttpTracker {
         agents: &Agents,
         url: &str,
         trust: Trust,
-        from_public: bool,
+        is_from_public: bool,
         send: impl Fn(&Agent) -> Result<ureq::http::Response<Body>, ureq::Error>,
     ) -> Result<Hop, TrackerError> {
         if let Err(error) = self.route.proxy_for(is_https(url), url::host(url)) {
@@ -299,12 +299,12 @@ impl HttpTracker {
         // Behind a proxy, names are not resolved here, but literal addresses can be checked.
         if !url::literal_ip(url).is_some_and(self.is_local) {
             match send(&agents.public) {
-                Ok(response) => return Ok(Hop { response, public: true }),
+                Ok(response) => return Ok(Hop { response, is_public: true }),
                 Err(e) if !is_refusal(&e) => return Err(error::from_ureq(e, url)),
                 Err(_) => {}
             }
         }
-        if from_public {
+        if is_from_public {
             return Err(TrackerError::Redirect("it leads from a public host to a local address"));
         }
         match trust {
@@ -315,7 +315,7 @@ impl HttpTracker {
             _ => {}
         }
         let response = send(&agents.local).map_err(|e| error::from_ureq(e, url))?;
-        Ok(Hop { response, public: false })
+        Ok(Hop { response, is_public: false })
     }
 }
 

@@ -95,8 +95,8 @@ impl TrackerSchedule {
     }
 
     /// Sets whether the torrent needs peers, and whether it has no candidates to connect to.
-    pub fn want_peers(&mut self, now: Duration, needs_peers: bool, no_candidates: bool) {
-        self.parts.iter_mut().for_each(|part| part.want_peers(now, needs_peers, no_candidates));
+    pub fn want_peers(&mut self, now: Duration, needs_peers: bool, lacks_candidates: bool) {
+        self.parts.iter_mut().for_each(|part| part.want_peers(now, needs_peers, lacks_candidates));
     }
 
     /// Asks the trackers that the last round did not try; see [`AnnounceList::ask_further_trackers`].

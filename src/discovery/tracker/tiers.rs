@@ -61,7 +61,7 @@ pub struct AnnounceTerms {
 struct PendingJob {
     job: AnnounceJob,
     /// Whether the job belongs to a round, so that the round waits for it.
-    in_round: bool,
+    is_in_round: bool,
 }
 
 /// The trackers of one torrent and their announce schedule.
@@ -72,7 +72,7 @@ pub struct AnnounceList {
     unsupported: Vec<String>,
     rng: fastrand::Rng,
     /// Whether to announce to one tracker at a time, as a private torrent must.
-    one_at_a_time: bool,
+    asks_one_at_a_time: bool,
     demand: PeerDemand,
     /// When the next round starts, or the current one continues.
     due: Duration,
@@ -136,7 +136,7 @@ impl AnnounceList {
             tiers: kept,
             unsupported,
             rng: rng.fork(),
-            one_at_a_time: false,
+            asks_one_at_a_time: false,
             demand: PeerDemand::None,
             due: Duration::ZERO,
             earliest: Duration::ZERO,
@@ -166,7 +166,7 @@ impl AnnounceList {
 
     /// For a private torrent: from now on, announces to another tracker only when the current one fails.
     pub fn ask_one_at_a_time(&mut self) {
-        self.one_at_a_time = true;
+        self.asks_one_at_a_time = true;
     }
 
     /// The user named these trackers: they may ask for any interval.
@@ -198,7 +198,8 @@ impl AnnounceList {
 
     /// Trackers that get regular announces independent of rounds.
     fn registered(&self) -> impl Iterator<Item = &Tracker> {
-        let all = (!self.one_at_a_time).then(|| self.trackers().filter(|t| t.started && !self.is_asked(t)));
+        let all =
+            (!self.asks_one_at_a_time).then(|| self.trackers().filter(|t| t.has_accepted_started && !self.is_asked(t)));
         all.into_iter().flatten()
     }
 
@@ -209,7 +210,7 @@ impl AnnounceList {
     /// Whether the torrent needs peers and has no candidates to connect to, so that rounds may proceed faster. Never true for a
     /// private torrent.
     pub fn is_urgent(&self) -> bool {
-        self.demand == PeerDemand::Urgent && !self.one_at_a_time
+        self.demand == PeerDemand::Urgent && !self.asks_one_at_a_time
     }
 
     /// The next announce to make, if one is due. The caller must report its result with [`AnnounceList::answered`] or
@@ -237,14 +238,14 @@ impl AnnounceList {
     }
 
     /// Records that a job is in flight.
-    fn send(&mut self, job: AnnounceJob, in_round: bool) -> AnnounceJob {
+    fn send(&mut self, job: AnnounceJob, is_in_round: bool) -> AnnounceJob {
         let is_complete = self.is_complete;
         if let Some(tracker) = self.find(&job.url)
             && job.event == Some(AnnounceEvent::Started)
         {
-            tracker.started_complete = is_complete;
+            tracker.was_started_complete = is_complete;
         }
-        self.in_flight.push(PendingJob { job: job.clone(), in_round });
+        self.in_flight.push(PendingJob { job: job.clone(), is_in_round });
         job
     }
 
@@ -265,7 +266,7 @@ impl AnnounceList {
     /// Continues the last round with the trackers that it has not tried: those that responded named peers, but none of them can be
     /// reached. Has no effect on private torrents.
     pub fn ask_further_trackers(&mut self, now: Duration) {
-        let may = self.phase == RoundPhase::Waiting && self.demand != PeerDemand::None && !self.one_at_a_time;
+        let may = self.phase == RoundPhase::Waiting && self.demand != PeerDemand::None && !self.asks_one_at_a_time;
         if may && self.pick(now).is_some() {
             (self.phase, self.next_round) = (RoundPhase::Round, Some(self.due));
             self.due = now;
@@ -297,8 +298,8 @@ impl AnnounceList {
         self.phase = RoundPhase::Stopped;
         self.in_flight.clear();
         let mut jobs = owed;
-        for tracker in self.trackers_mut().filter(|t| t.started) {
-            tracker.started = false;
+        for tracker in self.trackers_mut().filter(|t| t.has_accepted_started) {
+            tracker.has_accepted_started = false;
             jobs.push(tracker.job(Some(AnnounceEvent::Stopped)));
         }
         jobs

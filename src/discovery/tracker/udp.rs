@@ -285,10 +285,15 @@ impl UdpTracker {
 
     /// The addresses to try, by family. Uses local ones only if there are no others, and then only for the URL of an announce, so
     /// that a torrent cannot make btsync send packets to other local services.
-    fn addresses(&self, target: &UdpUrl, trusted: bool, end: Duration) -> Result<Vec<Vec<SocketAddr>>, TrackerError> {
+    fn addresses(
+        &self,
+        target: &UdpUrl,
+        is_trusted: bool,
+        end: Duration,
+    ) -> Result<Vec<Vec<SocketAddr>>, TrackerError> {
         let all = self.resolve(target, end)?;
         let public: Vec<SocketAddr> = all.iter().copied().filter(|addr| !(self.is_local)(addr.ip())).collect();
-        if public.is_empty() && !trusted && !target.is_announce() {
+        if public.is_empty() && !is_trusted && !target.is_announce() {
             return Err(TrackerError::Local);
         }
         let chosen = if public.is_empty() { all } else { public };

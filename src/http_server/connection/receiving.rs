@@ -55,12 +55,12 @@ impl HttpConnection {
 
     /// Begins the request with this head.
     fn begin_request(&mut self, context: &mut ServerContext, raw: Vec<u8>) {
-        let ParsedHead { head, framing, keep_alive, expects_continue } = match head::parse(raw, self.client) {
+        let ParsedHead { head, framing, keeps_alive, expects_continue } = match head::parse(raw, self.client) {
             Ok(parsed) => parsed,
             Err(refusal) => return self.refuse(context, refusal),
         };
         self.request = CurrentRequest {
-            keeps_alive: keep_alive && !context.limits.keep_alive.is_zero(),
+            keeps_alive: keeps_alive && !context.limits.keep_alive.is_zero(),
             is_head: head.is_head(),
             is_http_1_0: head.is_http_1_0,
         };

@@ -22,11 +22,11 @@ fn a_head_has_its_parts() {
     assert_eq!((head.header("HOST"), head.header("x-y"), head.header("Empty")), (Some("x"), Some("a b"), Some("")));
     assert_eq!(head.header_values("X-Y").count(), 2);
     assert_eq!(head.header("z"), None);
-    assert!(parsed.keep_alive && !parsed.expects_continue && parsed.framing == Framing::Length(0));
+    assert!(parsed.keeps_alive && !parsed.expects_continue && parsed.framing == Framing::Length(0));
     let plain = of("GET / HTTP/1.0\r\n\r\n").unwrap();
-    assert!(!plain.keep_alive && plain.head.query().is_none() && plain.head.is_http_1_0);
-    assert!(!with("Connection: keep-alive, Close").unwrap().keep_alive);
-    assert!(with("Connection: keep-alive").unwrap().keep_alive);
+    assert!(!plain.keeps_alive && plain.head.query().is_none() && plain.head.is_http_1_0);
+    assert!(!with("Connection: keep-alive, Close").unwrap().keeps_alive);
+    assert!(with("Connection: keep-alive").unwrap().keeps_alive);
     assert!(with("Expect: 100-Continue").unwrap().expects_continue);
     assert_eq!(refusal(with("Expect: the-unexpected")), 417);
 }

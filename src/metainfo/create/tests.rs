@@ -72,7 +72,7 @@ fn every_option_arrives_and_the_keys_are_sorted() {
     let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
     let options = CreateOptions {
         tiers: vec![words("http://a http://b"), vec![], words("udp://c")],
-        private: true,
+        is_private: true,
         comment: Some("für dich".into()),
         web_seeds: words("http://w"),
         nodes: vec![("dht.example".into(), 6881), ("2001:db8::7".into(), 1)],
@@ -82,7 +82,7 @@ fn every_option_arrives_and_the_keys_are_sorted() {
         ..CreateOptions::default()
     };
     let (made, read) = make(&root.join("one.bin"), &options);
-    assert_eq!((read.name.as_str(), read.multi_file, read.private), ("one.bin", false, true));
+    assert_eq!((read.name.as_str(), read.is_multi_file, read.is_private), ("one.bin", false, true));
     assert_eq!(read.tiers, [words("http://a http://b"), words("udp://c")]);
     assert_eq!((read.comment, read.created_by), (options.comment, options.created_by));
     assert_eq!((read.creation_date, read.web_seeds), (options.creation_date, options.web_seeds));
@@ -105,7 +105,7 @@ fn padding_lets_every_file_begin_with_a_piece() {
         ("e", noise(7, 13)),
     ];
     let (_dir, root) = tree(&[&contents[..], &[("f", vec![])]].concat());
-    let options = CreateOptions { piece_length: Some(PIECE as u32), pad_files: true, ..CreateOptions::default() };
+    let options = CreateOptions { piece_length: Some(PIECE as u32), adds_pad_files: true, ..CreateOptions::default() };
     let progress = AtomicU64::new(0);
     let made = create(&root, &options, &progress, &AtomicBool::new(false)).unwrap();
     let read = Metainfo::parse(&made.bytes).unwrap();

@@ -48,10 +48,10 @@ pub(crate) struct CheckedInfo {
     pub pieces: Range<usize>,
     /// The length of a single file.
     pub length: u64,
-    pub executable: bool,
+    pub is_executable: bool,
     /// The files of a multi-file torrent.
     pub files: Option<FileList>,
-    pub private: bool,
+    pub is_private: bool,
 }
 
 impl CheckedInfo {
@@ -94,9 +94,9 @@ impl CheckedInfo {
         if found != expected {
             return Err(MetainfoError::PieceCount { found, expected });
         }
-        let executable = info.attr.ok().is_some_and(|attr| attr.contains(&b'x'));
-        let private = info.private.ok().is_some_and(|p| p != 0);
-        Ok(CheckedInfo { name, piece_length, pieces, length: single, executable, files, private })
+        let is_executable = info.attr.ok().is_some_and(|attr| attr.contains(&b'x'));
+        let is_private = info.private.ok().is_some_and(|p| p != 0);
+        Ok(CheckedInfo { name, piece_length, pieces, length: single, is_executable, files, is_private })
     }
 }
 
@@ -120,8 +120,8 @@ fn check_path_lengths(name: usize, mut files: FileList) -> Result<FileList, Meta
 }
 
 /// The entries with their final paths. A multi-file torrent's files go into a folder with the torrent's name.
-pub(crate) fn entries(name: &str, length: u64, executable: bool, files: Option<FileList>) -> Vec<FileEntry> {
-    let Some(files) = files else { return vec![FileEntry { executable, ..FileEntry::new(name, length) }] };
+pub(crate) fn entries(name: &str, length: u64, is_executable: bool, files: Option<FileList>) -> Vec<FileEntry> {
+    let Some(files) = files else { return vec![FileEntry { is_executable, ..FileEntry::new(name, length) }] };
     let FileSink::Collect(mut kept) = files.sink else { return Vec::new() };
     let moved = unique_paths::make_paths_unique(&mut kept);
     if moved > 0 {
@@ -148,7 +148,7 @@ pub(crate) fn entries(name: &str, length: u64, executable: bool, files: Option<F
         let is_rare = original.is_some() || special_entry.is_some();
         FileEntry {
             is_virtual: !matches!(file.kind, EntryKind::File | EntryKind::Executable),
-            executable: file.kind == EntryKind::Executable,
+            is_executable: file.kind == EntryKind::Executable,
             rare: is_rare.then(|| Box::new(RareFields { original, special_entry })),
             ..FileEntry::new(path(&file.path), file.length)
         }

@@ -51,7 +51,7 @@ fn setup() -> Setup {
     let mut requests = Vec::new();
     let pick_context = PickContext::unproven(context.now(), Speed::Fast);
     let all = (PIECES * BLOCKS) as usize;
-    let depth = EndGameLimit { outstanding: 0, least: all, proven: false };
+    let depth = EndGameLimit { outstanding: 0, least: all, is_proven: false };
     context.pieces.pick(KEY, all, pick_context, depth, 1.0, &mut requests);
     assert_eq!(requests.len() as u32, PIECES * BLOCKS, "all blocks are requested");
     Setup { _folder: folder, context, peer: Arc::new(peer), events, payload }

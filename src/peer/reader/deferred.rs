@@ -26,8 +26,8 @@ pub(crate) struct DeferredMessages<'a> {
 
 impl<'a> DeferredMessages<'a> {
     /// No messages yet. `shared_use` counts the bytes in use for all peers.
-    pub fn new(shared_use: &'a Amount, fast: bool) -> DeferredMessages<'a> {
-        DeferredMessages { deferred_state: DeferredState::new(fast), shared_use, beyond_allowance: 0 }
+    pub fn new(shared_use: &'a Amount, supports_fast: bool) -> DeferredMessages<'a> {
+        DeferredMessages { deferred_state: DeferredState::new(supports_fast), shared_use, beyond_allowance: 0 }
     }
 
     /// Remembers a message, or gives up remembering if there is no room.

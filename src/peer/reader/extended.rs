@@ -62,7 +62,7 @@ impl Reader<'_> {
                 self.upload_only_changed()
             }
             OUR_METADATA_ID => self.metadata(payload),
-            OUR_PEX_ID if self.context.settings.pex => self.pex(payload),
+            OUR_PEX_ID if self.context.settings.uses_pex => self.pex(payload),
             _ => Ok(()),
         }
     }
@@ -81,7 +81,7 @@ impl Reader<'_> {
         if let Some(version) = &handshake.version {
             let _ = peer.extensions.version.set(version.clone()); // only the first one is kept
         }
-        if let Some(upload_only) = handshake.upload_only {
+        if let Some(upload_only) = handshake.is_upload_only {
             peer.extensions.upload_only.set(upload_only);
         }
         if let Some(port) = handshake.port {

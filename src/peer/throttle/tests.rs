@@ -100,7 +100,7 @@ fn a_writer_collects_grants_for_a_block_and_goes_on_when_the_limit_is_lifted() {
     let (throttle, mut allowance) = (TorrentThrottle::default(), UploadAllowance::default());
     let client = throttle.client.clone();
     let flow = FlowId::new(PeerKey(1), [192, 0, 2, 1].into());
-    let demand = Demand { flow, direction: Direction::Up, despite_choke: false };
+    let demand = Demand { flow, direction: Direction::Up, serves_choked_peer: false };
     let (block, started) = (u64::from(BLOCK_SIZE), Instant::now());
     assert_eq!(allowance.take(&throttle, demand, block, || panic!("needless")), u64::MAX);
     client.limit_group().set(A_BYTE);

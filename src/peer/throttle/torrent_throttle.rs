@@ -22,7 +22,7 @@ pub struct Demand {
     /// Whether it sends or receives.
     pub direction: Direction,
     /// Whether it sends blocks that a choked peer requested (BEP 6).
-    pub despite_choke: bool,
+    pub serves_choked_peer: bool,
 }
 
 /// The limits that apply to a torrent. A connection needs the permission of each level that has a limit. The client's limiter
@@ -148,8 +148,8 @@ impl TorrentThrottle {
         }
     }
 
-    fn levels(&self, despite_choke: bool) -> LimitLevels<'_> {
-        let choked = despite_choke.then_some(&self.choked);
+    fn levels(&self, serves_choked_peer: bool) -> LimitLevels<'_> {
+        let choked = serves_choked_peer.then_some(&self.choked);
         let client = Some(self.client.limit_group());
         if !self.is_custom.is_set() {
             return LimitLevels { choked, own: None, group: None, client };
@@ -209,7 +209,7 @@ impl LevelGrants {
     pub fn collect(&mut self, throttle: &TorrentThrottle, demand: Demand, least: u64, want: u64) -> Grant {
         let mut usable = u64::MAX;
         let want = want.max(least);
-        for (granted, level) in self.0.iter_mut().zip(throttle.levels(demand.despite_choke).by_level()) {
+        for (granted, level) in self.0.iter_mut().zip(throttle.levels(demand.serves_choked_peer).by_level()) {
             let Some(level) = level.filter(|level| level.limit(demand.direction) > 0) else {
                 *granted = 0;
                 continue;

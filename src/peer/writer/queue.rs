@@ -52,16 +52,16 @@ impl Writer<'_> {
         if self.pending_deadline().is_some() {
             return Vec::new();
         }
-        if self.choking && !self.take_fast_grant() {
+        if self.is_choking && !self.take_fast_grant() {
             self.drop_requests(|_| false);
             return Vec::new();
         }
-        let most = if self.choking { 1 } else { self.batch_size.blocks() };
+        let most = if self.is_choking { 1 } else { self.batch_size.blocks() };
         let throttle = &self.context.settings.throttle;
-        let demand = Demand { flow: self.peer.flow(), direction: Direction::Up, despite_choke: self.choking };
+        let demand = Demand { flow: self.peer.flow(), direction: Direction::Up, serves_choked_peer: self.is_choking };
         let want = || self.queue.iter().take(most).map(|b| u64::from(b.length)).sum();
         let max_bytes = self.allowance.take(throttle, demand, u64::from(first.length), want);
-        if max_bytes > 0 && self.slab.is_none() && !self.choking {
+        if max_bytes > 0 && self.slab.is_none() && !self.is_choking {
             self.slab = throttle.client.upload_slab();
         }
         let space = if self.slab.is_some() { SLAB } else { CHUNK.max(first.length as usize) };
@@ -96,7 +96,7 @@ impl Writer<'_> {
 
     /// The block was not sent after all.
     pub(super) fn give_fast_grant_back(&self) {
-        if self.choking {
+        if self.is_choking {
             self.context.fast_quota.lock().give_back(self.peer.addr.ip());
         }
     }

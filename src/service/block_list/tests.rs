@@ -3,7 +3,7 @@ use crate::client::block_list::test_server::{serve_once, wait_until};
 use crate::net::route::Route;
 
 fn on(url: &str) -> BlockListSettings {
-    BlockListSettings { enabled: true, url: url.to_owned() }
+    BlockListSettings { is_enabled: true, url: url.to_owned() }
 }
 
 #[test]
@@ -17,13 +17,13 @@ fn a_remote_control_turns_a_list_on_and_off() {
     list.apply(&on(&url));
     wait_until("the list is loaded", || list.filter().is_blocked([1, 1, 1, 1].into()));
     server.join().expect("no panic");
-    assert_eq!(list.view(), BlockListView { enabled: true, url: url.clone(), ranges: 1, hits: 0 });
+    assert_eq!(list.view(), BlockListView { is_enabled: true, url: url.clone(), ranges: 1, hits: 0 });
     assert!(list.update().is_err_and(|why| !why.contains("os error")), "the server is gone");
     assert_eq!(list.view().ranges, 1, "the former list stays");
 
-    list.apply(&BlockListSettings { enabled: false, url: url.clone() });
+    list.apply(&BlockListSettings { is_enabled: false, url: url.clone() });
     assert!(!list.filter().is_blocked([1, 1, 1, 1].into()));
-    assert_eq!(list.view(), BlockListView { enabled: false, url, ranges: 0, hits: 0 });
+    assert_eq!(list.view(), BlockListView { is_enabled: false, url, ranges: 0, hits: 0 });
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn the_list_of_the_option_stays_whatever_a_remote_control_sets() {
     };
     let list = start(file.to_str().expect("a name")).expect("a list");
     list.apply(&on("http://127.0.0.1:9/list"));
-    assert_eq!(list.view(), BlockListView { enabled: true, url: String::new(), ranges: 1, hits: 0 });
+    assert_eq!(list.view(), BlockListView { is_enabled: true, url: String::new(), ranges: 1, hits: 0 });
     assert_eq!(list.update(), Ok(1));
     assert!(start("/does/not/exist").is_err(), "without its list, the service does not start");
 }

@@ -27,11 +27,11 @@ fn alone(runs: u64, alone: u64) -> SeedState {
 
 fn connected(waits: u64, networks: &[usize]) -> SeedState {
     let networks = networks.iter().copied().map(network).collect();
-    SeedState::WakeRequested { waits_for: s(waits), by_connection: true, networks }
+    SeedState::WakeRequested { waits_for: s(waits), is_for_connection: true, networks }
 }
 
 fn found(waits: u64) -> SeedState {
-    SeedState::WakeRequested { waits_for: s(waits), by_connection: false, networks: Vec::new() }
+    SeedState::WakeRequested { waits_for: s(waits), is_for_connection: false, networks: Vec::new() }
 }
 
 fn ids(of: &[TorrentId]) -> Vec<u32> {

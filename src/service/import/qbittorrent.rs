@@ -125,7 +125,7 @@ fn take_over(record: &mut TorrentRecord, resume: &Dict) {
     // libtorrent writes -1 or 16777215 for no limit.
     settings.peer_limit = u16::try_from(count(resume, "max_connections")).unwrap_or(0);
     settings.labels = labels(text(resume, "qBt-category").into_iter().chain(texts(resume, "qBt-tags")));
-    settings.sequential = is_set(resume, "sequential_download");
+    settings.is_sequential = is_set(resume, "sequential_download");
     settings.down_limit = limit(values::int(resume, "download_rate_limit").unwrap_or(0));
     settings.up_limit = limit(values::int(resume, "upload_rate_limit").unwrap_or(0));
     // A ratio in thousandths, -1000 for no limit, -2000 for the session's.

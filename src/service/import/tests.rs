@@ -60,7 +60,7 @@ fn assert_common(records: &[TorrentRecord]) {
     assert!(photos.times.added.0 > 1_000_000_000 && photos.may_overwrite_in.is_none());
     assert_eq!(photos.settings.seed_ratio_mode, LimitMode::Own);
     assert_eq!(single.settings.seed_ratio_mode, LimitMode::Session);
-    assert!(photos.settings.down_limit.enabled && !single.settings.down_limit.enabled);
+    assert!(photos.settings.down_limit.is_enabled && !single.settings.down_limit.is_enabled);
 }
 
 #[test]

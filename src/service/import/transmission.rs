@@ -110,13 +110,13 @@ fn take_over(record: &mut TorrentRecord, resume: &Dict) {
     settings.peer_limit = u16::try_from(count(resume, "max-peers")).unwrap_or(0);
     settings.labels = labels(texts(resume, "labels").into_iter());
     settings.group = text(resume, "group").unwrap_or_default();
-    settings.sequential = is_set(resume, "sequentialDownload") || is_set(resume, "sequential-download");
+    settings.is_sequential = is_set(resume, "sequentialDownload") || is_set(resume, "sequential-download");
     let speed = |key: &str| {
         let speed = values::nested(resume, key)?;
         let bytes =
             values::int(speed, "speed-Bps").or_else(|| Some(values::int(speed, "speed")?.saturating_mul(1024)))?;
         let ignores_session = values::int(speed, "use-global-speed-limit") == Some(0);
-        Some((RateLimit { enabled: is_set(speed, "use-speed-limit"), ..limit(bytes) }, ignores_session))
+        Some((RateLimit { is_enabled: is_set(speed, "use-speed-limit"), ..limit(bytes) }, ignores_session))
     };
     for (key, own) in [("speed-limit-down", &mut settings.down_limit), ("speed-limit-up", &mut settings.up_limit)] {
         if let Some((limit, ignores_session)) = speed(key) {

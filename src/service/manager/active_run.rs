@@ -33,7 +33,7 @@ pub struct RunSpec {
     /// Whether it has its metainfo.
     pub has_metainfo: bool,
     /// The suffix of incomplete files.
-    pub incomplete_suffix: bool,
+    pub has_incomplete_suffix: bool,
 }
 
 /// A torrent that runs.

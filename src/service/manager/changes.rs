@@ -85,7 +85,7 @@ impl Manager {
         handle.set_torrent_limits(rate_limits(settings.down_limit, settings.up_limit));
         handle.ignore_client_limits(!settings.honors_session_limits);
         handle.set_max_peers(usize::from(settings.peer_limit));
-        handle.set_sequential(settings.sequential);
+        handle.set_sequential(settings.is_sequential);
         handle.set_priorities(priorities(&torrent.record.files));
         handle.set_limit_group(group);
     }
@@ -143,7 +143,7 @@ impl Manager {
             return;
         }
         self.limits.was_alt_speed_scheduled = is_alt_speed_scheduled;
-        self.settings.alternative.enabled = is_alt_speed_scheduled;
+        self.settings.alternative.is_enabled = is_alt_speed_scheduled;
         if let Err(error) = self.state_folder.save_settings(&self.settings) {
             log::error!("{error}");
         }
@@ -207,9 +207,9 @@ fn apply_settings(settings: &mut TorrentSettings, change: &TorrentChange) -> Res
     }
     change.group.as_deref().map_or(Ok(()), check_group)?;
     set(&mut settings.down_limit.kilobytes, change.down_limit.as_ref());
-    set(&mut settings.down_limit.enabled, change.is_down_limited.as_ref());
+    set(&mut settings.down_limit.is_enabled, change.is_down_limited.as_ref());
     set(&mut settings.up_limit.kilobytes, change.up_limit.as_ref());
-    set(&mut settings.up_limit.enabled, change.is_up_limited.as_ref());
+    set(&mut settings.up_limit.is_enabled, change.is_up_limited.as_ref());
     set(&mut settings.honors_session_limits, change.honors_session_limits.as_ref());
     set(&mut settings.bandwidth_priority, change.bandwidth_priority.as_ref());
     set(&mut settings.peer_limit, change.peer_limit.as_ref());
@@ -217,7 +217,7 @@ fn apply_settings(settings: &mut TorrentSettings, change: &TorrentChange) -> Res
     set(&mut settings.seed_ratio, change.seed_ratio.filter(|ratio| ratio.is_finite()).as_ref());
     set(&mut settings.seed_idle_mode, change.seed_idle_mode.as_ref());
     set(&mut settings.seed_idle_minutes, change.seed_idle_minutes.as_ref());
-    set(&mut settings.sequential, change.sequential.as_ref());
+    set(&mut settings.is_sequential, change.is_sequential.as_ref());
     set(&mut settings.labels, change.labels.as_ref());
     set(&mut settings.group, change.group.as_ref());
     Ok(())

@@ -25,9 +25,9 @@ pub(crate) fn start_client(
     } else {
         network.port..=network.port
     };
-    let builder = if network.dht { base.clone() } else { base.clone().dht(None) };
+    let builder = if network.uses_dht { base.clone() } else { base.clone().dht(None) };
     let builder = builder
-        .lsd(network.lsd)
+        .lsd(network.uses_lsd)
         .max_peers(usize::from(network.peer_limit))
         .limits(settings.limits())
         .address_filter(filter);

@@ -101,8 +101,8 @@ impl Manager {
                 let seed = DormantSeed {
                     announce,
                     tiers,
-                    dht: network.dht,
-                    lsd: network.lsd,
+                    uses_dht: network.uses_dht,
+                    uses_lsd: network.uses_lsd,
                     encryption: terms.encryption,
                     registered_at,
                 };
@@ -123,7 +123,7 @@ impl Manager {
     pub(super) fn trackers_for_dormant(&self, record: &TorrentRecord) -> Result<Vec<Vec<(String, bool)>>, StartError> {
         let metainfo = self.read_metainfo(record)?;
         let own = record.trackers.as_ref().unwrap_or(&metainfo.tiers);
-        let defaults = self.default_trackers(metainfo.private);
+        let defaults = self.default_trackers(metainfo.is_private);
         let of_torrent = |url: &String| metainfo.tiers.iter().flatten().any(|known| known == url);
         let tier = |tier: &Vec<String>| tier.iter().map(|url| (url.clone(), !of_torrent(url))).collect();
         Ok(own.iter().chain(defaults).map(tier).collect())
@@ -150,12 +150,12 @@ impl Manager {
         let wake_requests = std::mem::take(&mut *self.dormant.wake_requests.lock());
         for (id, reason) in wake_requests {
             let Some(torrent) = self.torrents.get_mut(&id) else { continue };
-            let (by_connection, mut peers, source) = match reason {
+            let (is_for_connection, mut peers, source) = match reason {
                 WakeReason::Connection => (true, Vec::new(), None),
                 WakeReason::Found(peers, source) => (false, peers, Some(source)),
             };
             peers.truncate(MAX_FOUND);
-            let request = WakeRequest { since: Instant::now(), by_connection, peers, source };
+            let request = WakeRequest { since: Instant::now(), is_for_connection, peers, source };
             match &mut torrent.state {
                 ManagedState::Dormant(dormant) => dormant.wake_request = Some(request),
                 ManagedState::Stopping(run) => {
@@ -217,7 +217,7 @@ impl Manager {
                 let request = dormant.wake_request.as_ref()?;
                 SeedState::WakeRequested {
                     waits_for: request.since.elapsed(),
-                    by_connection: request.by_connection,
+                    is_for_connection: request.is_for_connection,
                     networks: waiting.get(&torrent.record.info_hash).cloned().unwrap_or_default(),
                 }
             }

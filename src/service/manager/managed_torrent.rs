@@ -74,7 +74,7 @@ pub struct WakeRequest {
     /// Since when.
     pub since: Instant,
     /// Whether a connection waits for it.
-    pub by_connection: bool,
+    pub is_for_connection: bool,
     /// Peers that it has to dial, and who named them.
     pub peers: Vec<SocketAddr>,
     pub source: Option<PeerSource>,
@@ -171,7 +171,7 @@ impl ManagedTorrent {
     }
 
     /// What a run would have to be started with.
-    pub fn spec(&self, incomplete_suffix: bool) -> RunSpec {
+    pub fn spec(&self, has_incomplete_suffix: bool) -> RunSpec {
         let record = &self.record;
         RunSpec {
             folder: record.folder.clone(),
@@ -181,7 +181,7 @@ impl ManagedTorrent {
             needs_check: record.needs_check,
             ends_after_check: record.needs_check && record.desired_state == DesiredState::Stopped,
             has_metainfo: record.metainfo.is_some(),
-            incomplete_suffix,
+            has_incomplete_suffix,
         }
     }
 

@@ -66,7 +66,7 @@ impl Manager {
         let Some(torrent) = self.torrents.get(&id) else { return };
         match &torrent.state {
             ManagedState::Active(run) => {
-                let spec = torrent.spec(run.spec.incomplete_suffix);
+                let spec = torrent.spec(run.spec.has_incomplete_suffix);
                 // A run that ends after its check keeps nothing that could go on, such as peers.
                 let must_restart = !run.spec.has_metainfo || run.spec.ends_after_check || spec.ends_after_check;
                 if !is_chosen || (run.spec != spec && must_restart) {
@@ -181,7 +181,7 @@ impl Manager {
         if record.metainfo.is_some() {
             let mut metainfo = self.read_metainfo(record)?;
             let own = record.trackers.as_ref().unwrap_or(&metainfo.tiers);
-            metainfo.tiers = [own, self.default_trackers(metainfo.private)].concat();
+            metainfo.tiers = [own, self.default_trackers(metainfo.is_private)].concat();
             return Ok(metainfo.into());
         }
         let failed = |why: String| StartError { is_shortage: false, why };
@@ -213,13 +213,13 @@ impl Manager {
             .ends_after_check(spec.ends_after_check)
             .expects_files(record.progress.have > 0)
             .overwrite(spec.may_overwrite)
-            .sequential(record.settings.sequential)
+            .sequential(record.settings.is_sequential)
             .max_peers(usize::from(record.settings.peer_limit))
             .encryption(network.encryption)
-            .pex(network.pex)
-            .lsd(network.lsd)
-            .dht(network.dht)
-            .incomplete_suffix(spec.incomplete_suffix.then(|| INCOMPLETE_SUFFIX.to_owned()));
+            .pex(network.uses_pex)
+            .lsd(network.uses_lsd)
+            .dht(network.uses_dht)
+            .incomplete_suffix(spec.has_incomplete_suffix.then(|| INCOMPLETE_SUFFIX.to_owned()));
         if let Some(metainfo) = record.metainfo.as_ref().filter(|_| !spec.unwanted.is_empty()) {
             options = options.files(selection(spec, metainfo.entries));
         }

@@ -143,7 +143,7 @@ impl Manager {
     }
 
     fn add(&mut self, torrent: PreparedTorrent) -> Result<AddedTorrent, ControlError> {
-        let PreparedTorrent { info_hash, name, metainfo, link, folder, paused, change, may_overwrite } = torrent;
+        let PreparedTorrent { info_hash, name, metainfo, link, folder, starts_paused, change, may_overwrite } = torrent;
         let known = self.torrents.values().find(|torrent| torrent.record.info_hash == info_hash);
         if let Some(ManagedTorrent { record, .. }) = known {
             if record.removal.is_some() {
@@ -173,7 +173,7 @@ impl Manager {
         let mut change = change;
         let position = change.queue_position.take();
         Manager::apply(&mut record, &change, metainfo.as_ref().map(|(metainfo, _)| metainfo))?;
-        if !paused.unwrap_or(!self.settings.starts_added) {
+        if !starts_paused.unwrap_or(!self.settings.starts_added) {
             record.desired_state = DesiredState::Queued;
         }
         // Its record says that the number is taken: see `drop_torrent`.

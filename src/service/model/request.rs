@@ -14,13 +14,13 @@ pub struct AddRequest {
     /// The folder of its files, or the session's download folder.
     pub folder: Option<PathBuf>,
     /// Whether it starts stopped, or the session's default.
-    pub paused: Option<bool>,
+    pub starts_paused: Option<bool>,
     /// Changes of its settings, files and trackers, as for a torrent that is there.
     pub change: TorrentChange,
     /// HTTP cookies for a source that is a URL.
     pub cookies: Option<String>,
     /// Whether files that are in the way may be overwritten.
-    pub overwrite: bool,
+    pub may_overwrite: bool,
 }
 
 /// Where the metainfo of a new torrent comes from.
@@ -77,7 +77,7 @@ pub struct TorrentChange {
     /// The idle time in minutes.
     pub seed_idle_minutes: Option<u16>,
     /// Whether pieces are requested in order.
-    pub sequential: Option<bool>,
+    pub is_sequential: Option<bool>,
     /// The labels.
     pub labels: Option<Vec<String>>,
     /// The bandwidth group.

@@ -57,7 +57,7 @@ pub struct BandwidthGroup {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BlockListView {
     /// Whether a list is in force or to be loaded.
-    pub enabled: bool,
+    pub is_enabled: bool,
     /// The URL; that of the option without its secrets. Empty for a file.
     pub url: String,
     /// The number of ranges that are blocked.

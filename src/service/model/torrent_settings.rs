@@ -53,7 +53,8 @@ pub struct TorrentSettings {
     /// Minutes without upload after which seeding ends.
     pub seed_idle_minutes: u16,
     /// Whether pieces are requested in the order of the torrent.
-    pub sequential: bool,
+    #[serde(rename = "sequential")]
+    pub is_sequential: bool,
     /// The user's words for the torrent; at most 64, of 128 bytes each.
     pub labels: Vec<String>,
     /// The bandwidth group, or an empty string.
@@ -72,7 +73,7 @@ impl Default for TorrentSettings {
             seed_ratio: 2.0,
             seed_idle_mode: LimitMode::Session,
             seed_idle_minutes: 30,
-            sequential: false,
+            is_sequential: false,
             labels: Vec::new(),
             group: String::new(),
         }

@@ -87,9 +87,9 @@ pub fn torrents_event(
                 to.int(value);
             }
             for (name, value) in [
-                ("alt_speed_enabled", settings.alternative.enabled),
-                ("speed_limit_down_enabled", settings.down_limit.enabled),
-                ("speed_limit_up_enabled", settings.up_limit.enabled),
+                ("alt_speed_enabled", settings.alternative.is_enabled),
+                ("speed_limit_down_enabled", settings.down_limit.is_enabled),
+                ("speed_limit_up_enabled", settings.up_limit.is_enabled),
             ] {
                 to.name(name);
                 to.bool(value);

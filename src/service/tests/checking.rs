@@ -20,7 +20,7 @@ fn a_check_of_a_stopped_torrent_creates_and_replaces_no_file() {
     let temp = tempfile::tempdir().expect("a folder");
     let it = Fixture::start(temp.path());
     let bytes = torrent(&temp.path().join("elsewhere"), "x", None);
-    let request = AddRequest { source: AddSource::Metainfo(bytes), paused: Some(true), ..AddRequest::default() };
+    let request = AddRequest { source: AddSource::Metainfo(bytes), starts_paused: Some(true), ..AddRequest::default() };
     let id = it.control.add(request).expect("added").id;
     it.control.verify(&[id]).expect("verified");
     it.wait_until_stopped(id);
@@ -46,7 +46,7 @@ fn a_check_of_a_stopped_torrent_finds_that_it_is_complete_and_a_start_during_the
     let temp = tempfile::tempdir().expect("a folder");
     let it = Fixture::start(temp.path());
     let bytes = torrent(&it.downloads(), "x", None);
-    let request = AddRequest { source: AddSource::Metainfo(bytes), paused: Some(true), ..AddRequest::default() };
+    let request = AddRequest { source: AddSource::Metainfo(bytes), starts_paused: Some(true), ..AddRequest::default() };
     let id = it.control.add(request).expect("added").id;
     it.control.verify(&[id]).expect("verified");
     it.wait_for("the result", id, |it| it.transfer.missing == 0);

@@ -210,7 +210,7 @@ fn a_torrent_that_was_never_checked_takes_no_file_of_the_user_along() {
     let it = Fixture::start(temp.path());
     let request = AddRequest {
         source: AddSource::Metainfo(half_of_the_user(&it.downloads())),
-        paused: Some(true),
+        starts_paused: Some(true),
         ..AddRequest::default()
     };
     let id = it.control.add(request).expect("added").id;

@@ -63,7 +63,7 @@ impl SurveyFixture {
         self.decide_claimed(overwrite, OwnershipClaim::None)
     }
 
-    fn decide_claimed(&self, overwrite: bool, claim: OwnershipClaim) -> Result<Vec<FileAction>, StorageError> {
+    fn decide_claimed(&self, may_overwrite: bool, claim: OwnershipClaim) -> Result<Vec<FileAction>, StorageError> {
         let stop = AtomicBool::new(false);
         let survey = self.storage.survey(&stop)?;
         let have = check(&self.storage, &self.hashes, 1, &CheckProgress::default(), &stop)?;
@@ -73,7 +73,7 @@ impl SurveyFixture {
         let (wanted, claim, stop) = (&wanted, &|_: usize, _: &FileSnapshot| claim, &stop);
         let of_earlier_run = &|number, seen: &FileSnapshot| self.storage.is_of_earlier_run(&HASH, number, seen);
         let input =
-            DecisionInput { survey, hashes, have, wanted, ours, claim, of_earlier_run, vouched, overwrite, stop };
+            DecisionInput { survey, hashes, have, wanted, ours, claim, of_earlier_run, vouched, may_overwrite, stop };
         self.storage.decide(&input)
     }
 
@@ -278,7 +278,7 @@ fn a_file_under_the_name_that_its_maker_gave_it_is_only_read() {
     assert_eq!(named.files()[0].path, Path::new(".rc"), "it is never made, and so has no other name");
     let (it, no) = (Storage::new(dir.path().to_owned(), layout, 4), AtomicBool::new(false));
     let hashes = [Sha1Hash::from([1; 20]); 4];
-    let decide = |have: &Bitfield, overwrite| {
+    let decide = |have: &Bitfield, may_overwrite| {
         let survey = it.survey(&no).unwrap();
         let (wanted, ours, vouched) =
             (Bitfield::full(4), |_: usize, _: &FileSnapshot| true, |_: usize, _: PieceIndex| false);
@@ -294,7 +294,7 @@ fn a_file_under_the_name_that_its_maker_gave_it_is_only_read() {
                 claim,
                 of_earlier_run: &|_, _| false,
                 vouched: &vouched,
-                overwrite,
+                may_overwrite,
                 stop,
             })
         }
@@ -305,8 +305,8 @@ fn a_file_under_the_name_that_its_maker_gave_it_is_only_read() {
         let file = dir.path().join(".rc");
         let made = if is_there { std::fs::write(file, [7; 200]) } else { std::fs::remove_file(file) };
         made.unwrap();
-        for overwrite in [false, true] {
-            match decide(&have, overwrite) {
+        for may_overwrite in [false, true] {
+            match decide(&have, may_overwrite) {
                 Err(StorageError::InTheWay { why: Refusal::Changed, .. }) => assert!(!is_there),
                 decided => assert_eq!((decided.unwrap(), is_there), (vec![FileAction::Compare], true), "read only"),
             }

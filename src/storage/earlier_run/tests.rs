@@ -107,7 +107,7 @@ fn decide(it: &mut Storage, claim: OwnershipClaim) -> (Survey, Result<Vec<FileAc
         claim: &|number, _| if number == 1 { claim } else { OwnershipClaim::None },
         of_earlier_run: &|number, seen| it.is_of_earlier_run(&HASH, number, seen),
         vouched: &|_, _| false,
-        overwrite: false,
+        may_overwrite: false,
         stop: &no,
     });
     (survey, decided)

@@ -94,7 +94,7 @@ fn an_edit_of_an_idle_file_is_in_the_marker_when_the_run_ends() {
     write(&at("a"), b"mine");
     it.unlock();
     let length = fs::metadata(at(&format!(".{HASH}.btsync"))).unwrap().len();
-    assert!(is_edited(&it, "a") && !is_edited(&it, "b") && it.read_marker(&HASH).unwrap().stopped);
+    assert!(is_edited(&it, "a") && !is_edited(&it, "b") && it.read_marker(&HASH).unwrap().has_stopped);
     it.unlock();
     assert_eq!(fs::metadata(at(&format!(".{HASH}.btsync"))).unwrap().len(), length);
 }

@@ -75,7 +75,7 @@ fn a_failed_piece_is_partial_until_its_last_block_has_come_again() {
             claim: &|_, _| OwnershipClaim::MadeButChanged,
             of_earlier_run: &|_, _| false,
             vouched: &|_, _| false,
-            overwrite: false,
+            may_overwrite: false,
             stop: &stop,
         };
         it.is_partial(PieceIndex(piece), &input).unwrap()

@@ -60,7 +60,7 @@ fn started(it: &mut Storage, content: &[u8]) -> (bool, Result<Vec<FileAction>, S
         claim: &|_, _| OwnershipClaim::None,
         of_earlier_run: &|_, _| false,
         vouched: &|_, _| false,
-        overwrite: false,
+        may_overwrite: false,
         stop: &stop,
     };
     let actions = it.decide(&input);

@@ -86,7 +86,7 @@ fn notes_are_appended_and_a_note_that_was_cut_off_says_nothing() {
         last.is_refused(b, 8)
             && !last.is_refused(b, 9)
             && !last.is_created_file(b, 8)
-            && last.stopped
+            && last.has_stopped
             && last.is_needed()
     );
     assert_eq!(Marker::decode(&last.encode(&HASH), &HASH), Some(last));
@@ -141,10 +141,10 @@ proptest! {
         let user_files = user_files.into_iter().map(PathBuf::from).collect();
         let (completed, refused, edited) = (created.clone(), used_existing.clone(), created.clone());
         let completed_at = created.keys().map(|path_hash| (*path_hash, ran_until / 2)).collect();
-        let stopped = ran_until % 2 == 0;
-        let mtimes_at_stop = created.keys().filter(|_| stopped).map(|path_hash| (*path_hash, ran_until / 4)).collect();
+        let has_stopped = ran_until % 2 == 0;
+        let mtimes_at_stop = created.keys().filter(|_| has_stopped).map(|path_hash| (*path_hash, ran_until / 4)).collect();
         let (earliest_write, modified_at) = (ran_until / 3, 0);
-        let marker = Marker { user_files, created, used_existing, completed, completed_at, refused, edited, ran_until, earliest_write, stopped, mtimes_at_stop, modified_at };
+        let marker = Marker { user_files, created, used_existing, completed, completed_at, refused, edited, ran_until, earliest_write, has_stopped, mtimes_at_stop, modified_at };
         prop_assert_eq!(Marker::decode(&marker.encode(&HASH), &HASH), Some(marker));
     }
 }

@@ -69,7 +69,7 @@ fn a_file_is_the_users_from_the_moment_at_which_it_is_complete() {
     assert_eq!(length(), before, "once");
     assert!(it.confirm_lock().is_ok());
     it.unlock();
-    assert!(it.read_marker(&HASH).unwrap().stopped);
+    assert!(it.read_marker(&HASH).unwrap().has_stopped);
     drop(it);
     let it = begun(&dir, &first());
     assert_eq!(says(&it), (false, true, true), "it is written anew");
@@ -188,7 +188,7 @@ fn a_lost_page_in_two_pieces_and_a_lost_end_make_pieces_partial() {
             claim: &|_, _| crate::storage::OwnershipClaim::MadeButChanged,
             of_earlier_run: &|_, _| false,
             vouched: &|_, _| false,
-            overwrite: false,
+            may_overwrite: false,
             stop: &no,
         };
         [0, 1, 2].map(|piece| it.is_partial(PieceIndex(piece), &input).unwrap())
@@ -284,7 +284,7 @@ fn notes_that_do_not_fit_are_appended_later_and_hide_no_edit_meanwhile() {
     assert!(state().0 > before);
     it.unlock();
     let marker = it.read_marker(&HASH).unwrap();
-    assert!(marker.is_completed_file(Path::new("a"), a) && marker.is_refused(Path::new("b"), b) && marker.stopped);
+    assert!(marker.is_completed_file(Path::new("a"), a) && marker.is_refused(Path::new("b"), b) && marker.has_stopped);
     assert_eq!(String::from_utf8_lossy(&fs::read(&path).unwrap()).matches("\nrefused ").count(), 1);
 }
 

@@ -150,7 +150,7 @@ fn a_file_outside_is_read_once_it_is_admitted_and_no_other_in_its_place() {
     let kind = |access| root.open(name, access).map(drop).unwrap_err().kind();
     assert_eq!(kind(Access::Read), StorageErrorKind::Escapes, "not before somebody has looked");
     assert_eq!(root.allow_outside(name).unwrap().len(), 7);
-    assert!(root.open(name, Access::Read).is_ok_and(|handle| !handle.writable));
+    assert!(root.open(name, Access::Read).is_ok_and(|handle| !handle.is_writable));
     assert_eq!(kind(Access::Write), StorageErrorKind::Escapes);
     fs::write(dir.path().join("outside/b"), "secret").unwrap();
     fs::remove_file(&link).unwrap();

@@ -23,9 +23,9 @@ pub struct Idleness {
     /// While the peer has a slot: since when it has requested little or nothing, and how many bytes it had been sent by then.
     since: Option<(Duration, u64)>,
     /// Whether the peer used its slot at the last observation.
-    active: bool,
+    was_active: bool,
     /// Whether the current idle period has been counted.
-    counted: bool,
+    is_counted: bool,
     /// How many times in a row the peer wasted a slot.
     times: u32,
     /// The end of the penalty.
@@ -38,17 +38,18 @@ impl Idleness {
     /// reads them.
     pub fn observe(&mut self, now: Duration, turn: Option<(Duration, u64)>, sent: u64, is_requesting: bool) {
         let Some(turn) = turn else {
-            (self.since, self.active, self.counted) = (None, false, false);
+            (self.since, self.was_active, self.is_counted) = (None, false, false);
             return;
         };
         let (since, sent_then) = *self.since.get_or_insert(turn);
         let spans = now.saturating_sub(since).as_secs_f64() / IDLE_TIMEOUT.as_secs_f64();
-        self.active = is_requesting || sent.saturating_sub(sent_then) as f64 >= MIN_USED_BYTES as f64 * spans.max(1.0);
-        if self.active {
-            *self = Idleness { since: Some((now, sent)), active: true, ..Idleness::default() };
-        } else if self.is_idle(now) && !self.counted {
+        self.was_active =
+            is_requesting || sent.saturating_sub(sent_then) as f64 >= MIN_USED_BYTES as f64 * spans.max(1.0);
+        if self.was_active {
+            *self = Idleness { since: Some((now, sent)), was_active: true, ..Idleness::default() };
+        } else if self.is_idle(now) && !self.is_counted {
             let rest = FIRST_PENALTY.saturating_mul(1 << self.times.min(8)).min(MAX_PENALTY);
-            (self.counted, self.times, self.deprioritized_until) = (true, self.times.saturating_add(1), now + rest);
+            (self.is_counted, self.times, self.deprioritized_until) = (true, self.times.saturating_add(1), now + rest);
         }
     }
 
@@ -59,7 +60,7 @@ impl Idleness {
 
     /// When [`Idleness::is_idle`] becomes true if the peer stays idle.
     pub fn idle_from(&self) -> Option<Duration> {
-        self.since.filter(|_| !self.active).map(|(since, _)| since + IDLE_TIMEOUT)
+        self.since.filter(|_| !self.was_active).map(|(since, _)| since + IDLE_TIMEOUT)
     }
 
     /// Whether the peer ranks after all other waiting peers.

@@ -81,7 +81,7 @@ struct RampUp {
 #[derive(Debug)]
 pub struct Slots {
     count: usize,
-    seeding: bool,
+    is_seeding: bool,
     limit: u64,
     /// When the last step was taken, or since when there has been a reason for one.
     stepped: Option<Duration>,
@@ -106,7 +106,7 @@ impl Slots {
         let (stepped, trial, ramp_up) = (None, None, None);
         let mut slots = Slots {
             count: 0,
-            seeding: false,
+            is_seeding: false,
             limit: 0,
             stepped,
             trial,
@@ -141,16 +141,16 @@ impl Slots {
     }
 
     /// Sets whether we are seeding. Restarts the search on a change.
-    pub fn set_seeding(&mut self, seeding: bool) {
-        if seeding != self.seeding {
-            self.seeding = seeding;
+    pub fn set_seeding(&mut self, is_seeding: bool) {
+        if is_seeding != self.is_seeding {
+            self.is_seeding = is_seeding;
             self.restart();
         }
     }
 
     /// Processes the current load, and adjusts the number of slots.
-    pub fn observe(&mut self, now: Duration, seeding: bool, load: Load) {
-        self.set_seeding(seeding);
+    pub fn observe(&mut self, now: Duration, is_seeding: bool, load: Load) {
+        self.set_seeding(is_seeding);
         self.has_sent |= load.upload_rate > 0;
         let waits = load.demand > self.count && load.served >= self.count;
         if waits && self.ramp_up(now, load) {
@@ -174,14 +174,14 @@ impl Slots {
 
     fn restart(&mut self) {
         // A completed download keeps its number of slots.
-        let start = match self.seeding {
+        let start = match self.is_seeding {
             true if self.has_sent => self.count.max(MIN_SEED_SLOTS),
             true => MIN_SEED_SLOTS,
             false => FEW_PEERS,
         };
         self.count = start.min(self.most()).max(self.least());
         (self.stepped, self.trial, self.pause, self.paid, self.fewer_was_worse) = (None, None, 0, 0, false);
-        self.ramp_up = (self.seeding && self.count < self.most()).then_some(None);
+        self.ramp_up = (self.is_seeding && self.count < self.most()).then_some(None);
         self.unused = None;
     }
 
@@ -196,7 +196,7 @@ impl Slots {
 
     /// The fewest slots that make sense under the limit.
     fn least(&self) -> usize {
-        let least = if self.seeding { MIN_SEED_SLOTS } else { MIN_DOWNLOAD_SLOTS };
+        let least = if self.is_seeding { MIN_SEED_SLOTS } else { MIN_DOWNLOAD_SLOTS };
         if self.limit == 0 {
             least
         } else {

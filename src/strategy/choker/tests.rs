@@ -33,9 +33,9 @@ fn peer(key: u32) -> ChokeCandidate {
         network: Network::subnet([10, 0, 0, 1].into()),
         is_requesting: true,
         reads_slowly: false,
-        interested: true,
-        upload_only: false,
-        unchoked: false,
+        is_interested: true,
+        is_upload_only: false,
+        is_unchoked: false,
         owes_blocks: false,
         down_rate: 0,
         up_rate: 0,
@@ -71,10 +71,10 @@ impl ChokerSwarm {
         let total: u64 = served.iter().map(|n| self.takes[*n as usize]).sum();
         for (n, p) in self.peers.iter_mut().enumerate() {
             let unchoked = served.contains(&p.key.0);
-            assert!(!unchoked || (p.interested && !p.upload_only));
-            if unchoked != p.unchoked {
-                assert!(!p.unchoked || !p.interested || self.now >= self.changed[n] + ROUND, "{n} flaps");
-                (p.unchoked, self.changed[n]) = (unchoked, self.now);
+            assert!(!unchoked || (p.is_interested && !p.is_upload_only));
+            if unchoked != p.is_unchoked {
+                assert!(!p.is_unchoked || !p.is_interested || self.now >= self.changed[n] + ROUND, "{n} flaps");
+                (p.is_unchoked, self.changed[n]) = (unchoked, self.now);
                 self.changes[n] += 1;
             }
             let share = self.takes[n] as f64 * (self.link as f64 / total.max(1) as f64).min(1.0);
@@ -101,8 +101,8 @@ impl ChokerSwarm {
 fn every_interested_peer_is_served_while_slots_are_free_and_no_other() {
     for (seeding, count) in [(false, 16), (true, 200), (true, 256)] {
         let mut swarm = ChokerSwarm::new(count + 10, seeding);
-        swarm.peers[..5].iter_mut().for_each(|p| p.interested = false);
-        swarm.peers[5..10].iter_mut().for_each(|p| p.upload_only = true);
+        swarm.peers[..5].iter_mut().for_each(|p| p.is_interested = false);
+        swarm.peers[5..10].iter_mut().for_each(|p| p.is_upload_only = true);
         // A seed doubles its slots as long as each is above `GOOD_SLOT_RATE`.
         for _ in 0..if seeding { 30 } else { 1 } {
             swarm.round();
@@ -147,7 +147,7 @@ fn tit_for_tat_finds_the_fastest_uploaders_and_stays_with_them() {
         }
         swarm.round();
         for p in &mut swarm.peers {
-            let generous = if p.unchoked { 1.0 } else { 0.2 };
+            let generous = if p.is_unchoked { 1.0 } else { 0.2 };
             p.down_rate = (gives(p.key.0) as f64 * generous * (0.95 + 0.1 * rng.f64())) as u64;
         }
     }
@@ -221,7 +221,7 @@ fn an_optimistic_turn_lasts_thirty_seconds_and_ends_with_the_interest() {
     assert!(turns.chunks(3).all(|t| t[0] == t[1] && t[1] == t[2]), "{turns:?}");
     assert!(turns.windows(6).step_by(3).all(|t| t[0] != t[3]), "another one each time: {turns:?}");
     let now = lucky(swarm.round());
-    swarm.peers[now as usize].interested = false;
+    swarm.peers[now as usize].is_interested = false;
     assert_ne!(lucky(swarm.round()), now);
 }
 
@@ -272,12 +272,12 @@ fn a_slot_that_becomes_free_between_rounds_goes_to_a_waiting_peer() {
         let mut leave = |key: &u32| {
             assert!(swarm.choker.has_slot(PeerKey(*key)));
             let departed = &mut swarm.peers[*key as usize];
-            (departed.interested, departed.unchoked) = (false, false);
+            (departed.is_interested, departed.is_unchoked) = (false, false);
         };
         served.difference(&optimistic).take(3).for_each(&mut leave);
         let mut newly_served = BTreeSet::new();
         while let Some(key) = swarm.choker.fill_free_slot(swarm.now, seeding, &swarm.peers) {
-            swarm.peers[key.0 as usize].unchoked = true;
+            swarm.peers[key.0 as usize].is_unchoked = true;
             newly_served.insert(key.0);
         }
         assert_eq!(newly_served.len(), 3, "one for each regular slot");
@@ -353,18 +353,18 @@ fn peers_that_take_nothing_make_room_for_others() {
 fn a_free_slot_is_granted_between_rounds_and_kept_for_a_round() {
     let mut swarm = ChokerSwarm::new(18, false);
     for p in &mut swarm.peers[..17] {
-        p.interested = false;
+        p.is_interested = false;
     }
-    swarm.peers[17].interested = false;
+    swarm.peers[17].is_interested = false;
     swarm.round();
     let earlier = SECOND * 109;
     assert_eq!(earlier + SECOND, swarm.now);
     for n in 0..17 {
-        swarm.peers[n].interested = true;
+        swarm.peers[n].is_interested = true;
         assert!(swarm.choker.can_unchoke_now(earlier, false, &swarm.peers, PeerKey(n as u32)), "{n}");
-        (swarm.peers[n].unchoked, swarm.changed[n]) = (true, earlier);
+        (swarm.peers[n].is_unchoked, swarm.changed[n]) = (true, earlier);
     }
-    swarm.peers[17].interested = true;
+    swarm.peers[17].is_interested = true;
     assert!(!swarm.choker.can_unchoke_now(earlier, false, &swarm.peers, PeerKey(17)));
     swarm.peers[17].down_rate = 1 << 20;
     assert!(swarm.round().is_superset(&(0..17).collect()));

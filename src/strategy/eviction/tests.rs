@@ -112,7 +112,7 @@ fn nobody_is_pushed_out_by_its_own_network() {
 /// Like `evicted`, while btsync may not evict a connection in use.
 fn evicted_without_in_use(candidates: &[EvictionCandidate]) -> Option<u32> {
     let ip = [1, 1, 1, 1].into();
-    let in_use = LimitedEviction { network: Network::subnet(ip), newcomer: provider_network(ip), in_use: true };
+    let in_use = LimitedEviction { network: Network::subnet(ip), newcomer: provider_network(ip), is_in_use: true };
     let mut eviction_limiter = EvictionLimiter::default();
     eviction_limiter.note(in_use, NOW);
     choose_eviction([198, 51, 100, 1].into(), candidates, 75, &eviction_limiter, NOW).map(|gone| gone.key.0)
@@ -263,7 +263,7 @@ fn a_network_whose_idle_connection_was_evicted_evicts_nobody_for_a_minute() {
         LimitedEviction {
             network: Network::subnet(newcomer(2)),
             newcomer: provider_network([1, 1, 1, 1].into()),
-            in_use: false,
+            is_in_use: false,
         },
         NOW,
     );

@@ -37,7 +37,7 @@ pub(super) struct AssemblyHistory {
 pub(super) struct MetadataRequest {
     pub piece: u32,
     pub at: Duration,
-    pub late: bool,
+    pub is_late: bool,
 }
 
 impl MetadataSource {
@@ -56,7 +56,7 @@ impl MetadataSource {
     }
 
     pub fn open(&self) -> impl Iterator<Item = &MetadataRequest> {
-        self.in_flight.iter().filter(|ask| !ask.late)
+        self.in_flight.iter().filter(|ask| !ask.is_late)
     }
 
     /// Whether another piece may be requested from it.

@@ -77,13 +77,13 @@ impl PortCounts {
     }
 }
 
-/// The addresses that addresses of `source` may displace; the last one in the result goes first. With `only_unverified`, none
+/// The addresses that addresses of `source` may displace; the last one in the result goes first. With `takes_only_unverified`, none
 /// from verified sources. Failed addresses and those from unverified sources go first. Connected and banned peers stay, and so do
 /// addresses of the user, and proven peers with few failures since.
 pub(crate) fn to_displace(
     entries: &HashMap<SocketAddr, PeerListEntry>,
     source: PeerSource,
-    only_unverified: bool,
+    takes_only_unverified: bool,
     rng: &mut fastrand::Rng,
 ) -> Vec<SocketAddr> {
     const UNTRIED: u8 = 5;
@@ -92,7 +92,7 @@ pub(crate) fn to_displace(
         let kept =
             entry.connection.is_some() || entry.source == PeerSource::User || entry.record.banned_until().is_some();
         let class = match (entry.is_proven(), pause_step) {
-            _ if kept || (verified && only_unverified) => return None,
+            _ if kept || (verified && takes_only_unverified) => return None,
             _ if entry.is_never_dialed => 4,
             (false, 1..) if !verified => 0,
             (false, 0) if entry.is_doubtful(addr) => 1,

@@ -90,7 +90,7 @@ pub(crate) struct BegunPiece {
     /// Blocks from an earlier run.
     pub(crate) restored: u32,
     /// Whether it is complete and being hashed.
-    pub(crate) verifying: bool,
+    pub(crate) is_verifying: bool,
     pub(crate) listed: ListPosition,
     /// Its index in the picker's open list, unless `listed` is `No`.
     pub(crate) open_at: usize,
@@ -113,7 +113,7 @@ impl BegunPiece {
             high: blocks as usize,
             senders: Vec::new(),
             restored: 0,
-            verifying: false,
+            is_verifying: false,
             listed: ListPosition::No,
             open_at: 0,
             expired_summed: 0,
@@ -210,8 +210,8 @@ impl BegunPiece {
         if !self.senders.contains(&key) {
             self.senders.push(key);
         }
-        self.verifying = self.received as usize == self.blocks.len();
-        self.verifying
+        self.is_verifying = self.received as usize == self.blocks.len();
+        self.is_verifying
     }
 
     /// The blocks on disk.
@@ -241,7 +241,7 @@ impl BegunPiece {
         assert_eq!(self.writing, count(|b| matches!(b, BlockState::Writing(_))));
         assert_eq!(self.received, count(|b| matches!(b, BlockState::Received(_))));
         assert_eq!(self.restored, count(|b| matches!(b, BlockState::Received(None))));
-        assert_eq!(self.verifying, self.received as usize == self.blocks.len());
+        assert_eq!(self.is_verifying, self.received as usize == self.blocks.len());
         assert!(!self.is_untouched(), "an untouched piece stayed begun");
         if let Some(only) = self.only_peer {
             assert!(self.senders.iter().all(|&sender| sender == only) && self.restored == 0, "blocks of another peer");

@@ -29,7 +29,7 @@ pub(crate) struct RankedPiece {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct RankedBlock {
     requested_peers: usize,
-    fast: bool,
+    is_owner_fast: bool,
     is_web_seeds: bool,
     /// The due time, or how much sooner than never that is.
     order: u32,
@@ -143,8 +143,8 @@ impl Picker {
     }
 
     /// Takes expired blocks, of the fullest pieces first. Blocks that this peer itself let expire are taken only with
-    /// `own`, if no other peer has the piece, or if only this peer may send it.
-    fn take_expired(&mut self, pick: &mut Pick, own: bool) {
+    /// `takes_own`, if no other peer has the piece, or if only this peer may send it.
+    fn take_expired(&mut self, pick: &mut Pick, takes_own: bool) {
         if self.free.expired == 0 || pick.is_full() {
             return;
         }
@@ -159,9 +159,11 @@ impl Picker {
         for RankedPiece { piece, .. } in self.ranked(pick, key) {
             let is_exclusive = self.begun.get(&piece).is_some_and(|begun| self.is_exclusive(piece, begun));
             let Some(begun) = self.begun.get_mut(&piece) else { continue };
-            let own = own || is_exclusive || self.order.holders(piece) <= 1;
+            let takes_own = takes_own || is_exclusive || self.order.holders(piece) <= 1;
             for at in 0..begun.blocks().len() {
-                if !pick.is_full() && matches!(begun.get(at), Some(BlockState::Expired(by)) if own || by != pick.key) {
+                if !pick.is_full()
+                    && matches!(begun.get(at), Some(BlockState::Expired(by)) if takes_own || by != pick.key)
+                {
                     begun.request(at, pick.key, pick.due());
                     pick.out.push(self.geometry.block(piece, at));
                 }
@@ -173,10 +175,10 @@ impl Picker {
     }
 
     /// Takes free blocks of one piece, from its start or from its end.
-    pub(crate) fn take_free(&mut self, pick: &mut Pick, piece: PieceIndex, from_end: bool) {
+    pub(crate) fn take_free(&mut self, pick: &mut Pick, piece: PieceIndex, starts_at_end: bool) {
         let Some(begun) = self.begun.get_mut(&piece) else { return };
         while !pick.is_full()
-            && let Some(at) = if from_end { begun.last_free() } else { begun.first_free() }
+            && let Some(at) = if starts_at_end { begun.last_free() } else { begun.first_free() }
         {
             begun.request(at, pick.key, pick.due());
             pick.out.push(self.geometry.block(piece, at));
@@ -341,11 +343,19 @@ impl Picker {
                         continue;
                     }
                 }
-                let fast = keys.iter().any(|&other| self.is_fast(other));
+                let is_owner_fast = keys.iter().any(|&other| self.is_fast(other));
                 let is_web_seeds = keys.iter().any(|&other| self.peer(other).is_some_and(|peer| peer.is_web_seed));
                 let order = if is_web_seeds { u32::MAX - *due } else { *due };
                 let requested_peers = keys.len();
-                candidates.push(RankedBlock { requested_peers, fast, is_web_seeds, order, due: *due, piece, at });
+                candidates.push(RankedBlock {
+                    requested_peers,
+                    is_owner_fast,
+                    is_web_seeds,
+                    order,
+                    due: *due,
+                    piece,
+                    at,
+                });
             }
         }
         if again < u32::MAX {

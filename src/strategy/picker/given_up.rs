@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_peer_that_leaves_the_next_planned_piece_gets_the_one_after_it() {
-        let sequential = Plan { sequential: true, ..Plan::all(20) };
+        let sequential = Plan { is_sequential: true, ..Plan::all(20) };
         let mut picker = given_up_by_a(sequential, Bitfield::new(20), PieceIndex(0));
         assert_eq!(pieces(&picker.take(A, 6, true)), [1, 2, 3]);
         let early = Plan { early: [8, 5, 3].map(PieceIndex).into(), ..Plan::all(20) };

@@ -174,17 +174,17 @@ impl AvailabilityOrder {
         self.index[piece as usize] = at as u32;
     }
 
-    /// The rarest unbegun piece in `bits`, with ties broken at random; with `any`, a random one. `bits` may lack some pieces of
+    /// The rarest unbegun piece in `bits`, with ties broken at random; with `takes_any`, a random one. `bits` may lack some pieces of
     /// the peer; `is_seed` says whether the peer has all.
     pub(crate) fn choose(
         &self,
         bits: &Bitfield,
         is_seed: bool,
-        any: bool,
+        takes_any: bool,
         rng: &mut fastrand::Rng,
     ) -> Option<PieceIndex> {
         let mut probes = PROBES;
-        if any {
+        if takes_any {
             let found = self.probe(0, self.sorted.len(), bits, &mut probes, rng);
             return found.or_else(|| self.scan(bits, rng));
         }

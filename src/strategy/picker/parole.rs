@@ -191,7 +191,7 @@ impl Picker {
         let per_block = Some(pick.context.per_block).filter(|time| pick.context.is_proven() && !time.is_zero());
         let (key, mut best, mut waits) = (pick.key, None, false);
         for (&piece, begun) in &self.begun {
-            let is_quiet = begun.writing == 0 && !begun.verifying;
+            let is_quiet = begun.writing == 0 && !begun.is_verifying;
             if !is_quiet || !peer.bits.has(piece) || self.may_join(piece, begun, key) {
                 continue;
             }

@@ -14,13 +14,13 @@ pub struct Plan {
     /// Wanted pieces that come before all others, in this order. Unwanted ones are ignored.
     pub early: Vec<PieceIndex>,
     /// Whether the rest is downloaded in ascending order instead of rarest first.
-    pub sequential: bool,
+    pub is_sequential: bool,
 }
 
 impl Plan {
     /// Wants all of `pieces` pieces, none before others.
     pub fn all(pieces: u32) -> Plan {
-        Plan { wanted: Bitfield::full(pieces), early: Vec::new(), sequential: false }
+        Plan { wanted: Bitfield::full(pieces), early: Vec::new(), is_sequential: false }
     }
 
     /// Whether every wanted piece is in `have`.
@@ -34,8 +34,8 @@ impl Picker {
     /// are completed whatever the plan says. A plan for a different number of pieces wants all of them.
     pub fn set_plan(&mut self, plan: Plan) {
         let pieces = self.geometry.pieces;
-        let Plan { wanted, early, sequential } = plan;
-        (self.sequence.early, self.sequence.is_sequential) = (early, sequential);
+        let Plan { wanted, early, is_sequential } = plan;
+        (self.sequence.early, self.sequence.is_sequential) = (early, is_sequential);
         let mut wanted = if wanted.len() == pieces { wanted } else { Bitfield::full(pieces) };
         if wanted.is_full() && self.bytes.wanted == self.geometry.total {
             self.retain_missing_early();

@@ -32,7 +32,7 @@ impl Picker {
 
     /// The begun, incomplete pieces with their blocks on disk.
     pub fn partial_pieces(&self) -> Vec<PartialPiece> {
-        let has_some = self.begun.iter().filter(|(_, begun)| begun.received > 0 && !begun.verifying);
+        let has_some = self.begun.iter().filter(|(_, begun)| begun.received > 0 && !begun.is_verifying);
         has_some
             .map(|(&piece, begun)| {
                 let mut partial = PartialPiece::new(piece, self.geometry.blocks(piece));

@@ -81,7 +81,7 @@ impl Model {
         self.picker.begun.keys().for_each(|&piece| _ = self.wanted.set(piece));
         let mut seen = BTreeSet::new();
         let early = plan.early.iter().copied().filter(|&piece| seen.insert(piece)); // repetitions are ignored
-        (self.early, self.sequential) = (early.collect(), plan.sequential);
+        (self.early, self.sequential) = (early.collect(), plan.is_sequential);
         self.picker.set_plan(plan);
     }
 

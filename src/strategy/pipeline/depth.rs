@@ -21,14 +21,14 @@ pub struct EndGameLimit {
     /// Blocks that may always be requested.
     pub least: usize,
     /// Whether the peer's rate, and with it its share of the incoming data, is known.
-    pub proven: bool,
+    pub is_proven: bool,
 }
 
 impl EndGameLimit {
     /// How many of `want` blocks may be requested when `left` blocks are left and the peer delivers `share` of the incoming data.
     /// A peer that delivers all of it keeps nobody waiting.
     pub fn limit(self, want: usize, left: u64, share: f64) -> usize {
-        if self.proven && share >= SOLE_SOURCE_SHARE {
+        if self.is_proven && share >= SOLE_SOURCE_SHARE {
             return want;
         }
         let most = self.least.max((left as f64 * share / 2.0) as usize);
@@ -114,7 +114,7 @@ impl RequestPipeline {
         EndGameLimit {
             outstanding: self.queue.len(),
             least: self.path_blocks().max(self.least()),
-            proven: self.rounds.rate.is_some(),
+            is_proven: self.rounds.rate.is_some(),
         }
     }
 

@@ -221,7 +221,7 @@ fn the_first_blocks_say_how_many_more_to_ask_for() {
 
 #[test]
 fn near_the_end_a_peer_gets_half_its_fair_part_but_never_runs_dry() {
-    let end_game_limit = EndGameLimit { outstanding: 10, least: 4, proven: true };
+    let end_game_limit = EndGameLimit { outstanding: 10, least: 4, is_proven: true };
     assert_eq!(end_game_limit.limit(64, 4_000_000, 0.25), 64, "far from the end nothing is held back");
     assert_eq!(end_game_limit.limit(64, 160, 0.25), 10, "half of 40, of which 10 are outstanding");
     assert_eq!(end_game_limit.limit(64, 80, 0.25), 0);
@@ -230,10 +230,10 @@ fn near_the_end_a_peer_gets_half_its_fair_part_but_never_runs_dry() {
 
 #[test]
 fn a_peer_that_sends_all_that_comes_is_asked_for_all_that_is_left() {
-    let end_game_limit = EndGameLimit { outstanding: 10, least: 4, proven: true };
+    let end_game_limit = EndGameLimit { outstanding: 10, least: 4, is_proven: true };
     assert_eq!(end_game_limit.limit(64, 20, 1.0), 64);
     assert_eq!(
-        EndGameLimit { proven: false, ..end_game_limit }.limit(64, 20, 1.0),
+        EndGameLimit { is_proven: false, ..end_game_limit }.limit(64, 20, 1.0),
         0,
         "others may be about to send as much"
     );

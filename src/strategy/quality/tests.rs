@@ -4,7 +4,14 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn candidate(key: u32) -> TurnoverCandidate {
     let key = PeerKey(key);
-    TurnoverCandidate { key, since: Duration::ZERO, interesting: true, interested: true, down_rate: 0, up_rate: 0 }
+    TurnoverCandidate {
+        key,
+        since: Duration::ZERO,
+        is_interesting: true,
+        is_interested: true,
+        down_rate: 0,
+        up_rate: 0,
+    }
 }
 
 #[test]
@@ -101,8 +108,8 @@ fn a_full_table_changes_slowly_and_keeps_the_peers_that_upload() {
         o.down_rate = 100 + u64::from(o.key.0) * 1000;
     }
     let uploaders: Vec<PeerKey> = table.iter().filter(|o| o.down_rate >= Turnover::GOOD).map(|o| o.key).collect();
-    table[70].interesting = false;
-    (table[71].interesting, table[71].interested) = (false, false);
+    table[70].is_interesting = false;
+    (table[71].is_interesting, table[71].is_interested) = (false, false);
     assert_eq!(turnover.pick(SECOND * 89, false, &table), None, "all are new");
     let (mut dropped, mut next) = (Vec::new(), 100);
     for second in 90..3690u32 {
@@ -126,7 +133,7 @@ fn a_seed_keeps_peers_that_download() {
     for o in &mut table[..9] {
         o.up_rate = 5000;
     }
-    table[0].interested = false;
+    table[0].is_interested = false;
     let mut turnover = Turnover::default();
     assert_eq!(turnover.pick(SECOND * 100, true, &table), Some(PeerKey(9)));
     table.pop();

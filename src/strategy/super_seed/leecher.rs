@@ -119,12 +119,12 @@ impl Leecher {
     pub fn withdraw(
         &mut self,
         (standing, patience): (LeecherStanding, Duration),
-        changed: bool,
+        has_changed: bool,
         now: Duration,
         withdrawn: &mut Vec<PieceIndex>,
     ) {
         self.offers.retain_mut(|offer| {
-            if changed {
+            if has_changed {
                 offer.since = now;
             }
             match offer.state {
@@ -149,10 +149,10 @@ impl Leecher {
         drained
     }
 
-    /// Records that it has every piece, if `full`. Returns 1 if that is new.
-    pub fn note_full(&mut self, full: bool) -> u32 {
-        let news = full && !self.is_full;
-        self.is_full |= full;
+    /// Records that it has every piece, if `is_full`. Returns 1 if that is new.
+    pub fn note_full(&mut self, is_full: bool) -> u32 {
+        let news = is_full && !self.is_full;
+        self.is_full |= is_full;
         u32::from(news)
     }
 }

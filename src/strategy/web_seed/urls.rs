@@ -48,8 +48,8 @@ impl WebSeedFiles {
         let below = |path: &Path| path.iter().skip(1).collect::<PathBuf>();
         let original =
             |file: &crate::metainfo::FileEntry| file.original().map_or_else(|| below(&file.path), PathBuf::from);
-        let files = if metainfo.multi_file { metainfo.files.iter().map(original).collect() } else { Vec::new() };
-        WebSeedFiles { name, files, is_multi_file: metainfo.multi_file }
+        let files = if metainfo.is_multi_file { metainfo.files.iter().map(original).collect() } else { Vec::new() };
+        WebSeedFiles { name, files, is_multi_file: metainfo.is_multi_file }
     }
 }
 

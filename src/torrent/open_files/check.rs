@@ -22,20 +22,20 @@ impl FileOpener<'_> {
     fn check(&mut self, survey: &Survey) -> Result<(Bitfield, Option<ResumeStore>), TorrentError> {
         let (config, storage, torrent) = (self.config, &self.storage, self.metainfo);
         let mut known = Bitfield::new(torrent.piece_count());
-        self.hashed = false;
+        self.has_hashed = false;
         if self.is_stopped() {
             return Ok((known, None));
         }
         let mut resume_store = self.resume_store();
         match &mut resume_store {
-            Some(resume_store) if config.files.verify || survey.bytes == 0 => resume_store.skip_trusted_pieces(),
+            Some(resume_store) if config.files.verifies_all || survey.bytes == 0 => resume_store.skip_trusted_pieces(),
             Some(resume_store) => known = resume_store.load_trusted_pieces(storage),
             None => {}
         }
         let size = |pieces: &Bitfield| pieces.iter().map(|piece| u64::from(torrent.piece_size(piece))).sum::<u64>();
         let has_data = survey.bytes > 0 || torrent.total() == 0;
         if has_data && !known.is_full() {
-            self.hashed = true;
+            self.has_hashed = true;
             send_event(self.events, Event::CheckStarted { bytes: torrent.total() - size(&known) });
             let (progress, run) = (&self.inner.progress.check, &*self.inner.run);
             known = storage::check_rest(storage, &torrent.pieces, &known, 0, progress, run)?;

@@ -51,7 +51,7 @@ impl PeerManager<'_> {
         let staying = || self.connections.values().filter(|entry| !entry.is_closing);
         let capacity = self.registration.capacity();
         let most = (capacity - capacity / 4).max(1);
-        staying().filter(|entry| entry.incoming).count() < most && staying().count() < capacity
+        staying().filter(|entry| entry.is_incoming).count() < most && staying().count() < capacity
     }
 
     /// Evicts the least useful connection of the network with the most connections, so that `newcomer` gets one of the
@@ -65,7 +65,7 @@ impl PeerManager<'_> {
         let may_end = |entry: &ConnectionEntry| {
             let may_evict_outgoing =
                 full && entry.handshake_done.is_some() && !self.peer_list.is_from_user(&entry.connection.addr);
-            !entry.is_closing && (entry.incoming || may_evict_outgoing)
+            !entry.is_closing && (entry.is_incoming || may_evict_outgoing)
         };
         let (fair, now) = ((capacity / 4).max(1), context.now());
         let connections = self.connections.iter().filter(|(_, entry)| may_end(entry));

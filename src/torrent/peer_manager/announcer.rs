@@ -151,9 +151,15 @@ impl Announcer {
     }
 
     /// Starts the announces that are due. They are due sooner if peers are needed (`needs_peers`), and even sooner if there are
-    /// `no_candidates` to dial.
-    pub fn start_due(&mut self, context: &Arc<TorrentContext>, now: Duration, needs_peers: bool, no_candidates: bool) {
-        self.schedule.want_peers(now, needs_peers, no_candidates);
+    /// `lacks_candidates` to dial.
+    pub fn start_due(
+        &mut self,
+        context: &Arc<TorrentContext>,
+        now: Duration,
+        needs_peers: bool,
+        lacks_candidates: bool,
+    ) {
+        self.schedule.want_peers(now, needs_peers, lacks_candidates);
         while let Some(job) = self.schedule.next_job(now) {
             self.has_news = true;
             self.send(context, now, job);

@@ -56,7 +56,7 @@ impl PeerManager<'_> {
     }
 
     fn half_open(&self) -> usize {
-        self.connections.values().filter(|l| l.handshake_done.is_none() && !l.incoming).count()
+        self.connections.values().filter(|l| l.handshake_done.is_none() && !l.is_incoming).count()
     }
 
     /// Dials the peers that are due.
@@ -133,7 +133,7 @@ impl PeerManager<'_> {
         context: &TorrentContext,
         key: PeerKey,
         connection: Connection,
-        incoming: bool,
+        is_incoming: bool,
     ) {
         let since = context.now();
         let rate_samples = [(since, 0, 0); 2];
@@ -141,7 +141,7 @@ impl PeerManager<'_> {
             key,
             ConnectionEntry {
                 connection,
-                incoming,
+                is_incoming,
                 is_closing: false,
                 since,
                 handshake_done: None,
@@ -192,7 +192,13 @@ impl PeerManager<'_> {
     }
 
     /// A handshake succeeded.
-    pub(crate) fn handshake_done(&mut self, context: &TorrentContext, key: PeerKey, addr: SocketAddr, incoming: bool) {
+    pub(crate) fn handshake_done(
+        &mut self,
+        context: &TorrentContext,
+        key: PeerKey,
+        addr: SocketAddr,
+        is_incoming: bool,
+    ) {
         // The connection has been closed and this event is late: the connection's end would not be reported again.
         let Some(entry) = self.connections.get_mut(&key) else { return };
         entry.peer = context.roster.get(key);
@@ -200,15 +206,15 @@ impl PeerManager<'_> {
             return; // the download continues a connection of the metadata phase
         }
         entry.handshake_done = Some(context.now());
-        self.inner.peers.search.lock().note_handshake(incoming);
-        if incoming {
+        self.inner.peers.search.lock().note_handshake(is_incoming);
+        if is_incoming {
             self.registration.note_incoming_connection(addr.ip());
         }
         self.peer_list.reached(addr, context.now());
-        if let Some(peer) = entry.peer.as_ref().filter(|_| !incoming) {
+        if let Some(peer) = entry.peer.as_ref().filter(|_| !is_incoming) {
             refute_claims(context, peer);
         }
-        send_event(&self.events, Event::PeerConnected { addr, incoming });
+        send_event(&self.events, Event::PeerConnected { addr, is_incoming });
     }
 
     /// A connection has ended.
@@ -224,21 +230,21 @@ impl PeerManager<'_> {
         self.publish_connection_count(context);
         let duplicate = self.duplicate_of(&entry, why);
         entry.connection.join();
-        if entry.incoming && matches!(why, DisconnectReason::NoThread(_)) {
+        if entry.is_incoming && matches!(why, DisconnectReason::NoThread(_)) {
             self.evict_for(context, addr, self.connections.len()); // to have room if it connects again
         }
-        let encrypted = entry.peer.as_ref().filter(|peer| peer.incoming && peer.encrypted.is_set());
+        let encrypted = entry.peer.as_ref().filter(|peer| peer.is_incoming && peer.encrypted.is_set());
         if let Some(addr) = encrypted.and_then(|peer| peer.listen_addr()) {
             self.peer_list.was_encrypted(addr);
         }
         if entry.handshake_done.is_some() {
-            self.remember_departed(key, addr, entry.incoming);
-        } else if !entry.incoming {
+            self.remember_departed(key, addr, entry.is_incoming);
+        } else if !entry.is_incoming {
             self.inner.peers.search.lock().note_failed_dial(why);
         }
         let now = context.now();
         match why {
-            _ if entry.incoming => {} // its port means nothing
+            _ if entry.is_incoming => {} // its port means nothing
             DisconnectReason::Ourselves => self.peer_list.never_dial(addr),
             DisconnectReason::Redundant => self.peer_list.note_redundant(addr, now),
             _ => {}
@@ -256,7 +262,7 @@ impl PeerManager<'_> {
         } else if !(*why == DisconnectReason::Unanswered && self.peer_list.note_unanswered(addr, key)) {
             self.peer_list.disconnected(addr, key, now, worked);
         }
-        if let Some(record) = self.peer_list.record(addr).filter(|_| !entry.incoming) {
+        if let Some(record) = self.peer_list.record(addr).filter(|_| !entry.is_incoming) {
             if entry.is_closing {
                 record.dropped();
             }
@@ -303,7 +309,7 @@ impl PeerManager<'_> {
 
     /// The address of a connection, even if it has ended, and whether it was incoming.
     pub fn address_of(&self, key: PeerKey) -> Option<(SocketAddr, bool)> {
-        let there = self.connections.get(&key).map(|entry| (entry.connection.addr, entry.incoming));
+        let there = self.connections.get(&key).map(|entry| (entry.connection.addr, entry.is_incoming));
         there.or_else(|| {
             self.ended_connections
                 .iter()
@@ -313,16 +319,16 @@ impl PeerManager<'_> {
     }
 
     /// Remembers the address of a connection that has ended, in case it turns out to have sent wrong data.
-    pub(super) fn remember_departed(&mut self, key: PeerKey, addr: SocketAddr, incoming: bool) {
+    pub(super) fn remember_departed(&mut self, key: PeerKey, addr: SocketAddr, is_incoming: bool) {
         if self.ended_connections.len() >= MAX_DEPARTED {
             self.ended_connections.pop_front();
         }
-        self.ended_connections.push_back((key, addr, incoming));
+        self.ended_connections.push_back((key, addr, is_incoming));
     }
 
     /// Bans a peer for a while, and closes all connections that the ban covers.
-    pub fn ban(&mut self, addr: SocketAddr, incoming: bool, now: Duration) {
-        self.peer_list.ban(addr, incoming, now);
+    pub fn ban(&mut self, addr: SocketAddr, is_incoming: bool, now: Duration) {
+        self.peer_list.ban(addr, is_incoming, now);
         // The peer may have reconnected under another key.
         let covered = |a| a == addr || self.peer_list.is_banned(&a, now);
         self.connections
@@ -336,7 +342,7 @@ impl PeerManager<'_> {
 /// We have reached this peer: no other peer that connected to us listens at its address, whatever it said.
 fn refute_claims(context: &TorrentContext, peer: &Peer) {
     for other in context.roster.all() {
-        if other.incoming && other.id != peer.id && other.listen_addr() == Some(peer.addr) {
+        if other.is_incoming && other.id != peer.id && other.listen_addr() == Some(peer.addr) {
             other.extensions.names_false_port.set(true);
         }
     }

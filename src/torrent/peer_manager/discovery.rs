@@ -61,8 +61,8 @@ pub struct Discovery {
 /// Which of the two is enabled but could not be started so far.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct NotStarted {
-    dht: bool,
-    lsd: bool,
+    lacks_dht: bool,
+    lacks_lsd: bool,
 }
 
 impl Discovery {
@@ -84,7 +84,8 @@ impl Discovery {
     /// announces our port.
     pub fn start(config: &TorrentConfig, info_hash: InfoHash, registration: &Registration, now: Duration) -> Discovery {
         let mut discovery = Discovery::none();
-        discovery.not_started = NotStarted { dht: config.client.dht.is_some(), lsd: config.client.lsd };
+        discovery.not_started =
+            NotStarted { lacks_dht: config.client.dht.is_some(), lacks_lsd: config.client.uses_lsd };
         discovery.try_start(config, info_hash, registration, now);
         discovery
     }
@@ -106,19 +107,19 @@ impl Discovery {
 
     fn try_start(&mut self, config: &TorrentConfig, info_hash: InfoHash, registration: &Registration, now: Duration) {
         self.retry_at = Duration::MAX;
-        if self.not_started.dht {
+        if self.not_started.lacks_dht {
             let (tell, found) = bounded(MAX_FOUND);
             let begun = registration.start_dht_search(&tell);
-            self.not_started.dht = self.should_retry("DHT", Level::Warn, begun.as_ref().err(), now);
+            self.not_started.lacks_dht = self.should_retry("DHT", Level::Warn, begun.as_ref().err(), now);
             if let Ok(Some(dht)) = begun {
                 dht.add_hosts(config.search.nodes.clone());
                 (self.dht, self.found, self.tell_found) = (Some((info_hash, dht)), found, Some(tell));
             }
         }
-        if self.not_started.lsd {
+        if self.not_started.lacks_lsd {
             let (tell, lsd_peers) = bounded(MAX_LSD_PEERS);
             let begun = registration.start_lsd_search(tell);
-            self.not_started.lsd = self.should_retry("local discovery", Level::Info, begun.as_ref().err(), now);
+            self.not_started.lacks_lsd = self.should_retry("local discovery", Level::Info, begun.as_ref().err(), now);
             if let Ok(Some(lsd)) = begun {
                 (self.lsd, self.lsd_peers) = (Some((info_hash, lsd)), lsd_peers);
             }
@@ -139,17 +140,17 @@ impl Discovery {
     }
 
     /// Checks whether other nodes reach us. A node that knows others but has received no query is of no use in their routing
-    /// tables, so it becomes read-only (BEP 43). `reached` tells that a peer has connected to us.
-    pub fn check_reachability(&mut self, now: Duration, reached: bool) {
+    /// tables, so it becomes read-only (BEP 43). `was_reached` tells that a peer has connected to us.
+    pub fn check_reachability(&mut self, now: Duration, was_reached: bool) {
         if let Some((_, dht)) = self.dht.as_ref().filter(|_| now >= self.next_reachability_check) {
             self.next_reachability_check = now + REACHABILITY_INTERVAL;
             let stats = dht.stats();
             let asked: u64 = stats.iter().map(|(_, stats)| stats.queries_received).sum();
             let good: usize = stats.iter().map(|(_, stats)| stats.good).sum();
-            if asked == 0 && good >= MIN_GOOD_NODES && !reached {
+            if asked == 0 && good >= MIN_GOOD_NODES && !was_reached {
                 log::info!("no other DHT node reaches ours: it now only sends queries (BEP 43)");
                 dht.set_read_only(true);
-            } else if reached {
+            } else if was_reached {
                 dht.set_read_only(false);
             }
         }

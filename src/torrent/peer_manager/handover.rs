@@ -55,13 +55,13 @@ impl PeerManager<'_> {
         }
         let over: HashMap<_, _> = self.connections.extract_if(|_, entry| !entry.connection.join_if_ended()).collect();
         self.peer_list.end_other_connections(|key| self.connections.contains_key(&key));
-        let incoming_connections = peers.iter().filter(|peer| peer.incoming && over.contains_key(&peer.key));
+        let incoming_connections = peers.iter().filter(|peer| peer.is_incoming && over.contains_key(&peer.key));
         let listening: Vec<_> = incoming_connections.filter_map(|peer| peer.listen_addr()).collect();
         self.add_peers(&listening, PeerSource::Incoming);
         self.end_connections(over);
         // Their events may not have been handled yet.
         for peer in &peers {
-            self.handshake_done(context, peer.key, peer.addr, peer.incoming);
+            self.handshake_done(context, peer.key, peer.addr, peer.is_incoming);
         }
         self.connections.values_mut().for_each(|entry| entry.peer = None);
         self.next.dial = Duration::ZERO;
@@ -76,13 +76,13 @@ impl PeerManager<'_> {
         let known = |entry: &ConnectionEntry| Some((entry.peer.clone()?, entry.handshake_done?));
         let peers: Vec<_> = self.connections.values().filter_map(known).collect();
         for (peer, since) in &peers {
-            self.remember_departed(peer.key, peer.addr, peer.incoming);
+            self.remember_departed(peer.key, peer.addr, peer.is_incoming);
             let received = peer.rates.downloaded.get();
             if let Some(record) = self.peer_list.record(peer.addr) {
                 record.record_delivered(now, received, received / now.saturating_sub(*since).as_secs().max(1));
             }
         }
-        let incoming = peers.iter().filter(|(peer, _)| peer.incoming).filter_map(|(peer, _)| peer.listen_addr());
+        let incoming = peers.iter().filter(|(peer, _)| peer.is_incoming).filter_map(|(peer, _)| peer.listen_addr());
         let listening: Vec<_> = incoming.collect();
         self.add_peers(&listening, PeerSource::Incoming);
         self.inner.peers.sources.lock().clear();

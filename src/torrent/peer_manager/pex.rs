@@ -19,7 +19,7 @@ const FIRST: Duration = Duration::from_secs(2);
 impl PeerManager<'_> {
     /// Sends the messages that are due.
     pub(crate) fn send_pex(&mut self, context: &TorrentContext, now: Duration) {
-        if !context.settings.pex || now < self.next.pex {
+        if !context.settings.uses_pex || now < self.next.pex {
             return;
         }
         self.next.pex = now + PERIOD;
@@ -41,7 +41,7 @@ impl PeerManager<'_> {
 /// The flags that describe a peer to others.
 fn flags(context: &TorrentContext, peer: &Peer) -> PexFlags {
     [
-        (PexFlags::REACHABLE, !peer.incoming),
+        (PexFlags::REACHABLE, !peer.is_incoming),
         (PexFlags::UPLOAD_ONLY, peer.extensions.upload_only.is_set() || context.pieces.peer_is_seed(peer.key)),
         (PexFlags::ENCRYPTION, peer.encrypted.is_set()),
     ]

@@ -30,7 +30,7 @@ fn context() -> Arc<TorrentContext> {
 fn verify_next(context: &TorrentContext) -> u32 {
     let (mut blocks, pieces) = (Vec::new(), &context.pieces);
     let pick_context = PickContext::unproven(Duration::ZERO, Speed::Fast);
-    let limit = EndGameLimit { outstanding: 0, least: 1, proven: false };
+    let limit = EndGameLimit { outstanding: 0, least: 1, is_proven: false };
     pieces.pick(SEED, 1, pick_context, limit, 1.0, &mut blocks);
     let mut complete = Vec::new();
     pieces.accept(SEED, blocks.iter().copied(), &mut BlockDecisions::default());

@@ -22,7 +22,7 @@ impl Transfer<'_, '_> {
         self.note_timeouts();
         let candidates = self.candidates(now, true);
         let mut chosen = self.choker.round(now, self.complete_since.is_some(), &candidates);
-        let waits = candidates.iter().any(|c| c.interested && !c.upload_only && !chosen.contains(&c.key));
+        let waits = candidates.iter().any(|c| c.is_interested && !c.is_upload_only && !chosen.contains(&c.key));
         self.next_choke = now + self.choker.early_round_in(now).filter(|_| waits).unwrap_or(CHOKE_ROUND);
         if self.context.is_paused() {
             chosen.clear();
@@ -42,7 +42,7 @@ impl Transfer<'_, '_> {
     /// Lets all choked peers together have what an upload slot has.
     pub(crate) fn update_choked_share(&self, candidates: &[ChokeCandidate]) {
         let throttle = &self.context.settings.throttle;
-        let rates = candidates.iter().filter(|c| c.unchoked).map(|c| c.up_rate);
+        let rates = candidates.iter().filter(|c| c.is_unchoked).map(|c| c.up_rate);
         throttle.set_choked_share(choked_share(rates, throttle.fair_share(Direction::Up), self.choker.slots()));
     }
 
@@ -84,9 +84,9 @@ impl Transfer<'_, '_> {
         }
     }
 
-    /// The connected peers as candidates for the choker. `round` tells whether a choke round begins; the rates are those of the
+    /// The connected peers as candidates for the choker. `is_round` tells whether a choke round begins; the rates are those of the
     /// last ten to twenty seconds.
-    fn candidates(&mut self, now: Duration, round: bool) -> Vec<ChokeCandidate> {
+    fn candidates(&mut self, now: Duration, is_round: bool) -> Vec<ChokeCandidate> {
         self.choker.set_upload_limit(self.context.settings.throttle.fair_share(Direction::Up));
         let is_proxied = self.context.settings.route.proxy().is_some();
         let paused = self.context.is_paused(); // then we request nothing, and no peer owes us blocks
@@ -97,7 +97,7 @@ impl Transfer<'_, '_> {
             // Bytes that wait in the kernel say nothing about the upload rate.
             let sent_to_kernel = peer.rates.sent_to_kernel.get();
             let before = entry.delivered.payload;
-            if round && sent_to_kernel > before {
+            if is_round && sent_to_kernel > before {
                 let tcp_info = self.tcp_diag.as_ref().and_then(|kernel| peer.tcp_info(kernel));
                 let acknowledged = tcp_info.map(|tcp_info| tcp_info.acknowledged);
                 entry.delivered.update(sent_to_kernel, peer.rates.uploaded.get(), acknowledged);
@@ -106,17 +106,17 @@ impl Transfer<'_, '_> {
                     entry.reading_pace.observe(tcp_info);
                 }
             }
-            if round && self.tcp_diag.is_some() {
+            if is_round && self.tcp_diag.is_some() {
                 entry.delivered.note_progress(now, sent_to_kernel, before);
             }
             // Bytes in transit show that the peer has requested more than it has, unless it does not read.
             let waits = peer.serving.queued_requests.get() > 0 || sent_to_kernel > entry.delivered.payload;
             let is_requesting = waits && !entry.delivered.is_stuck(now);
-            let (sent, unchoked) = (entry.delivered.payload, !peer.choking.am_choking.is_set());
+            let (sent, is_unchoked) = (entry.delivered.payload, !peer.choking.am_choking.is_set());
             let (then, received_then, sent_then) = entry.rate_samples[0];
             let rate = |bytes: u64| (bytes as f64 / (now.saturating_sub(then).as_secs_f64()).max(1.0)) as u64;
             // Rounds may come in quicker succession.
-            if round && now >= entry.rate_samples[1].0 + CHOKE_ROUND {
+            if is_round && now >= entry.rate_samples[1].0 + CHOKE_ROUND {
                 entry.rate_samples = [entry.rate_samples[1], (now, received, sent)];
             }
             candidates.push(ChokeCandidate {
@@ -124,10 +124,10 @@ impl Transfer<'_, '_> {
                 host: Network::host(peer.addr.ip()),
                 network: Network::subnet(peer.addr.ip()),
                 is_requesting,
-                reads_slowly: unchoked && is_requesting && entry.reading_pace.is_slow(),
-                interested: peer.choking.peer_interested.is_set(),
-                upload_only: peer.extensions.upload_only.is_set(),
-                unchoked,
+                reads_slowly: is_unchoked && is_requesting && entry.reading_pace.is_slow(),
+                is_interested: peer.choking.peer_interested.is_set(),
+                is_upload_only: peer.extensions.upload_only.is_set(),
+                is_unchoked,
                 owes_blocks: !paused && peer.choking.am_interested.is_set() && !peer.choking.peer_choking.is_set(),
                 down_rate: rate(received.saturating_sub(received_then)),
                 up_rate: rate(sent.saturating_sub(sent_then)),
@@ -138,7 +138,7 @@ impl Transfer<'_, '_> {
         }
         // A seed downloads nothing, whether it says so (BEP 21) or not.
         for candidate in &mut candidates {
-            candidate.upload_only |= self.context.pieces.peer_is_seed(candidate.key);
+            candidate.is_upload_only |= self.context.pieces.peer_is_seed(candidate.key);
         }
         candidates
     }

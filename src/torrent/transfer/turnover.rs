@@ -53,7 +53,7 @@ impl Transfer<'_, '_> {
             id: peer.id,
             is_from_user: peer.listen_addr().is_some_and(|addr| self.peer_manager.peer_list.is_from_user(&addr)),
             is_interesting,
-            is_unchoked: if is_interesting { c.owes_blocks } else { c.unchoked && c.interested },
+            is_unchoked: if is_interesting { c.owes_blocks } else { c.is_unchoked && c.is_interested },
             received: c.received,
             sent: c.sent,
         })
@@ -65,8 +65,8 @@ impl Transfer<'_, '_> {
         Some(TurnoverCandidate {
             key: c.key,
             since: c.since,
-            interesting: peer.choking.am_interested.is_set(),
-            interested: c.interested,
+            is_interesting: peer.choking.am_interested.is_set(),
+            is_interested: c.is_interested,
             down_rate: c.down_rate,
             up_rate: c.up_rate,
         })

@@ -109,9 +109,9 @@ impl Registry {
             let peer = &self.peers[index as usize];
             let addr = SocketAddr::new(IpAddr::from(peer.ip).to_canonical(), peer.port);
             let is_own = index == me || peer.id == announce.peer_id;
-            let is_of_use = !(peer.seed && announce.seed);
+            let is_of_use = !(peer.is_seed && announce.is_seed);
             let is_reachable =
-                !announce.own_family_only || addr.is_ipv4() == announce.addr.ip().to_canonical().is_ipv4();
+                !announce.wants_own_family_only || addr.is_ipv4() == announce.addr.ip().to_canonical().is_ipv4();
             if !is_own && is_of_use && is_reachable {
                 chosen.push((addr, peer.id));
             }

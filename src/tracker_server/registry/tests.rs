@@ -10,11 +10,11 @@ const LIMITS: RegistryLimits = RegistryLimits {
 fn leech(n: u8) -> AnnouncedPeer {
     let addr = SocketAddr::from(([10, 0, 0, n], 6881));
     let (info_hash, peer_id) = (InfoHash([1; 20]), PeerId([n; 20]));
-    AnnouncedPeer { info_hash, peer_id, addr, seed: false, event: None, numwant: 50, own_family_only: false }
+    AnnouncedPeer { info_hash, peer_id, addr, is_seed: false, event: None, numwant: 50, wants_own_family_only: false }
 }
 
 fn seed(n: u8) -> AnnouncedPeer {
-    AnnouncedPeer { seed: true, ..leech(n) }
+    AnnouncedPeer { is_seed: true, ..leech(n) }
 }
 
 /// Announces at `now` seconds; returns the first byte of each returned peer's id, sorted.
@@ -54,7 +54,7 @@ impl Registry {
         }
         for &swarm in self.by_hash.values() {
             let TrackedSwarm { peers, seeds, .. } = &self.swarms[swarm as usize];
-            let counted = peers.iter().filter(|&&peer| self.peers[peer as usize].seed).count();
+            let counted = peers.iter().filter(|&&peer| self.peers[peer as usize].is_seed).count();
             assert_eq!(counted, *seeds as usize);
         }
     }
@@ -70,7 +70,7 @@ fn nobody_gets_itself_and_no_seed_gets_seeds() {
     let elsewhere = AnnouncedPeer { addr: "[2001:db8::1]:6881".parse().unwrap(), ..leech(1) };
     assert_eq!(announce(&mut r, 0, &elsewhere), [2, 3], "nor itself under its other address");
     assert_eq!(counts(&r), (2, 2, 0));
-    let of_six = AnnouncedPeer { own_family_only: true, addr: "[2001:db8::2]:6881".parse().unwrap(), ..leech(9) };
+    let of_six = AnnouncedPeer { wants_own_family_only: true, addr: "[2001:db8::2]:6881".parse().unwrap(), ..leech(9) };
     assert_eq!(announce(&mut r, 0, &of_six), [1], "UDP knows one family");
 }
 

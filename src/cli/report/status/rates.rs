@@ -280,7 +280,7 @@ mod tests {
         let both = SeedGoal { ratio: Some(2.0), time: Some(hour), ..none };
         assert_eq!(seeding(&now, &rates, none), ["ratio 0.42", "for 5m 03s"]);
         assert_eq!(seeding(&now, &rates, both), ["ratio 0.42 of 2.00", "for 5m 03s of 1h 00m"]);
-        let forever = SeedGoal { forever: true, ..both };
+        let forever = SeedGoal { is_forever: true, ..both };
         assert_eq!(seeding(&now, &rates, forever), ["ratio 0.42", "for 5m 03s"], "the others do not count");
     }
 

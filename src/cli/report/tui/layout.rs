@@ -51,13 +51,13 @@ pub struct PanelContent<'a> {
     /// When seeding ends.
     pub goal: SeedGoal,
     /// Whether the torrent is paused.
-    pub paused: bool,
+    pub is_paused: bool,
     /// Why the download is slow or stalled.
     pub stall_reason: Option<&'a str>,
     /// Whether to show the help on keys and flags.
-    pub help: bool,
+    pub shows_help: bool,
     /// Whether there is a keyboard.
-    pub keys: bool,
+    pub has_keyboard: bool,
     /// Unicode and colour.
     pub style: Style,
 }
@@ -99,7 +99,7 @@ pub fn final_lines(content: &PanelContent<'_>, is_complete: bool, width: usize) 
 }
 
 fn title(content: &PanelContent<'_>, width: usize) -> String {
-    if content.paused && width > 20 {
+    if content.is_paused && width > 20 {
         return format!("{} {}", content.style.yellow("[paused]"), shorten(content.name, width - 9));
     }
     content.style.bold(&shorten(content.name, width))
@@ -125,12 +125,12 @@ fn stage_items(content: &PanelContent<'_>, width: usize) -> Vec<StatusItem> {
         Stage::Checking => hashing("checking", now.checked, rates.check(), &rates.check_eta()),
         Stage::Downloading => {
             let got = (5, part_of_total(now.have, now.total));
-            let eta = if content.paused { "paused".to_owned() } else { format!("eta {}", rates.eta()) };
+            let eta = if content.is_paused { "paused".to_owned() } else { format!("eta {}", rates.eta()) };
             vec![(0, percent(now.have, now.total)), got, down, up, (1, eta), peers]
         }
         Stage::Seeding => {
             let sent = (5, format!("sent {}", size(now.total_uploaded)));
-            let what = if content.paused { "paused" } else { "seeding" };
+            let what = if content.is_paused { "paused" } else { "seeding" };
             let [ratio, seeded] = seeding(now, rates, content.goal);
             vec![(0, what.to_owned()), (7, size(now.total)), up, sent, (1, ratio), (2, seeded), peers]
         }
@@ -264,7 +264,7 @@ fn text_lines(content: &PanelContent<'_>, width: usize, height: usize) -> Vec<St
     if let Some(stall_reason) = content.stall_reason {
         lines.extend(wrap(stall_reason, width, most).iter().map(|line| content.style.yellow(line)));
     }
-    if content.help {
+    if content.shows_help {
         let words = format!(
             "p: pause or continue; l: next limit; f: files or peers; s: why so slow; q: quit (Ctrl-C). {LEGEND}"
         );
@@ -274,11 +274,11 @@ fn text_lines(content: &PanelContent<'_>, width: usize, height: usize) -> Vec<St
 }
 
 fn keys(content: &PanelContent<'_>, width: usize) -> Vec<String> {
-    if !content.keys || width < 20 || content.now.stage == Stage::Stopping {
+    if !content.has_keyboard || width < 20 || content.now.stage == Stage::Stopping {
         return Vec::new();
     }
     let word = |rank, text: &str| (rank, text.to_owned());
-    let pause = if content.paused { "p continue" } else { "p pause" };
+    let pause = if content.is_paused { "p continue" } else { "p pause" };
     let files = if content.files.is_some() { "f peers" } else { "f files" };
     let all =
         [word(1, pause), word(3, "l limits"), word(2, files), word(4, "s why"), word(0, "? help"), word(1, "q quit")];

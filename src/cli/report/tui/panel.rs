@@ -38,9 +38,9 @@ pub struct Panel {
 /// The parts that the user has turned on.
 #[derive(Default)]
 struct PanelToggles {
-    files: bool,
-    stall_reason: bool,
-    help: bool,
+    shows_files: bool,
+    shows_stall_reason: bool,
+    shows_help: bool,
 }
 
 impl Panel {
@@ -85,12 +85,12 @@ impl Panel {
             self.sparks[1].update(at, now.uploaded);
         }
         self.handle.pieces(&mut self.pieces);
-        if self.show.files && self.files.is_empty() {
+        if self.show.shows_files && self.files.is_empty() {
             self.files = self.handle.files();
         }
         let stalled = self.stall_detector.stalled(at, &now).is_some();
         let peers = self.handle.peers();
-        let stall_reason = (self.show.stall_reason || stalled).then(|| {
+        let stall_reason = (self.show.shows_stall_reason || stalled).then(|| {
             let held = local_reason(&now, self.handle.is_paused(), self.handle.limits(), &self.rates);
             match held {
                 Some(words) => words,
@@ -100,13 +100,13 @@ impl Panel {
         (now, self.table.update(at, peers, MAX_PEERS_SHOWN), stall_reason)
     }
 
-    /// The lines at the time `at`, at most `rows` of them; with `final_status`, those that remain at the end. `keys` says
+    /// The lines at the time `at`, at most `rows` of them; with `final_status`, those that remain at the end. `has_keyboard` says
     /// whether there is a keyboard.
     pub fn lines(
         &mut self,
         at: Duration,
         final_status: Option<FinalStatus>,
-        keys: bool,
+        has_keyboard: bool,
         (rows, width): (usize, usize),
     ) -> Vec<String> {
         let (now, peers, stall_reason) = self.observe(at);
@@ -118,14 +118,14 @@ impl Panel {
             pieces: &self.pieces,
             spark: &self.sparks[usize::from(now.stage == Stage::Seeding)],
             peers: &peers,
-            files: self.show.files.then_some(self.files.as_slice()),
+            files: self.show.shows_files.then_some(self.files.as_slice()),
             search: &search,
             limits: self.handle.limits(),
             goal: self.handle.seed_goal(),
-            paused: self.handle.is_paused(),
+            is_paused: self.handle.is_paused(),
             stall_reason: stall_reason.as_deref(),
-            help: self.show.help,
-            keys,
+            shows_help: self.show.shows_help,
+            has_keyboard,
             style: self.style,
         };
         match final_status {
@@ -139,9 +139,9 @@ impl Panel {
         match key {
             'p' | ' ' => toggle_pause(&self.handle),
             'l' => self.handle.set_limits(next_limits(self.cli_limits, self.handle.limits())),
-            'f' => self.show.files = !self.show.files,
-            's' => self.show.stall_reason = !self.show.stall_reason,
-            '?' | 'h' => self.show.help = !self.show.help,
+            'f' => self.show.shows_files = !self.show.shows_files,
+            's' => self.show.shows_stall_reason = !self.show.shows_stall_reason,
+            '?' | 'h' => self.show.shows_help = !self.show.shows_help,
             _ => {}
         }
     }
@@ -153,8 +153,8 @@ pub fn toggle_pause(handle: &TorrentHandle) {
 }
 
 /// The reason for a low rate if it is on our side, or that the rate is fine; `None` if it is up to peers.
-fn local_reason(now: &Snapshot, paused: bool, limits: Limits, rates: &Rates) -> Option<String> {
-    if paused {
+fn local_reason(now: &Snapshot, is_paused: bool, limits: Limits, rates: &Rates) -> Option<String> {
+    if is_paused {
         return Some("paused: btsync requests and uploads nothing until you press p".to_owned());
     }
     match now.stage {

@@ -69,10 +69,10 @@ pub fn flags(peer: &PeerView) -> String {
         (peer.peer_interested && !peer.am_choking, 'U'),
         (peer.peer_interested && peer.am_choking, 'u'),
         (peer.is_snubbing, '!'),
-        (peer.encrypted, 'E'),
-        (peer.incoming, 'I'),
+        (peer.is_encrypted, 'E'),
+        (peer.is_incoming, 'I'),
         (peer.progress >= 1.0, 'S'),
-        (peer.fast, 'F'),
+        (peer.supports_fast, 'F'),
     ];
     pairs.iter().filter(|(is, _)| *is).map(|(_, letter)| letter).collect()
 }
@@ -81,9 +81,9 @@ pub fn flags(peer: &PeerView) -> String {
 struct PeerColumns {
     addr: usize,
     client: usize,
-    flags: bool,
-    up: bool,
-    has: bool,
+    shows_flags: bool,
+    shows_up: bool,
+    shows_has: bool,
 }
 
 /// The widths of the columns for flags, for the part that a peer has, and for a rate, each with the space before it.
@@ -104,9 +104,9 @@ impl PeerColumns {
             left -= if fits { columns } else { 0 };
             fits
         };
-        let (has, flags, up) = (take(HAS_WIDTH), take(FLAGS_WIDTH), take(RATE_WIDTH));
+        let (shows_has, shows_flags, shows_up) = (take(HAS_WIDTH), take(FLAGS_WIDTH), take(RATE_WIDTH));
         let client = if left > CLIENT_WIDTHS.0 + 2 { (left - 2).min(CLIENT_WIDTHS.1) } else { 0 };
-        PeerColumns { addr, client, flags, up, has }
+        PeerColumns { addr, client, shows_flags, shows_up, shows_has }
     }
 
     fn line(&self, cells: [&str; 6]) -> String {
@@ -116,15 +116,15 @@ impl PeerColumns {
             line += "  ";
             line += &pad_right(client, self.client);
         }
-        if self.flags {
+        if self.shows_flags {
             line += " ";
             line += &pad_right(flags, FLAGS_WIDTH - 1);
         }
-        if self.has {
+        if self.shows_has {
             line += &pad_left(has, HAS_WIDTH);
         }
         line += &pad_left(down, RATE_WIDTH);
-        if self.up {
+        if self.shows_up {
             line += &pad_left(up, RATE_WIDTH);
         }
         line
@@ -160,9 +160,9 @@ pub(crate) mod tests {
             up_rate: 0,
             addr: ([192, 0, 2, host], 6881).into(),
             client: "qBittorrent/4.6.5".to_owned(),
-            incoming: false,
-            encrypted: true,
-            fast: true,
+            is_incoming: false,
+            is_encrypted: true,
+            supports_fast: true,
             downloaded,
             uploaded: 0,
             progress: 1.0,
@@ -180,7 +180,8 @@ pub(crate) mod tests {
         assert_eq!(flags(&one), "DESF");
         (one.peer_choking, one.peer_interested, one.progress, one.is_snubbing) = (true, true, 0.5, true);
         assert_eq!(flags(&one), "du!EF");
-        (one.am_interested, one.am_choking, one.incoming, one.encrypted, one.fast) = (false, false, true, false, false);
+        (one.am_interested, one.am_choking, one.is_incoming, one.is_encrypted, one.supports_fast) =
+            (false, false, true, false, false);
         assert_eq!(flags(&one), "U!I");
         assert!("DdUu!EISF".chars().all(|letter| LEGEND.contains(&format!("{letter} "))));
     }

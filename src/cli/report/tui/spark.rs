@@ -49,11 +49,11 @@ impl Sparkline {
     }
 
     /// Draws the last `width` seconds, the newest on the right, scaled to the highest of them.
-    pub fn paint(&self, width: usize, unicode: bool) -> String {
+    pub fn paint(&self, width: usize, uses_unicode: bool) -> String {
         const BLOCKS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
         const ASCII: [char; 9] = [' ', '.', '.', ':', '-', '=', '+', '*', '#'];
         let peak = self.peak(width);
-        let bars = if unicode { BLOCKS } else { ASCII };
+        let bars = if uses_unicode { BLOCKS } else { ASCII };
         let bar = |rate: f64| {
             // Any rate above 0 is visible.
             let height = if rate > 0.0 && peak > 0.0 { (rate / peak * 8.0).round().clamp(1.0, 8.0) } else { 0.0 };

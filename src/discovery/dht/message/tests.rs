@@ -13,7 +13,7 @@ fn decode(bytes: &[u8]) -> KrpcMessage {
 }
 
 fn ask(query: Query) -> KrpcMessage {
-    KrpcMessage { transaction: b"aa".to_vec(), ip: None, body: KrpcBody::Query { id: ABC, query, read_only: false } }
+    KrpcMessage { transaction: b"aa".to_vec(), ip: None, body: KrpcBody::Query { id: ABC, query, is_read_only: false } }
 }
 
 /// BEP 5's examples have no `v`; our packets always do.
@@ -124,7 +124,7 @@ fn any_addr() -> impl Strategy<Value = SocketAddr> {
 
 fn any_message() -> impl Strategy<Value = KrpcMessage> {
     let id = || any::<[u8; 20]>().prop_map(NodeId);
-    let want = || any::<(bool, bool)>().prop_map(|(v4, v6)| Want { v4, v6 });
+    let want = || any::<(bool, bool)>().prop_map(|(wants_v4, wants_v6)| Want { wants_v4, wants_v6 });
     let query = prop_oneof![
         Just(Query::Ping),
         (id(), want()).prop_map(|(target, want)| Query::FindNode { target, want }),
@@ -141,7 +141,7 @@ fn any_message() -> impl Strategy<Value = KrpcMessage> {
         proptest::option::of(any::<[u8; 8]>()),
     );
     let body = prop_oneof![
-        (id(), query, any::<bool>()).prop_map(|(id, query, read_only)| KrpcBody::Query { id, query, read_only }),
+        (id(), query, any::<bool>()).prop_map(|(id, query, is_read_only)| KrpcBody::Query { id, query, is_read_only }),
         response.prop_map(|(id, mut nodes, values, token)| {
             // Each family has its own list in the packet.
             nodes.sort_by_key(|node| node.addr.is_ipv6());

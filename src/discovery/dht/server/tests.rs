@@ -126,7 +126,7 @@ proptest! {
         let query = Query::GetPeers { info_hash: HASH, want: Want::default() };
         let body = server.answer(secs(0), (OWN, &table), (at(1), size), &query, &mut rng);
         let packet = KrpcMessage { transaction: vec![1; 20], ip: Some(at(1)), body: body.clone() }.encode();
-        let question = KrpcMessage { transaction: vec![1; 4], ip: None, body: KrpcBody::Query { id: OWN, query, read_only: false } };
+        let question = KrpcMessage { transaction: vec![1; 4], ip: None, body: KrpcBody::Query { id: OWN, query, is_read_only: false } };
         let size = size.max(question.encode().len());
         prop_assert!(packet.len() <= MAX_PACKET && packet.len() <= MAX_AMPLIFICATION * size, "{} bytes for {size}", packet.len());
         let KrpcBody::Response(response) = body else { panic!("an answer") };

@@ -175,12 +175,12 @@ impl HttpTracker {
         }
     }
 
-    /// Announces over both families at once. `await_both` waits for both responses, for a caller that cannot receive one later.
+    /// Announces over both families at once. `awaits_both` waits for both responses, for a caller that cannot receive one later.
     fn race<F: Fn(AnnounceResponse) + Send + Sync + 'static>(
         &self,
         url: &str,
         urls: &[(IpFamily, String)],
-        await_both: bool,
+        awaits_both: bool,
         end: Instant,
         more: F,
     ) -> Result<AnnounceResponse, TrackerError> {
@@ -191,7 +191,7 @@ impl HttpTracker {
             let run = move || {
                 let result = race.tracker.announce_over(family, &race.url, &full, end);
                 let is_late = if result.is_ok() { race.won.swap(true) } else { race.won.is_set() };
-                if is_late && !await_both {
+                if is_late && !awaits_both {
                     race.tracker.known.lock().note(&race.url, family, &result, true);
                     result.into_iter().for_each(&race.more);
                 } else {
@@ -212,7 +212,7 @@ impl HttpTracker {
                 Ok(answer) => best = Some(answer),
                 Err(error) => failures.push((family, error)),
             }
-            if best.is_some() && !await_both {
+            if best.is_some() && !awaits_both {
                 break;
             }
         }

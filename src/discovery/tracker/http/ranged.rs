@@ -48,7 +48,7 @@ pub struct RangedFetcher {
 struct RememberedRedirect {
     to: String,
     /// Whether a public host was involved.
-    from_public: bool,
+    is_from_public: bool,
 }
 
 /// A response, of which the body has not been read.
@@ -106,20 +106,20 @@ impl RangedFetcher {
     /// # Errors
     /// If the server does not respond, or redirects to where btsync must not go. Error messages contain no secrets of the URL.
     pub fn get(&mut self, url: &str, range: Option<&Range<u64>>) -> Result<RangedResponse, TrackerError> {
-        if let Some(RememberedRedirect { to, from_public }) = self.redirects.remove(url)
-            && let Ok((response, to, from_public)) = self.follow(to, from_public, range)
+        if let Some(RememberedRedirect { to, is_from_public }) = self.redirects.remove(url)
+            && let Ok((response, to, is_from_public)) = self.follow(to, is_from_public, range)
             && response.answer.status < 400
         {
-            self.redirects.insert(url.to_owned(), RememberedRedirect { to, from_public });
+            self.redirects.insert(url.to_owned(), RememberedRedirect { to, is_from_public });
             return Ok(response);
         }
         let sendable = utf8_percent_encode(url, url::UNSENDABLE).to_string();
-        let (response, to, from_public) = self.follow(sendable.clone(), false, range)?;
+        let (response, to, is_from_public) = self.follow(sendable.clone(), false, range)?;
         if to != sendable {
             if self.redirects.len() >= MAX_REMEMBERED {
                 self.redirects.clear();
             }
-            self.redirects.insert(url.to_owned(), RememberedRedirect { to, from_public });
+            self.redirects.insert(url.to_owned(), RememberedRedirect { to, is_from_public });
         }
         Ok(response)
     }
@@ -128,7 +128,7 @@ impl RangedFetcher {
     fn follow(
         &self,
         mut url: String,
-        mut from_public: bool,
+        mut is_from_public: bool,
         range: Option<&Range<u64>>,
     ) -> Result<(RangedResponse, String, bool), TrackerError> {
         url::check_scheme(&url)?;
@@ -144,12 +144,12 @@ impl RangedFetcher {
                 }
                 request.call()
             };
-            let hop = self.http.hop_by(&self.http.any, &bare, self.trust, from_public, send)?;
+            let hop = self.http.hop_by(&self.http.any, &bare, self.trust, is_from_public, send)?;
             let response = hop.response;
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
-                return Ok((received(response), url, from_public));
+                return Ok((received(response), url, is_from_public));
             }
-            from_public |= hop.public;
+            is_from_public |= hop.is_public;
             let location = response.headers().get(LOCATION).map(HeaderValue::as_bytes);
             let location = String::from_utf8_lossy(location.ok_or(TrackerError::Redirect("it has no target"))?);
             // The credentials stay on their host: `join` keeps them for relative targets only.

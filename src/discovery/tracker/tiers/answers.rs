@@ -23,15 +23,15 @@ impl AnnounceList {
     /// Records a tracker's response to the job in flight; `has_new_peers` says whether it contained any. Returns the time until
     /// the next announce.
     pub fn answered(&mut self, now: Duration, url: &str, terms: AnnounceTerms, has_new_peers: bool) -> Duration {
-        let Some(PendingJob { job, in_round }) = self.returned(url) else { return self.wait(now) };
+        let Some(PendingJob { job, is_in_round }) = self.returned(url) else { return self.wait(now) };
         let Some(tracker) = self.find(url) else { return self.wait(now) };
         let min_interval = tracker.interval(terms.min_interval.unwrap_or(DEFAULT_MIN_INTERVAL.min(terms.interval)));
         let earliest = now.saturating_add(min_interval);
         let due = now.saturating_add(terms.interval.max(min_interval));
         let is_completed = job.event == Some(AnnounceEvent::Completed);
         tracker.answered(earliest, due, terms.tracker_id);
-        tracker.completed_sent |= is_completed;
-        if in_round {
+        tracker.has_accepted_completed |= is_completed;
+        if is_in_round {
             self.promote(url);
             self.failures = 0;
             self.earliest = earliest;
@@ -54,17 +54,17 @@ impl AnnounceList {
     /// Records that the tracker did not respond or refused; `retry` is when it may be contacted again, if it said so. Returns the
     /// time until the next announce, zero while this round has trackers left to try.
     pub fn failed(&mut self, now: Duration, url: &str, retry: Option<Retry>) -> Duration {
-        let Some(PendingJob { job, in_round }) = self.returned(url) else { return self.wait(now) };
+        let Some(PendingJob { job, is_in_round }) = self.returned(url) else { return self.wait(now) };
         let jitter = self.jitter();
-        let is_only = !self.trackers().any(|t| t.url != url && t.started);
+        let is_only = !self.trackers().any(|t| t.url != url && t.has_accepted_started);
         if let Some(tracker) = self.find(url) {
             tracker.failed(now, jitter, retry, job.event == Some(AnnounceEvent::Completed));
         }
-        if in_round {
+        if is_in_round {
             self.failed_in_round(now);
         } else if is_only && self.phase == RoundPhase::Waiting {
             // Another tracker must replace it.
-            self.trackers_mut().for_each(|t| t.tried = t.url == url);
+            self.trackers_mut().for_each(|t| t.was_tried = t.url == url);
             if self.pick(now).is_some() {
                 (self.phase, self.next_round, self.due) = (RoundPhase::Round, None, now);
             }

@@ -27,9 +27,9 @@ impl AnnounceList {
     /// The tracker has the torrent in its swarm already, as a seed: the next announce to it is due at `due`, and is not the first.
     pub fn resume(&mut self, url: &str, due: Duration) {
         let Some(tracker) = self.find(url) else { return };
-        tracker.started_complete = true;
+        tracker.was_started_complete = true;
         let job = tracker.job(Some(AnnounceEvent::Started));
-        self.in_flight.push(PendingJob { job, in_round: true });
+        self.in_flight.push(PendingJob { job, is_in_round: true });
         self.answered(Duration::ZERO, url, AnnounceTerms { interval: due, ..AnnounceTerms::default() }, true);
     }
 
@@ -39,7 +39,7 @@ impl AnnounceList {
         self.trackers().map(move |tracker| {
             let is_announcing = self.is_asked(tracker);
             let of_round = round.filter(|(url, _)| *url == tracker.url).map(|(_, due)| due);
-            let is_registered = tracker.started && !self.one_at_a_time;
+            let is_registered = tracker.has_accepted_started && !self.asks_one_at_a_time;
             let own = is_registered.then(|| tracker.due.max(tracker.no_contact_before));
             let next = of_round.into_iter().chain(own).min().filter(|due| !is_announcing && *due < Duration::MAX);
             let earliest = Some(tracker.manual_at()).filter(|due| *due < Duration::MAX);
@@ -55,7 +55,7 @@ impl AnnounceList {
         }
         let is_round = self.phase == RoundPhase::Round;
         let at = if is_round { self.due } else { self.due.max(self.next_allowed()) };
-        let next = self.trackers().find(|tracker| !(is_round && tracker.tried) && tracker.allowed_at() <= at)?;
+        let next = self.trackers().find(|tracker| !(is_round && tracker.was_tried) && tracker.allowed_at() <= at)?;
         Some((next.url.as_str(), at))
     }
 
@@ -66,8 +66,8 @@ impl AnnounceList {
         if self.phase != RoundPhase::Waiting {
             return;
         }
-        let has_started = self.trackers().any(|tracker| tracker.started);
-        let candidates = self.trackers().filter(|tracker| tracker.started || !has_started);
+        let has_started = self.trackers().any(|tracker| tracker.has_accepted_started);
+        let candidates = self.trackers().filter(|tracker| tracker.has_accepted_started || !has_started);
         if let Some(at) = candidates.map(Tracker::manual_at).min() {
             self.due = self.due.min(at.max(now));
         }
@@ -87,11 +87,11 @@ impl AnnounceList {
         if self.phase == RoundPhase::Stopped {
             return;
         }
-        let has_started = self.trackers().any(|tracker| tracker.started);
-        self.trackers_mut().for_each(|tracker| tracker.tried = tracker.started);
-        if self.one_at_a_time && has_started {
+        let has_started = self.trackers().any(|tracker| tracker.has_accepted_started);
+        self.trackers_mut().for_each(|tracker| tracker.was_tried = tracker.has_accepted_started);
+        if self.asks_one_at_a_time && has_started {
             (self.phase, self.next_round) = (RoundPhase::Waiting, None);
-        } else if self.trackers().any(|tracker| !tracker.tried) {
+        } else if self.trackers().any(|tracker| !tracker.was_tried) {
             // Once a new tracker has answered, the next round is due no later than it was before.
             (self.phase, self.next_round) = (RoundPhase::Round, None);
             self.due = now;

@@ -30,12 +30,12 @@ impl AnnounceList {
     }
 
     pub(super) fn is_round_busy(&self) -> bool {
-        self.in_flight.iter().any(|asked| asked.in_round)
+        self.in_flight.iter().any(|asked| asked.is_in_round)
     }
 
     /// Whether a round should try another tracker: none has responded yet, or none named new peers while the torrent needs peers.
     pub(super) fn should_continue(&self) -> bool {
-        self.next_round.is_none() || (self.demand != PeerDemand::None && !self.one_at_a_time)
+        self.next_round.is_none() || (self.demand != PeerDemand::None && !self.asks_one_at_a_time)
     }
 
     /// The next job of a round, if one is due.
@@ -47,7 +47,7 @@ impl AnnounceList {
             return Some(self.next_parallel(now)?.job(Some(AnnounceEvent::Started)));
         }
         if self.phase == RoundPhase::Waiting {
-            self.trackers_mut().for_each(|t| t.tried = false);
+            self.trackers_mut().for_each(|t| t.was_tried = false);
             (self.phase, self.next_round) = (RoundPhase::Round, None);
         }
         let next = if self.should_continue() { self.pick(now) } else { None };
@@ -75,13 +75,14 @@ impl AnnounceList {
     /// The next tracker to try while an earlier one has not responded.
     fn next_parallel(&self, now: Duration) -> Option<&Tracker> {
         let most = if self.is_urgent() { MAX_URGENT } else { MAX_IN_FLIGHT };
-        let room = self.in_flight.iter().filter(|asked| asked.in_round).count() < most;
-        self.trackers().find(|t| room && !t.tried && !t.started && !self.is_asked(t) && t.contact_at() <= now)
+        let room = self.in_flight.iter().filter(|asked| asked.is_in_round).count() < most;
+        self.trackers()
+            .find(|t| room && !t.was_tried && !t.has_accepted_started && !self.is_asked(t) && t.contact_at() <= now)
     }
 
     /// The first tracker that this round has not tried and may announce to now.
     pub(super) fn pick(&self, now: Duration) -> Option<AnnounceJob> {
-        let next = self.trackers().find(|t| !t.tried && t.allowed_at() <= now && !self.is_asked(t))?;
-        Some(next.job((!next.started).then_some(AnnounceEvent::Started)))
+        let next = self.trackers().find(|t| !t.was_tried && t.allowed_at() <= now && !self.is_asked(t))?;
+        Some(next.job((!next.has_accepted_started).then_some(AnnounceEvent::Started)))
     }
 }

@@ -21,11 +21,11 @@ pub(crate) struct Tracker {
     /// The last `tracker id` that it sent.
     id: Option<Vec<u8>>,
     /// Whether it accepted `started`.
-    pub started: bool,
+    pub has_accepted_started: bool,
     /// Whether `started` was sent with `left=0`, so that it would count a `completed` twice.
-    pub started_complete: bool,
+    pub was_started_complete: bool,
     /// Whether it accepted `completed`.
-    pub completed_sent: bool,
+    pub has_accepted_completed: bool,
     /// The earliest time for `completed`; zero until an attempt has failed.
     pub completed_not_before: Duration,
     /// The earliest time for an announce without an event.
@@ -44,7 +44,7 @@ pub(crate) struct Tracker {
     /// The shortest interval that it may ask for.
     shortest_interval: Duration,
     /// Whether this round has tried it.
-    pub tried: bool,
+    pub was_tried: bool,
 }
 
 impl Tracker {
@@ -74,18 +74,21 @@ impl Tracker {
     }
 
     pub(crate) fn takes_completed(&self) -> bool {
-        self.started && !self.started_complete && !self.completed_sent && self.no_contact_before != Duration::MAX
+        self.has_accepted_started
+            && !self.was_started_complete
+            && !self.has_accepted_completed
+            && self.no_contact_before != Duration::MAX
     }
 
     /// When a round may announce to it.
     pub(crate) fn allowed_at(&self) -> Duration {
-        if self.started { self.not_before.max(self.contact_at()) } else { self.contact_at() }
+        if self.has_accepted_started { self.not_before.max(self.contact_at()) } else { self.contact_at() }
     }
 
     /// When it may be announced to if the user asks for that; [`Duration::MAX`] for never.
     pub(crate) fn manual_at(&self) -> Duration {
         let contact_at = self.no_contact_before.max(self.retry_not_before.min(self.manual_not_before));
-        if self.started { self.not_before.max(contact_at) } else { contact_at }
+        if self.has_accepted_started { self.not_before.max(contact_at) } else { contact_at }
     }
 
     /// The user asks for an announce: shortens the back-off, and makes the regular announce due as soon as the tracker allows.
@@ -100,7 +103,7 @@ impl Tracker {
 
     /// Records a response: the next regular announce is due at `due`, and none may precede `earliest`.
     pub(crate) fn answered(&mut self, earliest: Duration, due: Duration, id: Option<Vec<u8>>) {
-        (self.started, self.tried, self.failures) = (true, true, 0);
+        (self.has_accepted_started, self.was_tried, self.failures) = (true, true, 0);
         (self.not_before, self.due) = (earliest, due);
         (self.no_contact_before, self.retry_not_before) = (Duration::ZERO, Duration::ZERO);
         // A tracker that sends no id now means the one it sent before (BEP 3).
@@ -110,7 +113,7 @@ impl Tracker {
     /// Records that it did not respond, or refused.
     pub(crate) fn failed(&mut self, now: Duration, jitter: f64, retry: Option<Retry>, was_completed: bool) {
         let again = now.saturating_add(backoff(self.failures, jitter));
-        self.tried = true;
+        self.was_tried = true;
         // Not longer than the back-off of a round, whatever its jitter, so that the next round tries it.
         self.retry_not_before = now.saturating_add(backoff(self.failures, SHORTEST_JITTER));
         self.manual_not_before = now.saturating_add(FIRST_RETRY);

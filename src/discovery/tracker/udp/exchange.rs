@@ -78,11 +78,11 @@ pub struct Exchange<'a> {
     /// Whether the connection id is from an earlier exchange, so that the tracker may have forgotten it.
     is_old: bool,
     /// Whether a new connection id was requested because the tracker refused one.
-    renewed: bool,
+    has_renewed_id: bool,
     /// The transaction id of the current request; all its repetitions share it.
     transaction: u32,
     /// Whether the current request is the query itself rather than a connect request.
-    asking: bool,
+    is_asking: bool,
     send_at: Duration,
     sent: u32,
     deadline: Duration,
@@ -106,9 +106,9 @@ impl<'a> Exchange<'a> {
             random,
             connection,
             is_old,
-            renewed: false,
+            has_renewed_id: false,
             transaction,
-            asking: is_old,
+            is_asking: is_old,
             send_at: now,
             sent: 0,
             deadline,
@@ -138,7 +138,7 @@ impl<'a> Exchange<'a> {
         // If the tracker does not respond to an old id, it may have forgotten it.
         let forgotten = self.is_old && self.sent > 0;
         self.connection = self.connection.filter(|c| c.is_fresh(now) && !forgotten);
-        if self.asking && self.connection.is_none() {
+        if self.is_asking && self.connection.is_none() {
             self.start_request(now, false);
         }
         let wait = match self.sent.checked_sub(1) {
@@ -175,7 +175,7 @@ impl<'a> Exchange<'a> {
         if !is_theirs || packet::transaction(bytes) != Some(self.transaction) || self.sent == 0 {
             return None;
         }
-        let reply = match (packet::parse_response(bytes), self.asking, self.query) {
+        let reply = match (packet::parse_response(bytes), self.is_asking, self.query) {
             (Some(UdpResponse::Connected(id)), false, _) => {
                 self.connection = Some(ConnectionId { id, since: now });
                 self.start_request(now, true);
@@ -183,7 +183,7 @@ impl<'a> Exchange<'a> {
                 return None;
             }
             (Some(UdpResponse::Error(words)), true, _) if self.refuses_id(words) => {
-                (self.connection, self.renewed) = (None, true);
+                (self.connection, self.has_renewed_id) = (None, true);
                 self.start_request(now, false);
                 self.sent = 0;
                 return None;
@@ -203,13 +203,13 @@ impl<'a> Exchange<'a> {
     /// Whether an error is about the connection id: any error for an old id, and once any error that mentions the id.
     fn refuses_id(&self, words: &[u8]) -> bool {
         let names_it = String::from_utf8_lossy(words).to_ascii_lowercase().contains("connection");
-        !self.renewed && (self.is_old || names_it)
+        !self.has_renewed_id && (self.is_old || names_it)
     }
 
     /// Starts another request, due now, with a new transaction id.
-    fn start_request(&mut self, now: Duration, asking: bool) {
+    fn start_request(&mut self, now: Duration, is_asking: bool) {
         self.is_old = false;
-        self.asking = asking;
+        self.is_asking = is_asking;
         self.transaction = self.random.u32();
         self.send_at = now;
     }

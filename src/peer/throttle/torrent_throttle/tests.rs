@@ -6,7 +6,7 @@ const A_BYTE: Limits = Limits { down: 1, up: 1 };
 const KEY: PeerKey = PeerKey(1);
 
 fn demand() -> Demand {
-    Demand { flow: FlowId::new(KEY, [192, 0, 2, 1].into()), direction: Direction::Up, despite_choke: false }
+    Demand { flow: FlowId::new(KEY, [192, 0, 2, 1].into()), direction: Direction::Up, serves_choked_peer: false }
 }
 
 /// More than is granted within these tests at one byte a second.
@@ -50,7 +50,7 @@ fn blocks_for_choked_peers_have_a_limit_of_their_own_even_if_there_is_no_other()
     let throttle = TorrentThrottle::new(Arc::default());
     throttle.set_choked_share(1);
     let mut grants = LevelGrants::default();
-    let choked = Demand { despite_choke: true, ..demand() };
+    let choked = Demand { serves_choked_peer: true, ..demand() };
     assert!(matches!(grants.collect(&throttle, choked, BLOCK, BLOCK), Grant::Wait(_)));
     assert_eq!(collect(&throttle, &mut grants), Grant::Go(u64::MAX), "an unchoke ends the wait");
     assert_eq!((throttle.limit(Direction::Up), throttle.fair_share(Direction::Up)), (0, 0));

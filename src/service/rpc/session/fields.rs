@@ -33,7 +33,7 @@ impl SessionField {
 /// All fields, by their names in JSON-RPC.
 pub const FIELDS: &[SessionField] = &[
     field("alt-speed-down", "alt_speed_down", |to, of| to.int(of.settings.alternative.down)),
-    field("alt-speed-enabled", "alt_speed_enabled", |to, of| to.bool(of.settings.alternative.enabled)),
+    field("alt-speed-enabled", "alt_speed_enabled", |to, of| to.bool(of.settings.alternative.is_enabled)),
     field("alt-speed-time-begin", "alt_speed_time_begin", |to, of| to.int(of.settings.alternative.begin)),
     field("alt-speed-time-day", "alt_speed_time_day", |to, of| to.int(of.settings.alternative.days)),
     field("alt-speed-time-enabled", "alt_speed_time_enabled", |to, of| to.bool(of.settings.alternative.is_scheduled)),
@@ -42,7 +42,7 @@ pub const FIELDS: &[SessionField] = &[
     field("anti-brute-force-enabled", "anti_brute_force_enabled", |to, _| to.bool(true)),
     field("anti-brute-force-threshold", "anti_brute_force_threshold", |to, _| to.int(0)),
     field("blocklist-enabled", "blocklist_enabled", |to, of| {
-        to.bool(of.context.control.block_list().enabled);
+        to.bool(of.context.control.block_list().is_enabled);
     }),
     field("blocklist-size", "blocklist_size", |to, of| to.int(of.context.control.block_list().ranges)),
     field("blocklist-url", "blocklist_url", |to, of| to.string(&of.context.control.block_list().url)),
@@ -54,7 +54,7 @@ pub const FIELDS: &[SessionField] = &[
     field("default-trackers", "default_trackers", |to, of| {
         to.string(&tracker_list::join(&of.settings.default_trackers));
     }),
-    field("dht-enabled", "dht_enabled", |to, of| to.bool(of.settings.network.dht)),
+    field("dht-enabled", "dht_enabled", |to, of| to.bool(of.settings.network.uses_dht)),
     field("download-dir", "download_dir", |to, of| to.path(&of.settings.download_folder)),
     field("download-dir-free-space", "download_dir_free_space", write_free_space),
     field("download-queue-enabled", "download_queue_enabled", |to, of| to.bool(of.settings.queue.limits_downloads)),
@@ -66,7 +66,7 @@ pub const FIELDS: &[SessionField] = &[
     }),
     field("incomplete-dir", "incomplete_dir", |to, of| to.path(&of.settings.incomplete_folder)),
     field("incomplete-dir-enabled", "incomplete_dir_enabled", |to, of| to.bool(of.settings.uses_incomplete_folder)),
-    field("lpd-enabled", "lpd_enabled", |to, of| to.bool(of.settings.network.lsd)),
+    field("lpd-enabled", "lpd_enabled", |to, of| to.bool(of.settings.network.uses_lsd)),
     field("peer-limit-global", "peer_limit_global", |to, of| to.int(of.settings.network.peer_limit)),
     field("peer-limit-per-torrent", "peer_limit_per_torrent", |to, of| {
         to.int(of.settings.network.peer_limit_per_torrent);
@@ -75,7 +75,7 @@ pub const FIELDS: &[SessionField] = &[
     field("peer-port-random-on-start", "peer_port_random_on_start", |to, of| {
         to.bool(of.settings.network.is_port_random);
     }),
-    field("pex-enabled", "pex_enabled", |to, of| to.bool(of.settings.network.pex)),
+    field("pex-enabled", "pex_enabled", |to, of| to.bool(of.settings.network.uses_pex)),
     field("port-forwarding-enabled", "port_forwarding_enabled", |to, of| {
         to.bool(of.context.control.maps_port());
     }),
@@ -100,9 +100,9 @@ pub const FIELDS: &[SessionField] = &[
     field("sequential_download", "sequential_download", |to, _| to.bool(false)),
     field("session-id", "session_id", |to, of| to.string(of.context.session_id)),
     field("speed-limit-down", "speed_limit_down", |to, of| to.int(of.settings.down_limit.kilobytes)),
-    field("speed-limit-down-enabled", "speed_limit_down_enabled", |to, of| to.bool(of.settings.down_limit.enabled)),
+    field("speed-limit-down-enabled", "speed_limit_down_enabled", |to, of| to.bool(of.settings.down_limit.is_enabled)),
     field("speed-limit-up", "speed_limit_up", |to, of| to.int(of.settings.up_limit.kilobytes)),
-    field("speed-limit-up-enabled", "speed_limit_up_enabled", |to, of| to.bool(of.settings.up_limit.enabled)),
+    field("speed-limit-up-enabled", "speed_limit_up_enabled", |to, of| to.bool(of.settings.up_limit.is_enabled)),
     field("start-added-torrents", "start_added_torrents", |to, of| to.bool(of.settings.starts_added)),
     field("tcp-enabled", "tcp_enabled", |to, _| to.bool(true)),
     field("trash-original-torrent-files", "trash_original_torrent_files", |to, of| {

@@ -30,11 +30,11 @@ fn write(to: &mut JsonWriter, group: &BandwidthGroup) {
         to.either_name("speed-limit-down", "speed_limit_down");
         to.int(group.down_limit.kilobytes);
         to.either_name("speed-limit-down-enabled", "speed_limit_down_enabled");
-        to.bool(group.down_limit.enabled);
+        to.bool(group.down_limit.is_enabled);
         to.either_name("speed-limit-up", "speed_limit_up");
         to.int(group.up_limit.kilobytes);
         to.either_name("speed-limit-up-enabled", "speed_limit_up_enabled");
-        to.bool(group.up_limit.enabled);
+        to.bool(group.up_limit.is_enabled);
     });
 }
 
@@ -53,9 +53,9 @@ pub fn set(call: &MethodCall<'_>, _to: &mut JsonWriter) -> Result<(), RpcError> 
     });
     let kilobytes = |name| params.bounded(name, 0, i64::from(u32::MAX));
     group.down_limit.kilobytes = kilobytes("speed_limit_down").unwrap_or(group.down_limit.kilobytes);
-    group.down_limit.enabled = params.bool("speed_limit_down_enabled").unwrap_or(group.down_limit.enabled);
+    group.down_limit.is_enabled = params.bool("speed_limit_down_enabled").unwrap_or(group.down_limit.is_enabled);
     group.up_limit.kilobytes = kilobytes("speed_limit_up").unwrap_or(group.up_limit.kilobytes);
-    group.up_limit.enabled = params.bool("speed_limit_up_enabled").unwrap_or(group.up_limit.enabled);
+    group.up_limit.is_enabled = params.bool("speed_limit_up_enabled").unwrap_or(group.up_limit.is_enabled);
     group.honors_session_limits = params.bool("honors_session_limits").unwrap_or(group.honors_session_limits);
     Ok(call.control().set_group(group)?)
 }

@@ -51,14 +51,14 @@ fn all_parameters_are_passed_on() {
     );
     assert!(matches!(&request.source, AddSource::Name(name) if name == "magnet:?xt=urn:btih:x"));
     assert_eq!(request.folder, Some(PathBuf::from("/srv/tv")));
-    assert_eq!((request.paused, request.cookies.as_deref()), (Some(true), Some("a=b; c=d")));
+    assert_eq!((request.starts_paused, request.cookies.as_deref()), (Some(true), Some("a=b; c=d")));
     let change = &request.change;
     assert_eq!((change.peer_limit, change.bandwidth_priority), (Some(40), Some(Priority::High)));
     assert_eq!((&change.wanted, &change.unwanted), (&FileIndexes::Some(vec![0, 2]), &FileIndexes::Some(vec![1])));
     assert_eq!((&change.priority_high, &change.priority_normal), (&FileIndexes::Some(vec![2]), &FileIndexes::None));
     assert_eq!(change.priority_low, FileIndexes::Some(vec![0]));
     assert_eq!(change.labels, Some(vec!["tv".to_owned(), "sonarr".to_owned()]));
-    assert_eq!((change.sequential, request.overwrite), (Some(true), false));
+    assert_eq!((change.is_sequential, request.may_overwrite), (Some(true), false));
     let same = added(
         &fake,
         "torrent_add",
@@ -66,7 +66,7 @@ fn all_parameters_are_passed_on() {
             "filename": "http://t.example/x.torrent", "download_dir": "", "files_unwanted": [],
         }),
     );
-    assert_eq!((same.folder, same.paused, same.cookies), (None, None, None));
+    assert_eq!((same.folder, same.starts_paused, same.cookies), (None, None, None));
     assert_eq!(same.change.unwanted, FileIndexes::None);
 }
 

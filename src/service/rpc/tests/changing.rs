@@ -48,7 +48,7 @@ fn every_setting_of_a_torrent_can_be_changed() {
         seed_idle_mode: Some(LimitMode::Own),
         seed_ratio: Some(1.5),
         seed_ratio_mode: Some(LimitMode::Unlimited),
-        sequential: Some(true),
+        is_sequential: Some(true),
         up_limit: Some(50),
         is_up_limited: Some(false),
         ..TorrentChange::default()
@@ -185,7 +185,7 @@ fn every_setting_of_the_session_that_btsync_has_can_be_changed() {
         }),
     );
     let expected = SettingsChange {
-        block_list_enabled: None,
+        block_list_is_enabled: None,
         block_list_url: None,
         download_folder: Some("/srv/a".into()),
         incomplete_folder: Some("/srv/i".into()),
@@ -197,7 +197,7 @@ fn every_setting_of_the_session_that_btsync_has_can_be_changed() {
         is_down_limited: Some(true),
         up_limit: Some(11),
         is_up_limited: Some(false),
-        alternative_enabled: Some(true),
+        alternative_is_enabled: Some(true),
         alternative_down: Some(1),
         alternative_up: Some(2),
         alternative_is_scheduled: Some(true),
@@ -218,9 +218,9 @@ fn every_setting_of_the_session_that_btsync_has_can_be_changed() {
         is_port_random: Some(true),
         peer_limit: Some(5),
         peer_limit_per_torrent: Some(6),
-        dht: Some(false),
-        lsd: Some(false),
-        pex: Some(false),
+        uses_dht: Some(false),
+        uses_lsd: Some(false),
+        uses_pex: Some(false),
         encryption: Some(Encryption::Require),
         default_trackers: Some(vec![vec!["udp://t.example:1".to_owned()]]),
     };
@@ -233,7 +233,7 @@ fn the_block_list_is_a_url() {
     let change =
         settings_change(&fake, &json!({"blocklist-enabled": true, "blocklist-url": "https://h.example/list.gz"}));
     let url = Some("https://h.example/list.gz".to_owned());
-    assert_eq!((change.block_list_enabled, change.block_list_url), (Some(true), url));
+    assert_eq!((change.block_list_is_enabled, change.block_list_url), (Some(true), url));
 }
 
 /// Programs and what btsync does not have cannot be set, and a client may send back all that it has read.
@@ -278,7 +278,7 @@ fn a_group_is_created_or_changed() {
     let mut fake = Fake::new(0);
     arguments(&fake, "group-set", &json!({"name": " slow ", "speed-limit-down": 5, "speed-limit-down-enabled": true}));
     let [Asked::Group(group)] = &fake.asked()[..] else { panic!() };
-    assert_eq!((group.name.as_str(), group.down_limit.kilobytes, group.down_limit.enabled), ("slow", 5, true));
+    assert_eq!((group.name.as_str(), group.down_limit.kilobytes, group.down_limit.is_enabled), ("slow", 5, true));
     assert!(group.honors_session_limits);
     fake.groups.push(group.clone());
     result(&fake, "group_set", &json!({"name": "slow", "honors_session_limits": false}));

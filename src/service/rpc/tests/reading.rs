@@ -285,7 +285,7 @@ fn the_port_is_open_closed_or_unknown() {
 fn groups_are_read_by_name() {
     let mut fake = Fake::new(1);
     for name in ["slow", "fast"] {
-        let down_limit = RateLimit { kilobytes: 10, enabled: true };
+        let down_limit = RateLimit { kilobytes: 10, is_enabled: true };
         fake.groups.push(BandwidthGroup { name: name.to_owned(), down_limit, ..BandwidthGroup::default() });
     }
     assert_eq!(result(&fake, "group_get", &json!({}))["group"].as_array().unwrap().len(), 2);

@@ -19,10 +19,10 @@ pub fn add(call: &MethodCall<'_>, to: &mut JsonWriter) -> Result<(), RpcError> {
     let request = AddRequest {
         source,
         folder: params.folder("download_dir", "download directory path")?,
-        paused: params.bool("paused"),
+        starts_paused: params.bool("paused"),
         change: common(params, &FileIndexes::None)?,
         cookies: params.text("cookies").filter(|cookies| !cookies.is_empty()).map(str::to_owned),
-        overwrite: false,
+        may_overwrite: false,
     };
     let added = call.control().add(request).map_err(|error| match error {
         ControlError::BadTorrent(reason) if !is_metainfo && is_magnet(call) => {

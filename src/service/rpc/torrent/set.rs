@@ -49,7 +49,7 @@ pub fn common(params: &Params, empty: &FileIndexes) -> Result<TorrentChange, Rpc
     Ok(TorrentChange {
         bandwidth_priority: params.int("bandwidth_priority").and_then(priority),
         peer_limit: params.bounded("peer_limit", 0, i64::from(u16::MAX)),
-        sequential: params.bool("sequential_download"),
+        is_sequential: params.bool("sequential_download"),
         labels: params.texts("labels").map(|labels| labels.into_iter().map(label).collect()).transpose()?,
         wanted: files("files_wanted")?,
         unwanted: files("files_unwanted")?,

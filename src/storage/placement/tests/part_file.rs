@@ -69,7 +69,11 @@ fn actions(it: &Storage, survey: &Survey) -> Vec<FileAction> {
 }
 
 /// The decision about a part file by the pieces whose bytes it holds: `content` is the slots of pieces 1 and 3.
-fn decided(content: &[u8], wanted: &[bool], overwrite: bool) -> (TempDir, Storage, Result<FileAction, StorageError>) {
+fn decided(
+    content: &[u8],
+    wanted: &[bool],
+    may_overwrite: bool,
+) -> (TempDir, Storage, Result<FileAction, StorageError>) {
     let (dir, no) = (tempdir().unwrap(), AtomicBool::new(false));
     let bytes = payload(&layout());
     fs::write(dir.path().join("a"), &bytes[..14]).unwrap();
@@ -89,7 +93,7 @@ fn decided(content: &[u8], wanted: &[bool], overwrite: bool) -> (TempDir, Storag
         claim: &|_, _| crate::storage::OwnershipClaim::None,
         of_earlier_run: &|_, _| false,
         vouched: &|_, _| false,
-        overwrite,
+        may_overwrite,
         stop: &no,
     };
     let decided = it.decide_part_file(&input, &actions, false);

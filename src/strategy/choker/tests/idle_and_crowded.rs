@@ -18,14 +18,14 @@ fn peers_that_ask_for_nothing_make_a_newcomer_wait_for_seconds_only() {
         let (mut peers, start) = (beside_idlers(&mut choker), SECOND * 100);
         let (mut now, arrival) = (start, start + SECOND / 2 * arrives);
         loop {
-            peers[225].interested = now >= arrival;
+            peers[225].is_interested = now >= arrival;
             let chosen = choker.round(now, true, &peers);
             assert!(chosen.len() <= 8, "{chosen:?}");
             if chosen.contains(&PeerKey(225)) {
                 break;
             }
             for peer in &mut peers {
-                peer.unchoked = chosen.contains(&peer.key);
+                peer.is_unchoked = chosen.contains(&peer.key);
             }
             let look = choker.early_round_in(now).unwrap_or(ROUND).min(ROUND);
             // The caller also reports the new peer's interest, which may bring the next round forward.
@@ -48,9 +48,9 @@ fn a_peer_that_requested_nothing_comes_last_until_it_requests() {
     for _ in 0..60 {
         let chosen = choker.round(now, true, &peers);
         for p in &mut peers {
-            p.unchoked = chosen.contains(&p.key);
-            rounds[p.key.0 as usize] += u32::from(p.unchoked);
-            p.sent += if p.unchoked && p.is_requesting { 4 << 20 } else { 0 };
+            p.is_unchoked = chosen.contains(&p.key);
+            rounds[p.key.0 as usize] += u32::from(p.is_unchoked);
+            p.sent += if p.is_unchoked && p.is_requesting { 4 << 20 } else { 0 };
         }
         now += ROUND;
     }
@@ -68,10 +68,10 @@ fn an_idle_peer_is_no_reason_for_an_early_round_if_no_peer_waits() {
     for round in 0..20 {
         let chosen = choker.round(now, false, &peers);
         for p in &mut peers {
-            p.unchoked = chosen.contains(&p.key);
+            p.is_unchoked = chosen.contains(&p.key);
         }
-        let waits = peers.iter().any(|p| !p.unchoked);
-        assert!(round < 12 || (waits && peers[0].unchoked && choker.early_round_in(now).is_none()), "{round}");
+        let waits = peers.iter().any(|p| !p.is_unchoked);
+        assert!(round < 12 || (waits && peers[0].is_unchoked && choker.early_round_in(now).is_none()), "{round}");
         assert!(round < 2 || choker.early_round_for_newcomer(now).is_some());
         now += ROUND;
     }
@@ -115,13 +115,13 @@ fn what_a_network_has_beyond_its_share_goes_to_others_at_the_next_round() {
         swarm.choker.set_upload_limit(2048 * KIB);
         swarm.link = 2048 * KIB;
         swarm.peers[..100].iter_mut().for_each(|p| p.host = Network::host([10, 0, 0, 1].into()));
-        swarm.peers[100..].iter_mut().for_each(|p| p.interested = false);
+        swarm.peers[100..].iter_mut().for_each(|p| p.is_interested = false);
         if !same_network {
             swarm.peers[100..].iter_mut().for_each(|p| p.network = Network::subnet([10, 0, 1, 1].into()));
         }
         (0..30).for_each(|_| _ = swarm.round());
         assert!((64..100).contains(&swarm.round().len()), "too few for all");
-        swarm.peers[100..].iter_mut().for_each(|p| p.interested = true);
+        swarm.peers[100..].iter_mut().for_each(|p| p.is_interested = true);
         swarm.round(); // some may have got their slot only now
         let served = swarm.round();
         assert!((100..116).all(|n| served.contains(&n)), "{served:?}");
@@ -140,9 +140,9 @@ fn a_peer_whose_blocks_are_late_counts_as_one_that_is_served() {
         let chosen = choker.round(now, true, &peers);
         assert_eq!(chosen.len(), 4);
         for p in &mut peers {
-            p.unchoked = chosen.contains(&p.key);
-            p.is_requesting = p.unchoked;
-            p.up_rate = if p.unchoked && p.key != chosen[0] { 40_000 } else { 0 };
+            p.is_unchoked = chosen.contains(&p.key);
+            p.is_requesting = p.is_unchoked;
+            p.up_rate = if p.is_unchoked && p.key != chosen[0] { 40_000 } else { 0 };
             p.sent += p.up_rate;
         }
         now += SECOND;
@@ -162,22 +162,22 @@ fn wait_beside_slow_peers(count: u32, bytes: u64, seconds: u64) -> Duration {
     let (arrival, mut next) = (start + SECOND * 30, start);
     loop {
         let honest = count as usize;
-        peers[honest].interested = now >= arrival;
+        peers[honest].is_interested = now >= arrival;
         if now == arrival {
             next = now + choker.early_round_for_newcomer(now).unwrap_or(ROUND).min(next.saturating_sub(now));
         }
         if now >= next {
             let chosen = choker.round(now, true, &peers);
             for peer in &mut peers {
-                peer.unchoked = chosen.contains(&peer.key);
+                peer.is_unchoked = chosen.contains(&peer.key);
             }
-            if peers[honest].unchoked {
+            if peers[honest].is_unchoked {
                 return now.saturating_sub(arrival);
             }
-            let waits = peers.iter().any(|p| p.interested && !p.unchoked);
+            let waits = peers.iter().any(|p| p.is_interested && !p.is_unchoked);
             next = now + choker.early_round_in(now).filter(|_| waits).unwrap_or(ROUND).max(SECOND);
         }
-        for p in peers.iter_mut().filter(|p| p.unchoked && p.key.0 < count) {
+        for p in peers.iter_mut().filter(|p| p.is_unchoked && p.key.0 < count) {
             p.up_rate = bytes / seconds;
             p.sent += if now.as_secs().is_multiple_of(seconds) { bytes } else { 0 };
         }

@@ -25,7 +25,7 @@ impl SeedUplink {
         let mut peers: Vec<ChokeCandidate> = (0..takes.len() as u32).map(peer).collect();
         for p in &mut peers {
             p.network = Network::subnet([10, 1, p.key.0 as u8, 1].into());
-            (p.since, p.interested, p.is_requesting) = (Duration::ZERO, true, false);
+            (p.since, p.is_interested, p.is_requesting) = (Duration::ZERO, true, false);
         }
         SeedUplink {
             choker: Choker::new(fastrand::Rng::with_seed(1)),
@@ -44,25 +44,26 @@ impl SeedUplink {
         if self.now >= self.next_round {
             for (n, p) in self.peers.iter_mut().enumerate() {
                 self.pace[n].observe(&self.info[n]);
-                p.reads_slowly = p.unchoked && p.is_requesting && self.pace[n].is_slow();
+                p.reads_slowly = p.is_unchoked && p.is_requesting && self.pace[n].is_slow();
             }
             let chosen = self.choker.round(self.now, true, &self.peers);
             for p in &mut self.peers {
-                p.unchoked = chosen.contains(&p.key);
-                p.is_requesting = p.unchoked;
+                p.is_unchoked = chosen.contains(&p.key);
+                p.is_requesting = p.is_unchoked;
             }
-            let waits = self.peers.iter().any(|p| p.interested && !p.unchoked);
+            let waits = self.peers.iter().any(|p| p.is_interested && !p.is_unchoked);
             self.next_round =
                 self.now + self.choker.early_round_in(self.now).filter(|_| waits).unwrap_or(ROUND).max(SECOND);
         }
-        let wanted: u64 = self.peers.iter().zip(&self.takes).filter(|(p, _)| p.unchoked).map(|(_, takes)| takes).sum();
+        let wanted: u64 =
+            self.peers.iter().zip(&self.takes).filter(|(p, _)| p.is_unchoked).map(|(_, takes)| takes).sum();
         let is_full = wanted >= self.capacity;
         // Small takers get what they take; the rest is shared.
         let share = self.fair_share();
         for ((p, takes), info) in self.peers.iter_mut().zip(&self.takes).zip(&mut self.info) {
-            p.up_rate = if p.unchoked { share.min(*takes) } else { 0 };
+            p.up_rate = if p.is_unchoked { share.min(*takes) } else { 0 };
             p.sent += p.up_rate;
-            if p.unchoked {
+            if p.is_unchoked {
                 info.acknowledged += p.up_rate;
                 info.busy += SECOND;
                 // Where the uplink is the limit, the queue before it fills until the window is full.
@@ -77,7 +78,7 @@ impl SeedUplink {
     /// The rate that each peer gets which takes more.
     fn fair_share(&self) -> u64 {
         let mut takes: Vec<u64> =
-            self.peers.iter().zip(&self.takes).filter(|(p, _)| p.unchoked).map(|(_, takes)| *takes).collect();
+            self.peers.iter().zip(&self.takes).filter(|(p, _)| p.is_unchoked).map(|(_, takes)| *takes).collect();
         takes.sort_unstable();
         let (mut left, mut count) = (self.capacity, takes.len() as u64);
         for takes in takes {
@@ -90,7 +91,7 @@ impl SeedUplink {
     }
 
     fn unchoked(&self) -> usize {
-        self.peers.iter().filter(|p| p.unchoked).count()
+        self.peers.iter().filter(|p| p.is_unchoked).count()
     }
 }
 
@@ -99,12 +100,12 @@ fn wait_of_a_fast_peer(count: usize, takes: u64, capacity: u64, seconds_before: 
     let mut all = vec![takes; count];
     all.push(1 << 20);
     let mut uplink = SeedUplink::new(&all, capacity);
-    uplink.peers[count].interested = false;
+    uplink.peers[count].is_interested = false;
     for _ in 0..seconds_before {
         uplink.run_second();
     }
     let arrival = uplink.now;
-    uplink.peers[count].interested = true;
+    uplink.peers[count].is_interested = true;
     let (seeding, key) = (true, PeerKey(count as u32));
     if uplink.choker.can_unchoke_now(uplink.now, seeding, &uplink.peers, key) {
         return Duration::ZERO;
@@ -112,7 +113,7 @@ fn wait_of_a_fast_peer(count: usize, takes: u64, capacity: u64, seconds_before: 
     if let Some(look) = uplink.choker.early_round_for_newcomer(uplink.now) {
         uplink.next_round = uplink.next_round.min(uplink.now + look);
     }
-    while !uplink.peers[count].unchoked {
+    while !uplink.peers[count].is_unchoked {
         uplink.run_second();
         assert!(uplink.now < arrival + SECOND * 600, "it gets no slot");
     }
@@ -138,7 +139,7 @@ fn a_slow_uplink_has_few_slots_beside_those_of_slow_readers() {
         let mut uplink = SeedUplink::new(&all, capacity);
         for second in 0..600 {
             uplink.run_second();
-            let fast = uplink.peers[20..].iter().filter(|p| p.unchoked).count();
+            let fast = uplink.peers[20..].iter().filter(|p| p.is_unchoked).count();
             assert!(fast <= most, "{fast} of {} at {capacity} B/s after {second} s", uplink.unchoked());
         }
     }

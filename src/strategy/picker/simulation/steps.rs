@@ -35,7 +35,7 @@ pub(crate) struct PlanInput {
 impl PlanInput {
     pub(crate) fn plan(&self, pieces: u32) -> Plan {
         let early = self.early.iter().map(|&piece| PieceIndex(u32::from(piece))).collect();
-        Plan { wanted: some(self.wanted, pieces), early, sequential: self.sequential }
+        Plan { wanted: some(self.wanted, pieces), early, is_sequential: self.sequential }
     }
 }
 

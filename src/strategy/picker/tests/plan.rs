@@ -142,9 +142,9 @@ fn requests_for_unwanted_blocks_are_removed() {
 
 #[test]
 fn early_pieces_come_first_in_their_order_and_before_the_rarest() {
-    for (seed, sequential) in (0..20).flat_map(|seed| [(seed, false), (seed, true)]) {
+    for (seed, is_sequential) in (0..20).flat_map(|seed| [(seed, false), (seed, true)]) {
         let early = indices(&[9, 2, 99, 5, 9, 3]);
-        let plan = Plan { wanted: bits(12, &[0, 1, 2, 4, 6, 8, 9, 3, 11]), early, sequential };
+        let plan = Plan { wanted: bits(12, &[0, 1, 2, 4, 6, 8, 9, 3, 11]), early, is_sequential };
         let mut picker = under(plan, 2, &[A], seed);
         picker.add_peer(B);
         picker.set_bitfield(B, bits(12, &[2, 3, 9]));
@@ -154,7 +154,7 @@ fn early_pieces_come_first_in_their_order_and_before_the_rarest() {
         assert_eq!(pieces(&first), [9], "5 is not wanted, and there is no 99");
         assert_eq!(pieces(&picker.take(B, 4, true)), [2, 3], "another peer takes others");
         let next = pieces(&picker.take(A, 2, true))[0];
-        assert!(if sequential { next == 0 } else { ![9, 2, 3, 5].contains(&next) }, "{next}");
+        assert!(if is_sequential { next == 0 } else { ![9, 2, 3, 5].contains(&next) }, "{next}");
         // The early pieces of a disconnected peer come before others.
         picker.remove_peer(B);
         assert_eq!(pieces(&picker.take(A, 4, true)), [2, 3]);
@@ -176,7 +176,7 @@ fn an_early_piece_that_was_wrong_is_early_again() {
 #[test]
 fn sequential_is_ascending_with_one_peer_and_shared_out_among_several() {
     let wanted: Vec<u32> = (3..70).filter(|piece| piece % 7 != 0).collect();
-    let plan = Plan { wanted: bits(80, &wanted), early: Vec::new(), sequential: true };
+    let plan = Plan { wanted: bits(80, &wanted), early: Vec::new(), is_sequential: true };
     let mut picker = under(plan.clone(), 3, &[A], 3);
     assert_eq!(pieces(&picker.take(A, 1000, true)), wanted);
 
@@ -195,7 +195,7 @@ fn sequential_is_ascending_with_one_peer_and_shared_out_among_several() {
 
 #[test]
 fn a_piece_that_was_wrong_is_next_in_sequence() {
-    let mut picker = under(Plan { sequential: true, ..Plan::all(30) }, 1, &[A], 3);
+    let mut picker = under(Plan { is_sequential: true, ..Plan::all(30) }, 1, &[A], 3);
     assert_eq!(fetch(&mut picker, A, 12).len(), 12);
     let next = picker.take(A, 2, true);
     for block in &next {
@@ -227,7 +227,7 @@ fn a_plan_may_change_and_begun_pieces_are_completed() {
     let (begun, lost) = (first[0].piece, first[2]);
     picker.give(A, first[0]);
     assert_eq!(picker.release(A, &[lost]), 1);
-    picker.set_plan(Plan { wanted: bits(10, &[8]), early: indices(&[8]), sequential: false });
+    picker.set_plan(Plan { wanted: bits(10, &[8]), early: indices(&[8]), is_sequential: false });
     picker.check_invariants();
     assert_eq!((picker.unverified_wanted.count(), picker.wanted_bytes()), (2, u64::from(4 * BLOCK_SIZE)));
     assert_eq!(picker.accept(A, lost, &mut Vec::new()), BlockVerdict::Unrequested, "late, and no longer wanted");
@@ -246,7 +246,7 @@ fn a_plan_may_change_and_begun_pieces_are_completed() {
 fn a_plan_that_makes_no_sense_wants_all() {
     let mut picker = planned(6, 1, &[1], &[A]);
     let early = indices(&[u32::MAX, 77]);
-    picker.set_plan(Plan { wanted: Bitfield::new(5), early, sequential: true });
+    picker.set_plan(Plan { wanted: Bitfield::new(5), early, is_sequential: true });
     picker.check_invariants();
     assert_eq!(pieces(&picker.take(A, 99, true)), [0, 1, 2, 3, 4, 5]);
     let mut nothing = planned(6, 1, &[], &[A]);

@@ -72,10 +72,10 @@ impl Fake {
             search: &self.search,
             goal: SeedGoal::default(),
             limits: Limits::default(),
-            paused: false,
+            is_paused: false,
             stall_reason: None,
-            help: false,
-            keys: true,
+            shows_help: false,
+            has_keyboard: true,
             style: Style::new(true, false),
         }
     }
@@ -109,7 +109,7 @@ fn nothing_is_wider_or_higher_than_the_terminal() {
             [(false, None, false, false), (true, Some(stall_reason), true, true), (true, None, false, true)]
         {
             let mut content = fake.content();
-            (content.help, content.stall_reason, content.paused, content.style) =
+            (content.shows_help, content.stall_reason, content.is_paused, content.style) =
                 (help, stall_reason, paused, Style::new(true, true));
             content.files = files.then_some(&fake.files);
             content.limits = Limits { down: 1 << 20, up: 1 << 20 };
@@ -147,12 +147,12 @@ fn requested_panels_are_shown() {
         "{text}"
     );
     assert!(text.contains("f peers"));
-    (content.files, content.paused, content.limits.down) = (None, true, 1 << 20);
+    (content.files, content.is_paused, content.limits.down) = (None, true, 1 << 20);
     let text = lines(&content, 80, 23).join("\n");
     for words in ["[paused] debian", "  paused  ", "limit down 1.0 MiB/s", "p continue"] {
         assert!(text.contains(words), "{words}: {text}");
     }
-    (content.stall_reason, content.help) = (Some("nobody has anything"), true);
+    (content.stall_reason, content.shows_help) = (Some("nobody has anything"), true);
     let text = lines(&content, 80, 23).join("\n");
     assert!(text.contains("nobody has anything") && text.contains("q: quit") && text.contains("F fast"), "{text}");
 }
