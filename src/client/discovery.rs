@@ -9,6 +9,9 @@ use crossbeam_channel::{Sender, bounded};
 use crate::client::Client;
 use crate::discovery::dht::{DhtConfig, DhtService, FoundPeers};
 use crate::discovery::lsd::Lsd;
+use crate::net::bind::Bind;
+use crate::net::proxy::state::Proxy;
+use crate::net::proxy::url::ProxyKind;
 use crate::types::InfoHash;
 
 impl Client {
@@ -28,19 +31,31 @@ impl Client {
 
     /// The client's DHT node, which this starts if necessary; `None` if the DHT is off or cannot be started.
     pub(super) fn dht(&self) -> Option<Arc<DhtService>> {
-        let started = self.start_dht(self.port()?);
+        let started = self.start_dht(self.dht_port()?);
         started.inspect_err(|error| log::info!("no DHT: {error}")).ok().flatten()
+    }
+
+    /// The port that the DHT announces: 0 for none behind a proxy, where nobody can connect to us. `None` while the client does not
+    /// listen yet.
+    pub(super) fn dht_port(&self) -> Option<u16> {
+        self.port().or_else(|| self.config.route.proxy().map(|_| 0))
     }
 
     pub(super) fn start_dht(&self, port: u16) -> io::Result<Option<Arc<DhtService>>> {
         let Some(settings) = &self.config.dht else { return Ok(None) };
-        let Some(bind) = self.config.route.without_proxy() else { return Ok(None) };
-        let is_anonymous = self.config.route.is_anonymous();
+        let route = &self.config.route;
+        let carries_udp = |proxy: &&Arc<Proxy>| proxy.url().kind == ProxyKind::Socks5;
+        let (bind, proxy) = match (route.without_proxy(), route.proxy().filter(carries_udp)) {
+            (Some(bind), _) => (bind.clone(), None),
+            (None, Some(proxy)) => (Bind::Any, Some(proxy.clone())),
+            (None, None) => return Ok(None),
+        };
+        let is_anonymous = route.is_anonymous();
         let mut net = self.net.lock();
         if net.dht.is_none() {
             let settings = DhtConfig {
                 port,
-                interface: bind.clone(),
+                interface: bind,
                 routers: settings.routers.clone(),
                 entry_points: settings.entry_points.clone(),
                 // The saved ids would connect this run with earlier ones.
@@ -49,7 +64,11 @@ impl Client {
                 is_anonymous,
             };
             // Each torrent gets the peers found for it through a channel of its own; the node's general channel is not used.
-            net.dht = Some(Arc::new(DhtService::start_filtered(&settings, &bounded(0).0, &self.address_filter)?));
+            let (found, filter) = (bounded(0).0, &self.address_filter);
+            net.dht = Some(Arc::new(match proxy {
+                Some(proxy) => DhtService::start_through(proxy, &settings, &found, filter)?,
+                None => DhtService::start_filtered(&settings, &found, filter)?,
+            }));
         }
         Ok(net.dht.clone())
     }

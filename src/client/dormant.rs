@@ -205,7 +205,7 @@ impl DormantClient for DormantClientRef {
 
     fn announce_in_dht(&self, info_hash: InfoHash) {
         let Some(client) = self.client.upgrade() else { return };
-        match client.dht().zip(client.port()) {
+        match client.dht().zip(client.dht_port()) {
             Some((dht, port)) => {
                 dht.dormant().set(|| Box::new(client.dormant_client()));
                 dht.announce_once_with_ports(info_hash, client.mapped_ports().tcp.unwrap_or(port), port);

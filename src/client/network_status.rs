@@ -45,12 +45,12 @@ impl DhtStatus {
 
 impl Client {
     /// Joins the DHT before there is a torrent that needs it. Returns whether the client uses the DHT: not if it is turned off, or if
-    /// there is a proxy.
+    /// there is a proxy other than a SOCKS 5 proxy.
     ///
     /// # Errors
     /// If no UDP socket can be bound to the client's port.
     pub fn join_dht(&self) -> io::Result<bool> {
-        let Some(port) = self.port() else { return Ok(false) };
+        let Some(port) = self.dht_port() else { return Ok(false) };
         Ok(self.start_dht(port)?.is_some())
     }
 

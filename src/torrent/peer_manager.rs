@@ -246,7 +246,8 @@ impl<'a> PeerManager<'a> {
         self.dial_due(context, now);
         self.publish_proxy_failure(context);
         self.send_pex(context, now);
-        if self.discovery.retry_start(&self.config, context.settings.info_hash, &self.registration, now) {
+        let has_started = self.discovery.retry_start(&self.config, context.settings.info_hash, &self.registration, now);
+        if has_started && !context.settings.route.is_anonymous() {
             context.ports.dht.set(self.port());
         }
         self.discovery.check_reachability(now, self.registration.has_had_incoming());

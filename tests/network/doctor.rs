@@ -189,11 +189,13 @@ fn proxies_are_asked_whether_they_work() {
             let url = format!("{scheme}://{name}@{}", proxy.addr);
             let found = result(&["--proxy", &url], &[]);
             assert_eq!(status(&found, "proxy"), wanted, "{url}: {found:?}");
-            for off in ["port", "port-mapping", "reachable", "dht"] {
+            for off in ["port", "port-mapping", "reachable"] {
                 assert_eq!(status(&found, off), "ok", "{found:?}");
             }
+            assert_eq!(status(&found, "dht"), if scheme == "socks5" { "warning" } else { "ok" }, "{found:?}");
         }
-        assert!(proxy.requests().iter().all(|request| request.contains(".invalid")), "{:?}", proxy.requests());
+        let others: Vec<_> = proxy.requests().into_iter().filter(|it| !it.contains("udp")).collect();
+        assert!(others.iter().all(|request| request.contains(".invalid")), "{others:?}");
         let url = format!("http://me:secret@{}", proxy.addr);
         let found = result(&[], &[("https_proxy", &url)]);
         assert_eq!(

@@ -15,6 +15,7 @@ mod lsd;
 mod port_mapping;
 mod private;
 mod proxy;
+mod proxy_dht;
 mod tls;
 mod tracker;
 mod web_seed_addresses;

@@ -51,11 +51,12 @@ pub(crate) struct TorrentSearch {
 }
 
 impl Dht {
-    /// Announces a torrent once, unless it is searched for repeatedly. Ignored if too many such announces wait.
-    pub fn announce_once(&mut self, now: Duration, info_hash: InfoHash, port: u16) {
+    /// Announces a torrent once, or only searches for its peers without a port, unless it is searched for repeatedly. Ignored if too
+    /// many such announces wait.
+    pub fn announce_once(&mut self, now: Duration, info_hash: InfoHash, port: Option<u16>) {
         let waiting = self.searches.values().filter(|search| search.is_once).count();
         if waiting < MAX_ONCE && !self.searches.contains_key(&info_hash) {
-            let search = TorrentSearch { announce_port: Some(port), due: now, is_running: false, is_once: true };
+            let search = TorrentSearch { announce_port: port, due: now, is_running: false, is_once: true };
             self.searches.insert(info_hash, search);
             self.on_tick(now);
         }
@@ -273,6 +274,13 @@ impl Dht {
         self.stats.queries_sent += 1;
         let body = KrpcBody::Query { id: self.own.id, query, is_read_only: self.is_read_only };
         self.send(to, &KrpcMessage { transaction: key.to_vec(), ip: None, body });
+    }
+
+    /// A ping with this transaction id for a node whose address is not known. The caller has to recognize the response.
+    pub(crate) fn ping_packet(&mut self, transaction: [u8; 4]) -> Vec<u8> {
+        self.stats.queries_sent += 1;
+        let body = KrpcBody::Query { id: self.own.id, query: Query::Ping, is_read_only: self.is_read_only };
+        self.encode(&KrpcMessage { transaction: transaction.to_vec(), ip: None, body })
     }
 
     /// An unpredictable transaction id that no pending query uses.

@@ -373,8 +373,13 @@ impl Dht {
     pub(crate) fn send(&mut self, to: SocketAddr, message: &KrpcMessage) {
         if self.out.len() < MAX_OUT {
             self.unsolicited.note_sent(to.ip());
-            let bytes = if self.is_anonymous { message.encode_anonymously() } else { message.encode() };
+            let bytes = self.encode(message);
             self.out.push_back(DhtOutput::Send { to, bytes });
         }
+    }
+
+    /// The packet, which names this client unless that is to be hidden.
+    pub(crate) fn encode(&self, message: &KrpcMessage) -> Vec<u8> {
+        if self.is_anonymous { message.encode_anonymously() } else { message.encode() }
     }
 }

@@ -2,9 +2,13 @@
 //! channel, and a byte in a pipe wakes the thread to read them. Host names are resolved on separate threads (`resolver`), because
 //! the system's resolver cannot be interrupted.
 
+mod associator;
 mod channel;
 mod dht_loop;
+mod named_nodes;
+mod proxied;
 mod resolver;
+mod socket;
 mod state_file;
 
 use std::collections::BTreeMap;
@@ -24,14 +28,18 @@ use crate::discovery::dht::state::DhtState;
 use crate::discovery::dht::stats::DhtStats;
 use crate::net::address_filter::AddressFilter;
 use crate::net::bind::Bind;
+use crate::net::proxy::connect::UdpAssociation;
 use crate::types::InfoHash;
 use crate::util::descriptors::is_shortage;
 use crate::util::random;
-use channel::{DhtLoopHandle, command_channel};
-use dht_loop::DhtLoop;
+use associator::ProxyAssociator;
+use channel::{DhtLoopHandle, DhtLoopInbox, command_channel};
+use dht_loop::{DhtClock, DhtLoop};
+use named_nodes::{NamedNode, NamedNodes};
 use resolver::HostResolver;
 #[cfg(test)]
 pub(crate) use resolver::STOP_TIMEOUT as RESOLVER_STOP_TIMEOUT;
+use socket::DhtSocket;
 use state_file::{load, save};
 
 /// The thread's stack size; the node's tables are on the heap.
@@ -97,10 +105,14 @@ pub struct FoundPeers {
 enum DhtCommand {
     /// Search for peers of a torrent. The sender, if any, receives them instead of the one passed to [`DhtService::start`].
     Search(InfoHash, Option<u16>, Option<Sender<FoundPeers>>),
-    AnnounceOnce(InfoHash, u16),
+    AnnounceOnce(InfoHash, Option<u16>),
     Forget(InfoHash),
     Node(SocketAddr),
     Router(SocketAddr),
+    /// A node whose name the proxy resolves.
+    Name(NamedNode),
+    /// Packets go through this association from now on.
+    Associated(Arc<UdpAssociation>),
     ReadOnly(bool),
     Stop,
 }
@@ -111,6 +123,8 @@ pub struct DhtService {
     handles: Arc<Vec<DhtLoopHandle>>,
     threads: Vec<JoinHandle<DhtState>>,
     resolver: Option<HostResolver>,
+    /// With a proxy, this in place of `resolver`.
+    associator: Option<ProxyAssociator>,
     state_file: Option<PathBuf>,
     dormant: DormantListener,
     /// The state loaded at the start. A family that is not used keeps its part.
@@ -156,36 +170,47 @@ impl DhtService {
         filter: &Arc<AddressFilter>,
     ) -> io::Result<DhtService> {
         let loaded_state = config.state_file.as_deref().map(load).transpose()?.unwrap_or_default();
-        let mut handles = Vec::new();
-        let mut starts = Vec::new();
+        let mut sides = Vec::new();
         let mut failure = io::Error::new(io::ErrorKind::InvalidInput, "the DHT has no address to use");
         for family in [Family::V4, Family::V6] {
             let Some(ip) = config.interface.ip(family == Family::V4) else { continue };
-            let socket = config.interface.udp(SocketAddr::new(ip, config.port));
+            let socket = config.interface.udp(SocketAddr::new(ip, config.port)).and_then(DhtSocket::direct);
             match socket.and_then(|socket| command_channel(family, socket)) {
-                Ok((handle, inbox)) => {
-                    handles.push(handle);
-                    starts.push(inbox);
-                }
+                Ok(both) => sides.push(both),
                 Err(error) => {
                     log::info!("no DHT at {ip}, port {}: {error}", config.port);
                     failure = error;
                 }
             }
         }
-        if handles.is_empty() || is_shortage(&failure) {
+        if sides.is_empty() || is_shortage(&failure) {
             return Err(failure);
         }
-        let resolver = Some(HostResolver::default());
+        let mut service = DhtService::start_threads(config, loaded_state, sides, found, filter)?;
+        service.resolver = Some(HostResolver::default());
+        service.add_first_nodes(config);
+        Ok(service)
+    }
+
+    /// Starts the threads, which know no node yet.
+    fn start_threads(
+        config: &DhtConfig,
+        loaded_state: DhtState,
+        sides: Vec<(DhtLoopHandle, DhtLoopInbox)>,
+        found: &Sender<FoundPeers>,
+        filter: &Arc<AddressFilter>,
+    ) -> io::Result<DhtService> {
+        let (handles, inboxes): (Vec<_>, Vec<_>) = sides.into_iter().unzip();
         let mut service = DhtService {
             handles: Arc::new(handles),
             threads: Vec::new(),
-            resolver,
+            resolver: None,
+            associator: None,
             state_file: config.state_file.clone(),
             dormant: DormantListener::default(),
             loaded_state,
         };
-        for (at, inbox) in starts.into_iter().enumerate() {
+        for (at, inbox) in inboxes.into_iter().enumerate() {
             let Some(handle) = service.handles.get(at) else { continue };
             let settings = NodeSettings {
                 family: handle.family,
@@ -193,18 +218,30 @@ impl DhtService {
                 is_anonymous: config.is_anonymous,
                 secret: random::bytes(),
             };
-            let dht = Dht::new(&settings, &service.loaded_state, random::fast_rng());
-            let (handles, found, dormant) = (service.handles.clone(), found.clone(), service.dormant.clone());
-            let filter = filter.clone();
-            let run = DhtLoop { dht, at, inbox, handles, found, dormant, filter, subscribers: BTreeMap::new() };
+            let run = DhtLoop {
+                dht: Dht::new(&settings, &service.loaded_state, random::fast_rng()),
+                at,
+                inbox,
+                handles: service.handles.clone(),
+                found: found.clone(),
+                dormant: service.dormant.clone(),
+                filter: filter.clone(),
+                subscribers: BTreeMap::new(),
+                names: NamedNodes::default(),
+                clock: DhtClock::default(),
+            };
             let name = if handle.family == Family::V4 { "dht4" } else { "dht6" };
             let thread = std::thread::Builder::new().name(name.into()).stack_size(STACK).spawn(move || run.run());
             // If this fails, dropping the service stops the threads that have started.
             service.threads.push(thread?);
         }
-        service.add_nodes_by_name(config.routers.clone(), DhtCommand::Router);
-        service.add_hosts(config.entry_points.clone());
         Ok(service)
+    }
+
+    /// Adds the nodes that the user named.
+    fn add_first_nodes(&self, config: &DhtConfig) {
+        self.add_nodes_by_name(config.routers.clone(), true, true);
+        self.add_nodes_by_name(config.entry_points.clone(), false, true);
     }
 
     /// Searches for peers of a torrent from now on, every ten minutes, and more often while there are none. Announces our TCP
@@ -231,7 +268,7 @@ impl DhtService {
 
     /// Adds nodes given as `HOST:PORT`, such as a torrent's `nodes` (BEP 5); at most 32.
     pub fn add_hosts(&self, hosts: Vec<String>) {
-        self.add_nodes_by_name(hosts, DhtCommand::Node);
+        self.add_nodes_by_name(hosts, false, false);
     }
 
     /// Sets whether to answer no queries, because other nodes cannot reach us (BEP 43).
@@ -264,7 +301,11 @@ impl DhtService {
         self.handles.iter().for_each(|handle| handle.send_command(command.clone()));
     }
 
-    fn add_nodes_by_name(&self, hosts: Vec<String>, to_command: fn(SocketAddr) -> DhtCommand) {
+    fn add_nodes_by_name(&self, hosts: Vec<String>, are_routers: bool, are_trusted: bool) {
+        if self.associator.is_some() {
+            return self.add_nodes_through_proxy(&hosts, are_routers, are_trusted);
+        }
+        let to_command = if are_routers { DhtCommand::Router } else { DhtCommand::Node };
         // A resolver thread abandoned at shutdown must not keep the sockets open, and with them the port in use.
         let handles = Arc::downgrade(&self.handles);
         let send_address = move |addr| {
@@ -294,7 +335,7 @@ impl DhtService {
                 Err(_) => log::error!("the DHT's thread panicked"),
             }
         }
-        self.resolver = None;
+        (self.resolver, self.associator) = (None, None);
         let kept = |family: Family| !ended.contains(&family);
         state.ids.extend(self.loaded_state.ids.iter().filter(|(ip, _)| kept(Family::of(*ip))));
         state.nodes.extend(self.loaded_state.nodes.iter().filter(|node| kept(Family::of(node.addr.ip()))));

@@ -257,13 +257,13 @@ fn in_a_network_of_a_thousand_an_announce_is_found_from_every_node_in_few_hops()
 fn an_announce_that_is_made_once_is_found_and_not_repeated() {
     let mut world = SimulatedNetwork::new(200, 0.0, 3);
     let other = |n: u8| InfoHash([n; 20]);
-    world.act(0, |dht, now| dht.announce_once(now, HASH, PORT));
+    world.act(0, |dht, now| dht.announce_once(now, HASH, Some(PORT)));
     // Of more than fit, the rest is ignored.
-    world.act(0, |dht, now| (0..100).for_each(|n| dht.announce_once(now, other(n), PORT)));
+    world.act(0, |dht, now| (0..100).for_each(|n| dht.announce_once(now, other(n), Some(PORT))));
     assert_eq!(world.nodes[0].dht.searches.len(), 64);
     // A torrent that is searched for stays so.
     world.act(1, |dht, now| dht.search(now, HASH, None));
-    world.act(1, |dht, now| dht.announce_once(now, HASH, PORT));
+    world.act(1, |dht, now| dht.announce_once(now, HASH, Some(PORT)));
     world.run(Duration::from_secs(120));
     assert!(world.nodes[0].dht.searches.is_empty());
     assert!(
@@ -274,7 +274,7 @@ fn an_announce_that_is_made_once_is_found_and_not_repeated() {
     world.run(Duration::from_secs(3600));
     assert_eq!(world.nodes[0].dht.stats(world.now).announced, announced);
     // While it runs, a search for the torrent takes its place.
-    world.act(0, |dht, now| dht.announce_once(now, other(7), PORT));
+    world.act(0, |dht, now| dht.announce_once(now, other(7), Some(PORT)));
     world.act(0, |dht, now| dht.search(now, other(7), Some(PORT)));
     world.run(Duration::from_secs(60));
     assert!(world.nodes[0].dht.searches.get(&other(7)).is_some_and(|search| !search.is_once));

@@ -141,6 +141,11 @@ impl UdpAssociation {
         &self.socket
     }
 
+    /// The connection to the proxy, whose end ends the association.
+    pub fn control(&self) -> &TcpStream {
+        &self.control
+    }
+
     /// Sends a datagram.
     ///
     /// # Errors

@@ -5,6 +5,9 @@ use std::net::SocketAddr;
 use crate::net::proxy::socks::{IPV4, IPV6, decode_address, encode_target};
 use crate::net::proxy::{ProxyError, ProxyTarget};
 
+/// The largest header of a datagram with an address, in bytes.
+pub const MAX_ADDRESS_HEADER: usize = 22;
+
 /// The datagram for the proxy.
 ///
 /// # Errors
@@ -32,9 +35,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    /// The largest header in front of a datagram for an address, in bytes.
-    const MAX_ADDRESS_HEADER: usize = 22;
 
     #[test]
     fn headers_are_those_of_the_rfc() {

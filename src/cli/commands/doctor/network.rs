@@ -100,7 +100,7 @@ impl NetworkCheck {
     /// Waits until nothing remains to be found out, the time is over, or the sender of `stop` is gone.
     pub fn wait(&self, elapsed: impl Fn() -> Duration, stop: &Receiver<()>) {
         let Some(client) = &self.client else { return };
-        let may_hear = self.has_route() || self.options.has_entry_points;
+        let may_hear = self.has_route() || self.options.has_entry_points || self.options.has_proxy;
         let limit = if may_hear { self.options.wait } else { self.options.wait.min(WITHOUT_ROUTE) };
         while !self.is_decided(client) && elapsed() < limit {
             let pause = POLL.min(limit.saturating_sub(elapsed()));
@@ -171,17 +171,17 @@ impl NetworkCheck {
     }
 
     fn dht_check(&self, status: &NetworkStatus) -> Check {
-        if self.options.has_proxy {
-            return Check::ok("dht", "off, because the proxy does not carry it");
-        }
         if !self.options.uses_dht {
             return Check::ok("dht", "turned off");
+        }
+        if self.options.has_proxy && status.dht_ipv4.is_none() && self.dht_error.is_none() {
+            return Check::ok("dht", "off, because this kind of proxy does not carry it");
         }
         if let Some(error) = &self.dht_error {
             let advice = "end the program that has the UDP port, or choose another one with --listen-port";
             return Check::problem("dht", format!("no UDP socket can be opened: {error}"), advice);
         }
-        results::dht_check(status)
+        results::dht_check(status, self.options.has_proxy)
     }
 
     /// The checks of the proxies.

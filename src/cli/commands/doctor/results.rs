@@ -115,7 +115,7 @@ pub(super) fn mapping_check(
     check.with("tcp_port", status.ipv4.tcp_port()).with("udp_port", status.ipv4.udp_port())
 }
 
-pub(super) fn dht_check(status: &NetworkStatus) -> Check {
+pub(super) fn dht_check(status: &NetworkStatus, has_proxy: bool) -> Check {
     let families = [("IPv4", status.dht_ipv4), ("IPv6", status.dht_ipv6)];
     let nodes = |dht: Option<DhtStatus>| dht.map_or(0, |dht| dht.good_nodes);
     let (ipv4, ipv6) = (nodes(status.dht_ipv4), nodes(status.dht_ipv6));
@@ -127,7 +127,13 @@ pub(super) fn dht_check(status: &NetworkStatus) -> Check {
         .filter(|(_, dht)| nodes(*dht) > 0)
         .map(|(name, dht)| format!("{} over {name}", count(nodes(*dht), "node")))
         .collect();
-    let check = if parts.is_empty() && !has_answers {
+    let check = if parts.is_empty() && !has_answers && has_proxy {
+        Check::warning(
+            "dht",
+            "no node answers through the proxy",
+            "use a SOCKS 5 proxy that carries UDP; without it, only trackers and other peers name peers",
+        )
+    } else if parts.is_empty() && !has_answers {
         Check::problem(
             "dht",
             "no node answers",
@@ -151,7 +157,7 @@ pub(super) fn proxy_check(check: &ProxyCheck) -> Check {
     let url = check.url.as_deref().unwrap_or("an unusable value");
     let covers = match check.variable {
         None => {
-            "everything goes through it; incoming connections, port mapping, local discovery and the DHT are off, and so are UDP trackers unless it is a SOCKS 5 proxy that carries UDP"
+            "everything goes through it; incoming connections, port mapping and local discovery are off, and so are UDP trackers and the DHT unless it is a SOCKS 5 proxy that carries UDP"
         }
         Some("http_proxy") => "http:// trackers and URLs go through it; peers, the DHT and UDP trackers do not use it",
         Some("https_proxy") => {
@@ -205,7 +211,8 @@ mod tests {
 
     #[test]
     fn a_network_without_dht_nodes_is_a_problem() {
-        assert_eq!(dht_check(&NetworkStatus::default()).status, Problem);
+        assert_eq!(dht_check(&NetworkStatus::default(), false).status, Problem);
+        assert_eq!(dht_check(&NetworkStatus::default(), true).status, Warning);
     }
 
     #[test]

@@ -145,8 +145,9 @@ pub(super) const OPTIONS: &[OptionEntry] = &[
          the ports of peers.\n\n\
          Nothing bypasses the proxy. If it does not work, downloads wait for it; if btsync needs it for the URL of a \
          torrent or a block list, it exits. btsync turns off what the proxy cannot carry: incoming connections, port \
-         forwarding, local discovery, the DHT, host names of peers and, except with SOCKS 5, UDP trackers. SOCKS 4a \
-         proxies reach IPv4 peers only. btsync ignores the proxy variables of the environment.\n\n\
+         forwarding, local discovery, host names of peers and, except with SOCKS 5, UDP trackers and the DHT. Through a \
+         SOCKS 5 proxy, the DHT only searches over IPv4. SOCKS 4a proxies reach IPv4 peers only. btsync ignores the \
+         proxy variables of the environment.\n\n\
          Other users of the machine can see a password on the command line in the list of processes. Set \
          `BTSYNC_PROXY` or write the option to the configuration file instead.",
     ),

@@ -2,7 +2,7 @@
 //! datagram to its own socket would not work, because a socket bound to an interface cannot reach itself.
 
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -12,6 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::discovery::DormantListener;
 use crate::discovery::dht::FoundPeers;
 use crate::discovery::dht::message::Family;
+use crate::discovery::dht::service::socket::DhtSocket;
 use crate::discovery::dht::service::{DhtCommand, DhtService};
 use crate::discovery::dht::stats::DhtStats;
 use crate::types::InfoHash;
@@ -24,7 +25,7 @@ const MAX_COMMANDS: usize = 1024;
 pub(crate) struct DhtLoopHandle {
     pub family: Family,
     pub commands: Sender<DhtCommand>,
-    /// The local address of the socket, for tests.
+    /// The local address of the socket, for tests; unspecified with a proxy.
     #[cfg(any(test, feature = "internals"))]
     pub bound: SocketAddr,
     wake: PipeWriter,
@@ -64,49 +65,65 @@ impl DhtService {
         self.announce_once_with_ports(info_hash, port, port);
     }
 
-    /// The same with a port for each address family, because a router may forward another one for IPv4.
+    /// The same with a port for each address family, because a router may forward another one for IPv4. Port 0 announces nothing: it
+    /// only searches.
     pub(crate) fn announce_once_with_ports(&self, info_hash: InfoHash, v4: u16, v6: u16) {
         for handle in self.handles.iter() {
-            handle.send_command(DhtCommand::AnnounceOnce(info_hash, if handle.family == Family::V4 { v4 } else { v6 }));
+            let port = announced(if handle.family == Family::V4 { v4 } else { v6 });
+            handle.send_command(DhtCommand::AnnounceOnce(info_hash, port));
         }
     }
 
-    /// Like [`DhtService::search_for`], with a port for each address family. May be repeated when a port has changed.
+    /// Like [`DhtService::search_for`], with a port for each address family; 0 announces nothing. May be repeated when a port has
+    /// changed.
     pub(crate) fn search_with_ports(&self, info_hash: InfoHash, v4: u16, v6: u16, found: &Sender<FoundPeers>) {
         for handle in self.handles.iter() {
-            let port = if handle.family == Family::V4 { v4 } else { v6 };
-            handle.send_command(DhtCommand::Search(info_hash, Some(port), Some(found.clone())));
+            let port = announced(if handle.family == Family::V4 { v4 } else { v6 });
+            handle.send_command(DhtCommand::Search(info_hash, port, Some(found.clone())));
         }
     }
 }
 
+/// Behind a proxy there is no port at which others reach us.
+fn announced(port: u16) -> Option<u16> {
+    (port != 0).then_some(port)
+}
+
 /// The receiving side: the thread's socket and its commands.
 pub(crate) struct DhtLoopInbox {
-    pub socket: UdpSocket,
+    pub socket: DhtSocket,
     pub commands: Receiver<DhtCommand>,
     woken: PipeReader,
 }
 
 impl DhtLoopInbox {
-    /// Waits until a packet arrives, a command is sent or the time is up. Returns the packet's size and sender.
+    /// Waits until a packet arrives, a command is sent, the proxy ends the association or the time is up. Returns the packet and its
+    /// sender.
     ///
     /// # Errors
     /// The socket's errors; `WouldBlock` if no packet arrived.
-    pub fn receive(&mut self, buffer: &mut [u8], timeout: Duration) -> io::Result<(usize, SocketAddr)> {
-        let mut fds = [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(&self.woken, PollFlags::IN)];
+    pub fn receive<'b>(&mut self, buffer: &'b mut [u8], timeout: Duration) -> io::Result<(SocketAddr, &'b [u8])> {
+        let mut fds = vec![PollFd::new(&self.woken, PollFlags::IN)];
+        fds.extend(self.socket.poll_fds());
         poll(&mut fds, Timespec::try_from(timeout).ok().as_ref())?;
-        let [packet, command] = fds.map(|fd| !fd.revents().is_empty());
+        let mut events = fds.iter().map(|fd| !fd.revents().is_empty());
+        let mut has_event = || events.next().unwrap_or(false);
+        let (command, packet, has_ended) = (has_event(), has_event(), has_event());
         if command {
             // One read suffices for all queued commands, which run next.
             let _ = self.woken.read(&mut [0; 64]);
         }
-        if packet { self.socket.recv_from(buffer) } else { Err(io::ErrorKind::WouldBlock.into()) }
+        if has_ended {
+            self.socket.end_association();
+        } else if packet {
+            return self.socket.receive(buffer);
+        }
+        Err(io::ErrorKind::WouldBlock.into())
     }
 }
 
 /// Creates both sides for a thread with this socket.
-pub(crate) fn command_channel(family: Family, socket: UdpSocket) -> io::Result<(DhtLoopHandle, DhtLoopInbox)> {
-    socket.set_nonblocking(true)?;
+pub(crate) fn command_channel(family: Family, socket: DhtSocket) -> io::Result<(DhtLoopHandle, DhtLoopInbox)> {
     let (woken, wake) = io::pipe()?;
     let (commands, receiver) = bounded(MAX_COMMANDS);
     let handle = DhtLoopHandle {

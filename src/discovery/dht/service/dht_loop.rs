@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,10 +12,13 @@ use crate::discovery::DormantListener;
 use crate::discovery::dht::message::MAX_RECEIVED;
 use crate::discovery::dht::node::{Dht, DhtOutput};
 use crate::discovery::dht::service::channel::{DhtLoopHandle, DhtLoopInbox};
+use crate::discovery::dht::service::named_nodes::NamedNodes;
 use crate::discovery::dht::service::{DhtCommand, FoundPeers};
 use crate::discovery::dht::state::DhtState;
 use crate::net::address_filter::AddressFilter;
+use crate::net::proxy::udp::MAX_ADDRESS_HEADER;
 use crate::types::InfoHash;
+use crate::util::random;
 
 /// The longest time that a thread sleeps.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
@@ -33,54 +37,109 @@ pub(super) struct DhtLoop {
     pub(super) filter: Arc<AddressFilter>,
     /// The receivers for single torrents.
     pub(super) subscribers: BTreeMap<InfoHash, Sender<FoundPeers>>,
+    /// Nodes whose names only the proxy can resolve.
+    pub(super) names: NamedNodes,
+    pub(super) clock: DhtClock,
+}
+
+/// The time of the node. It stands still while the proxy carries no packets, so that no query fails meanwhile: those that wait are sent
+/// later.
+#[derive(Debug, Default)]
+pub(super) struct DhtClock {
+    before: Duration,
+    running_since: Option<Instant>,
+}
+
+impl DhtClock {
+    fn now(&self) -> Duration {
+        self.before + self.running_since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    fn set_running(&mut self, is_running: bool) {
+        if is_running != self.running_since.is_some() {
+            self.before = self.now();
+            self.running_since = is_running.then(Instant::now);
+        }
+    }
 }
 
 impl DhtLoop {
     pub(super) fn run(mut self) -> DhtState {
-        let start = Instant::now();
-        let mut buffer = vec![0; MAX_RECEIVED + 1];
+        let mut buffer = vec![0; MAX_ADDRESS_HEADER + MAX_RECEIVED + 1];
         loop {
-            let now = start.elapsed();
-            if self.run_commands(now) {
-                return self.dht.state(now);
+            if self.run_commands() {
+                return self.dht.state(self.clock.now());
             }
-            self.dht.on_tick(now);
-            self.flush_output();
-            if let Some(handle) = self.handles.get(self.at) {
-                *handle.stats.lock() = self.dht.stats(now);
-            }
-            let sleep = self.dht.next_deadline().saturating_sub(start.elapsed());
-            let sleep = sleep.clamp(Duration::from_millis(1), LONGEST_SLEEP);
+            let sleep = self.do_due_work();
             match self.inbox.receive(&mut buffer, sleep) {
-                Ok((_, from)) if self.filter.refuses(from.ip()) => {}
-                Ok((size, from)) => {
-                    self.dht.on_packet(start.elapsed(), from, buffer.get(..size).unwrap_or_default());
-                    self.flush_output();
-                }
+                Ok((from, _)) if self.filter.refuses(from.ip()) => {}
+                Ok((from, packet)) => self.on_packet(from, packet),
                 Err(error) if is_timeout(&error) => {}
                 Err(error) => {
                     log::debug!("the DHT's socket: {error}");
                     if let Ok(command) = self.inbox.commands.recv_timeout(ERROR_PAUSE)
-                        && self.run_command(command, start.elapsed())
+                        && self.run_command(command)
                     {
-                        return self.dht.state(start.elapsed());
+                        return self.dht.state(self.clock.now());
                     }
                 }
             }
         }
     }
 
+    /// Does what is due, unless the proxy carries no packets, and returns the time until something is due again.
+    fn do_due_work(&mut self) -> Duration {
+        let is_connected = self.inbox.socket.is_connected();
+        self.clock.set_running(is_connected);
+        let now = self.clock.now();
+        if is_connected {
+            self.dht.on_tick(now);
+            self.ping_names(now);
+            self.flush_output();
+        }
+        if let Some(handle) = self.handles.get(self.at) {
+            *handle.stats.lock() = self.dht.stats(now);
+        }
+        if !is_connected {
+            return LONGEST_SLEEP;
+        }
+        let due = self.names.next_deadline().map_or(self.dht.next_deadline(), |due| due.min(self.dht.next_deadline()));
+        due.saturating_sub(self.clock.now()).clamp(Duration::from_millis(1), LONGEST_SLEEP)
+    }
+
+    fn ping_names(&mut self, now: Duration) {
+        let mut transaction = random::bytes();
+        while let Some(to) = self.names.next_ping(now, transaction) {
+            let packet = self.dht.ping_packet(transaction);
+            if let Err(error) = self.inbox.socket.send_to_name(&to, &packet) {
+                log::trace!("no DHT packet to {to}: {error}");
+            }
+            transaction = random::bytes();
+        }
+    }
+
+    fn on_packet(&mut self, from: SocketAddr, packet: &[u8]) {
+        let now = self.clock.now();
+        match self.names.responded(from, packet) {
+            Some(node) if node.is_router => self.dht.add_router(now, from),
+            Some(_) => self.dht.add_node(now, from),
+            None => self.dht.on_packet(now, from, packet),
+        }
+        self.flush_output();
+    }
+
     /// Runs all queued commands; returns whether the last one was to stop.
-    fn run_commands(&mut self, now: Duration) -> bool {
+    fn run_commands(&mut self) -> bool {
         while let Ok(command) = self.inbox.commands.try_recv() {
-            if self.run_command(command, now) {
+            if self.run_command(command) {
                 return true;
             }
         }
         false
     }
 
-    fn run_command(&mut self, command: DhtCommand, now: Duration) -> bool {
+    fn run_command(&mut self, command: DhtCommand) -> bool {
+        let now = self.clock.now();
         match command {
             DhtCommand::Search(info_hash, port, subscriber) => {
                 match subscriber {
@@ -96,7 +155,15 @@ impl DhtLoop {
             }
             DhtCommand::Node(addr) => self.dht.add_node(now, addr),
             DhtCommand::Router(addr) => self.dht.add_router(now, addr),
-            DhtCommand::ReadOnly(read_only) => self.dht.set_read_only(read_only),
+            DhtCommand::Name(node) => self.names.add(now, node),
+            DhtCommand::Associated(association) => {
+                self.inbox.socket.set_association(association);
+                self.names.restart(now);
+            }
+            // Nobody can reach us through a proxy.
+            DhtCommand::ReadOnly(read_only) => {
+                self.dht.set_read_only(read_only || self.inbox.socket.is_proxied());
+            }
             DhtCommand::Stop => return true,
         }
         false
@@ -108,7 +175,7 @@ impl DhtLoop {
                 // The query fails later, as if the node did not answer.
                 DhtOutput::Send { to, .. } if self.filter.refuses(to.ip()) => {}
                 DhtOutput::Send { to, bytes } => {
-                    if let Err(error) = self.inbox.socket.send_to(&bytes, to) {
+                    if let Err(error) = self.inbox.socket.send_to(to, &bytes) {
                         log::trace!("no DHT packet to {to}: {error}");
                     }
                 }

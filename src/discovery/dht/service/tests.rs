@@ -120,7 +120,7 @@ fn stop_and_drop_end_all_threads_though_nothing_ever_comes() {
 
 #[test]
 fn a_command_wakes_a_thread_that_hears_nothing() {
-    let socket = Bind::Any.udp(SocketAddr::new(local(1), 0)).unwrap();
+    let socket = DhtSocket::direct(Bind::Any.udp(SocketAddr::new(local(1), 0)).unwrap()).unwrap();
     let (handle, mut inbox) = command_channel(Family::V4, socket).unwrap();
     let (sender, woken) = unbounded();
     let thread = std::thread::spawn(move || {

@@ -1,0 +1,158 @@
+//! How a DHT thread exchanges packets: with a socket of its own, or through the UDP association of a SOCKS 5 proxy, which may come
+//! and go. While there is none, nothing is sent.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+
+use crossbeam_channel::Sender;
+use rustix::event::{PollFd, PollFlags};
+
+use crate::net::proxy::ProxyTarget;
+use crate::net::proxy::connect::UdpAssociation;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) enum DhtSocket {
+    /// A socket that exchanges packets with the nodes themselves.
+    Direct(UdpSocket),
+    /// Through a proxy.
+    Proxied(ProxiedSocket),
+}
+
+/// The association, while there is one.
+#[derive(Debug)]
+pub(crate) struct ProxiedSocket {
+    association: Option<Arc<UdpAssociation>>,
+    /// Requests another association when one has ended.
+    lost: Sender<()>,
+}
+
+impl DhtSocket {
+    /// A socket of its own.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub fn direct(socket: UdpSocket) -> io::Result<DhtSocket> {
+        socket.set_nonblocking(true)?;
+        Ok(DhtSocket::Direct(socket))
+    }
+
+    /// A socket without an association yet. When one has ended, this sends to `lost`.
+    pub fn proxied(lost: Sender<()>) -> DhtSocket {
+        DhtSocket::Proxied(ProxiedSocket { association: None, lost })
+    }
+
+    /// Its local address; unspecified with a proxy.
+    #[cfg(any(test, feature = "internals"))]
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            DhtSocket::Direct(socket) => socket.local_addr(),
+            DhtSocket::Proxied(_) => Ok((std::net::Ipv4Addr::UNSPECIFIED, 0).into()),
+        }
+    }
+
+    /// Whether it can send and receive now.
+    pub fn is_connected(&self) -> bool {
+        match self {
+            DhtSocket::Direct(_) => true,
+            DhtSocket::Proxied(proxied) => proxied.association.is_some(),
+        }
+    }
+
+    /// Whether packets go through a proxy, so that other nodes cannot reach us.
+    pub fn is_proxied(&self) -> bool {
+        matches!(self, DhtSocket::Proxied(_))
+    }
+
+    /// Uses this association from now on.
+    pub fn set_association(&mut self, association: Arc<UdpAssociation>) {
+        if let DhtSocket::Proxied(proxied) = self {
+            proxied.association = Some(association);
+        }
+    }
+
+    /// What to wait for: packets, then the end of the association.
+    pub fn poll_fds(&self) -> Vec<PollFd<'_>> {
+        match self {
+            DhtSocket::Direct(socket) => vec![PollFd::new(socket, PollFlags::IN)],
+            DhtSocket::Proxied(ProxiedSocket { association: Some(association), .. }) => vec![
+                PollFd::new(association.socket(), PollFlags::IN),
+                // Bytes that the proxy sends here mean nothing, and must not wake the thread again and again.
+                PollFd::new(association.control(), PollFlags::RDHUP),
+            ],
+            DhtSocket::Proxied(_) => Vec::new(),
+        }
+    }
+
+    /// Sends a packet to a node.
+    ///
+    /// # Errors
+    /// Those of the socket; [`io::ErrorKind::NotConnected`] without an association.
+    pub fn send_to(&mut self, to: SocketAddr, packet: &[u8]) -> io::Result<()> {
+        match self {
+            DhtSocket::Direct(socket) => socket.send_to(packet, to).map(drop),
+            DhtSocket::Proxied(proxied) => proxied.send(&ProxyTarget::Addr(to), packet),
+        }
+    }
+
+    /// The same to a node of which only the name is known: the proxy resolves it.
+    ///
+    /// # Errors
+    /// Those of [`DhtSocket::send_to`]. Without a proxy, no name can be used.
+    pub fn send_to_name(&mut self, to: &ProxyTarget, packet: &[u8]) -> io::Result<()> {
+        match self {
+            DhtSocket::Direct(_) => Err(io::ErrorKind::Unsupported.into()),
+            DhtSocket::Proxied(proxied) => proxied.send(to, packet),
+        }
+    }
+
+    /// Receives a packet that has arrived, and its sender.
+    ///
+    /// # Errors
+    /// Those of the socket; `WouldBlock` without a packet, and for one that has no usable header.
+    pub fn receive<'b>(&mut self, buffer: &'b mut [u8]) -> io::Result<(SocketAddr, &'b [u8])> {
+        match self {
+            DhtSocket::Direct(socket) => {
+                let (size, from) = socket.recv_from(buffer)?;
+                Ok((from, buffer.get(..size).unwrap_or_default()))
+            }
+            DhtSocket::Proxied(proxied) => proxied.receive(buffer)?.ok_or_else(|| io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    /// The proxy has ended the association.
+    pub fn end_association(&mut self) {
+        if let DhtSocket::Proxied(proxied) = self {
+            proxied.end();
+        }
+    }
+}
+
+impl ProxiedSocket {
+    fn send(&mut self, to: &ProxyTarget, packet: &[u8]) -> io::Result<()> {
+        let association = self.association.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        let result = association.send_to(to, packet);
+        self.check(result)
+    }
+
+    fn receive<'b>(&mut self, buffer: &'b mut [u8]) -> io::Result<Option<(SocketAddr, &'b [u8])>> {
+        let association = self.association.as_ref().ok_or(io::ErrorKind::WouldBlock)?.clone();
+        self.check(association.receive(buffer))
+    }
+
+    /// A relay whose port is closed has ended, though the connection to the proxy may still be open.
+    fn check<T>(&mut self, result: io::Result<T>) -> io::Result<T> {
+        if result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+            self.end();
+        }
+        result
+    }
+
+    fn end(&mut self) {
+        if self.association.take().is_some() {
+            // One request for another association is enough.
+            let _ = self.lost.try_send(());
+        }
+    }
+}
