@@ -106,6 +106,17 @@ impl DeferredState {
         Ok(())
     }
 
+    /// The peer has lost a piece (BEP 54).
+    pub fn lost(&mut self, piece: PieceIndex) {
+        self.haves.remove(&piece);
+        if let Some(byte) = self.bits.as_mut().and_then(|bits| bits.get_mut(piece.as_usize() / 8)) {
+            *byte &= !mask(piece);
+        }
+        if self.has_all == Some(true) {
+            self.forget(); // all but one can be said only once the number of pieces is known
+        }
+    }
+
     /// The approximate number of bytes remembered.
     pub fn size(&self) -> usize {
         self.bits.as_ref().map_or(0, Vec::len) + HAVE_SIZE * self.haves.len()
@@ -204,6 +215,25 @@ mod tests {
         assert_eq!(replayed(false, &messages), Ok(said(&[Bitfield(&[0b0001_0011])])));
         let messages = [Message::HaveNone, Have(piece(1))];
         assert_eq!(replayed(true, &messages), Ok(said(&messages)));
+    }
+
+    #[test]
+    fn a_lost_piece_is_forgotten() {
+        let replay = |messages: &[Message<'_>]| {
+            let mut deferred_state = DeferredState::new(true);
+            messages.iter().for_each(|message| deferred_state.take(message).expect("a sound message"));
+            [1, 5, u32::MAX].into_iter().for_each(|number| deferred_state.lost(piece(number)));
+            deferred_state.replay()
+        };
+        let bytes = |messages: &[Message<'_>]| {
+            let mut deferred_state = DeferredState::new(true);
+            messages.iter().for_each(|message| deferred_state.take(message).expect("a sound message"));
+            deferred_state.replay()
+        };
+        assert_eq!(replay(&[Message::Bitfield(&[0b1100_0101])]), bytes(&[Message::Bitfield(&[0b1000_0001])]));
+        assert_eq!(replay(&[Message::Have(piece(1)), Message::Have(piece(2))]), bytes(&[Message::Have(piece(2))]));
+        assert_eq!(replay(&[Message::HaveAll]), None, "there is no message for it");
+        assert_eq!(replay(&[Message::HaveNone]), bytes(&[Message::HaveNone]));
     }
 
     #[test]

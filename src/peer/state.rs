@@ -2,6 +2,7 @@
 //! outbox of its writer.
 
 mod allowed_fast;
+mod lost_piece;
 mod parts;
 mod stream_seeks;
 

@@ -19,6 +19,7 @@ mod choose;
 mod given_up;
 #[cfg(test)]
 mod invariants;
+mod lost_piece;
 mod order;
 mod parole;
 mod parts;

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use crate::bencode::encode;
 use crate::bencode::values::{Dict, bytes, int, nested, small_dictionary};
 use crate::metainfo::torrent::TORRENT_FILE_MAX;
+use crate::types::PieceIndex;
 
 /// The message id of the extension handshake itself.
 pub const HANDSHAKE_ID: u8 = 0;
@@ -16,6 +17,9 @@ pub const OUR_METADATA_ID: u8 = 2;
 pub const OUR_PEX_ID: u8 = 1;
 /// The message id under which peers update their `upload_only` state (libtorrent's extension).
 pub const OUR_UPLOAD_ONLY_ID: u8 = 3;
+
+/// The message id under which peers tell us that they have lost a piece (BEP 54).
+pub const OUR_DONT_HAVE_ID: u8 = 4;
 
 /// The most requests that we queue for one peer, announced as `reqq`. Further requests are dropped or rejected.
 pub const OUR_REQUEST_QUEUE: u32 = 2000;
@@ -78,7 +82,8 @@ impl OurExtensionHandshake<'_> {
     pub fn encode(&self) -> Vec<u8> {
         // Bencode requires sorted keys.
         let mut out =
-            format!("d1:md11:upload_onlyi{OUR_UPLOAD_ONLY_ID}e11:ut_metadatai{OUR_METADATA_ID}e").into_bytes();
+            format!("d1:md11:lt_donthavei{OUR_DONT_HAVE_ID}e11:upload_onlyi{OUR_UPLOAD_ONLY_ID}e").into_bytes();
+        out.extend_from_slice(format!("11:ut_metadatai{OUR_METADATA_ID}e").as_bytes());
         if self.supports_pex {
             out.extend_from_slice(format!("6:ut_pexi{OUR_PEX_ID}e").as_bytes());
         }
@@ -131,6 +136,11 @@ impl MessageIds {
         let id = |name| int(names, name).and_then(|id| u8::try_from(id).ok());
         MessageIds { ut_metadata: id("ut_metadata"), ut_pex: id("ut_pex"), upload_only: id("upload_only") }
     }
+}
+
+/// The piece that the payload of `lt_donthave` names (BEP 54); `None` if it is malformed.
+pub fn parse_dont_have(payload: &[u8]) -> Option<PieceIndex> {
+    <[u8; 4]>::try_from(payload).ok().map(|piece| PieceIndex(u32::from_be_bytes(piece)))
 }
 
 /// Parses an address of four or sixteen bytes, and refuses those that cannot be ours: unspecified, loopback and multicast.
@@ -216,7 +226,9 @@ mod tests {
             (b"11:upload_onlyi3e", |said| said.messages.upload_only = None),
             (b"11:ut_metadatai2e", |said| said.messages.ut_metadata = None),
             (b"6:ut_pexi1e", |said| said.messages.ut_pex = None),
-            (b"1:md11:upload_onlyi3e11:ut_metadatai2e6:ut_pexi1ee", |said| said.messages = MessageIds::default()),
+            (b"1:md11:lt_donthavei4e11:upload_onlyi3e11:ut_metadatai2e6:ut_pexi1ee", |said| {
+                said.messages = MessageIds::default()
+            }),
         ];
         for (entry, lose) in values {
             let sent = ours.encode();
@@ -230,6 +242,12 @@ mod tests {
             lose(&mut expected);
             assert_eq!(ExtensionHandshake::parse(&changed), Some(expected), "{}", String::from_utf8_lossy(entry));
         }
+    }
+
+    #[test]
+    fn a_lost_piece_takes_four_bytes() {
+        assert_eq!(parse_dont_have(&[0, 0, 1, 2]), Some(PieceIndex(258)));
+        assert!([&b""[..], b"123", b"12345"].iter().all(|payload| parse_dont_have(payload).is_none()));
     }
 
     #[test]

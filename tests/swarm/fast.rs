@@ -408,7 +408,7 @@ fn upload_only_is_sent_and_understood_as_a_message() {
             assert_eq!(said[0], 0);
             let said = String::from_utf8_lossy(&said).into_owned();
             let id =
-                said.split_once("1:md11:upload_onlyi").and_then(|(_, rest)| rest.split_once('e')?.0.parse::<u8>().ok());
+                said.split_once("11:upload_onlyi").and_then(|(_, rest)| rest.split_once('e')?.0.parse::<u8>().ok());
             break id.expect("an id for upload_only");
         }
     };

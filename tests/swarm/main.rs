@@ -8,6 +8,7 @@ mod fast;
 mod library;
 mod limits;
 mod loopback;
+mod lost_pieces;
 mod order;
 mod pause;
 mod reopen;

@@ -6,6 +6,7 @@ use crate::mse::Rc4;
 use crate::peer::deferred_state::DeferredState;
 use crate::peer::reader::Reader;
 use crate::peer::{DisconnectReason, SILENCE_TIMEOUT};
+use crate::types::PieceIndex;
 use crate::util::atomics::Amount;
 use crate::wire::message::Message;
 
@@ -35,6 +36,12 @@ impl<'a> DeferredMessages<'a> {
         self.deferred_state.take(message)?;
         self.take_room();
         Ok(())
+    }
+
+    /// The peer has lost a piece.
+    pub fn lost(&mut self, piece: PieceIndex) {
+        self.deferred_state.lost(piece);
+        self.take_room();
     }
 
     fn take_room(&mut self) {

@@ -1,5 +1,5 @@
-//! The reader's part of the extension protocol (BEP 10): the handshake, metadata exchange in both directions (BEP 9) and peer
-//! exchange (BEP 11). Also handles PORT, the DHT's only message on this connection (BEP 5).
+//! The reader's part of the extension protocol (BEP 10): the handshake, metadata exchange in both directions (BEP 9), peer
+//! exchange (BEP 11), and pieces that the peer has lost (BEP 54). Also handles PORT, the DHT's only message on this connection (BEP 5).
 
 use std::net::SocketAddr;
 
@@ -8,8 +8,12 @@ use crate::peer::connection::DisconnectReason;
 use crate::peer::outbox::WriterCommand;
 use crate::peer::reader::Reader;
 use crate::peer::reader::useless_messages;
+use crate::peer::roster::refill_idle_peers;
 use crate::strategy::pex::PexInbox;
-use crate::wire::extension::{ExtensionHandshake, HANDSHAKE_ID, OUR_METADATA_ID, OUR_PEX_ID, OUR_UPLOAD_ONLY_ID};
+use crate::wire::extension::{
+    ExtensionHandshake, HANDSHAKE_ID, OUR_DONT_HAVE_ID, OUR_METADATA_ID, OUR_PEX_ID, OUR_UPLOAD_ONLY_ID,
+    parse_dont_have,
+};
 use crate::wire::message::Message;
 use crate::wire::metadata::MetadataMessage;
 use crate::wire::pex::PexMessage;
@@ -18,6 +22,8 @@ use crate::wire::pex::PexMessage;
 const MAX_PENDING_METADATA: u32 = 2048;
 /// An unrequested piece of metadata counts as this many useless messages.
 const UNREQUESTED_WEIGHT: u32 = 50;
+/// A lost piece counts as this many useless messages more: it takes work in proportion to the number of pieces.
+const DONT_HAVE_WEIGHT: u32 = 20;
 /// PORT messages of one connection that we take notice of.
 const MAX_NODES: u32 = 3;
 
@@ -62,9 +68,26 @@ impl Reader<'_> {
                 self.upload_only_changed()
             }
             OUR_METADATA_ID => self.metadata(payload),
+            OUR_DONT_HAVE_ID => self.handle_dont_have(payload),
             OUR_PEX_ID if self.context.settings.uses_pex => self.pex(payload),
             _ => Ok(()),
         }
+    }
+
+    /// The peer has lost a piece (BEP 54).
+    fn handle_dont_have(&mut self, payload: &[u8]) -> Result<(), DisconnectReason> {
+        self.count_useless(DONT_HAVE_WEIGHT)?;
+        let Some(piece) = parse_dont_have(payload) else {
+            return Err(DisconnectReason::ProtocolViolation("a malformed message about a lost piece"));
+        };
+        if self.context.settings.is_fetching_metadata {
+            self.deferred.lost(piece);
+        } else if piece.0 >= self.context.pieces.piece_count() {
+            return Err(DisconnectReason::ProtocolViolation("the loss of a piece beyond the last one"));
+        } else if self.peer.on_piece_lost(self.context, piece) {
+            refill_idle_peers(self.context);
+        }
+        Ok(())
     }
 
     /// The peer's `upload_only` may have changed: disconnects if neither side needs the other.

@@ -99,6 +99,14 @@ impl AvailabilityOrder {
         self.seeds += 1;
     }
 
+    /// Counts a seed piece by piece again, because it is about to lose one.
+    pub(crate) fn demote(&mut self) {
+        self.seeds -= 1;
+        // Every piece has one holder more, so all buckets move up by one, and the first is empty.
+        self.availability.iter_mut().for_each(|a| *a += 1);
+        self.ends.insert(0, 0);
+    }
+
     /// Counts one more peer that has the piece.
     pub(crate) fn more(&mut self, piece: PieceIndex) {
         let a = usize::from(self.availability[piece.as_usize()]);
@@ -113,7 +121,7 @@ impl AvailabilityOrder {
     }
 
     /// Counts one peer fewer that has the piece.
-    fn fewer(&mut self, piece: PieceIndex) {
+    pub(crate) fn fewer(&mut self, piece: PieceIndex) {
         let Some(below) = usize::from(self.availability[piece.as_usize()]).checked_sub(1) else { return };
         self.availability[piece.as_usize()] -= 1;
         if self.index[piece.as_usize()] != NOWHERE {

@@ -225,7 +225,7 @@ impl Picker {
     }
 
     /// Removes the peer as owner of the piece.
-    fn disown(&mut self, key: PeerKey, piece: PieceIndex) {
+    pub(crate) fn disown(&mut self, key: PeerKey, piece: PieceIndex) {
         if let Some(begun) = self.begun.get_mut(&piece)
             && begun.owner == Some(key)
         {

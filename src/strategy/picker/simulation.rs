@@ -1,5 +1,6 @@
 //! The picker in a random swarm, compared with a model that tracks every block.
 
+mod lost_piece;
 mod order;
 mod seeks;
 mod steps;
@@ -262,6 +263,7 @@ impl Model {
                 let piece = PieceIndex(u32::from(piece) % self.picker.geometry.pieces);
                 self.picker.peer_has(self.key(peer), piece);
             }
+            ModelStep::Lose { peer, piece } => self.lose(self.key(peer), piece),
             ModelStep::Plan(ref plan_input) => self.plan(plan_input),
             ModelStep::Sequential(is_sequential) => {
                 self.sequential = is_sequential;

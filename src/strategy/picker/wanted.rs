@@ -36,6 +36,13 @@ impl WantedBounds {
         if self.is_wanted(bound) { bound + 1 } else { self.bound(key, 1) }
     }
 
+    /// The bound of a peer that has `wanted` wanted pieces now, fewer than before.
+    pub fn replace_bound(&mut self, key: PeerKey, wanted: u32) -> VerifiedCount {
+        // Otherwise, a peer that loses and gets pieces all the time would add an entry each time.
+        self.due.retain(|Reverse((_, other))| *other != key);
+        self.bound(key, wanted)
+    }
+
     /// Whether a peer with this bound has a wanted piece.
     pub fn is_wanted(&self, bound: VerifiedCount) -> bool {
         bound > self.verified
@@ -67,6 +74,12 @@ impl WantedBounds {
     pub fn is_within(&self, key: PeerKey, bound: VerifiedCount, wanted: u64) -> bool {
         let found_by = self.due.iter().filter(|Reverse((_, other))| *other == key).map(|Reverse((due, _))| *due).min();
         bound <= self.verified + wanted && (wanted == 0 || found_by.is_some_and(|due| due <= bound))
+    }
+
+    /// The number of entries.
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.due.len()
     }
 
     /// Forgets all bounds, because other pieces are wanted now.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::strategy::pipeline::RequestPipeline;
-use crate::types::{BLOCK_SIZE, BlockInfo};
+use crate::types::{BLOCK_SIZE, BlockInfo, PieceIndex};
 
 /// Requests to a peer are cancelled for seeks at most once in this time.
 const CANCEL_INTERVAL: Duration = Duration::from_secs(1);
@@ -61,6 +61,23 @@ impl RequestPipeline {
         removed
     }
 
+    /// Removes the outstanding requests for a piece that the peer has lost, and returns them. A fast peer still rejects them
+    /// (BEP 6), so no CANCEL is needed.
+    pub fn remove_piece(&mut self, piece: PieceIndex) -> Vec<BlockInfo> {
+        let written = self.first_unwritten();
+        let (mut removed, mut at) = (Vec::new(), 0);
+        self.queue.retain(|waiting| {
+            let keeps = waiting.block.piece != piece;
+            if !keeps {
+                removed.push(waiting.block);
+                self.rejectable_cancels = self.rejectable_cancels.saturating_add(u32::from(at < written));
+            }
+            at += 1;
+            keeps
+        });
+        removed
+    }
+
     /// Takes the requests to send CANCEL for, before the next requests are written: one of them may be for the same block.
     pub fn take_cancels(&mut self) -> Vec<BlockInfo> {
         std::mem::take(&mut self.cancels.unwritten)
@@ -79,7 +96,6 @@ impl RequestPipeline {
 mod tests {
     use super::*;
     use crate::strategy::pipeline::{DEFAULT_REQQ, RejectOutcome};
-    use crate::types::PieceIndex;
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -108,6 +124,20 @@ mod tests {
         requests.take_unwritten(MS, &mut written);
         assert_eq!((written, requests.len()), (vec![block(8)], 5));
         assert_eq!([1, 2, 4, 6, 8].map(|piece| requests.take(MS, &block(piece)).is_some()), [true; 5]);
+    }
+
+    #[test]
+    fn requests_for_a_lost_piece_go_and_may_still_be_rejected() {
+        let mut requests = RequestPipeline::new(DEFAULT_REQQ);
+        let second = BlockInfo { begin: BLOCK_SIZE, ..block(2) };
+        requests.add(Duration::ZERO, &[block(1), block(2), second, block(3)]);
+        requests.enqueue(Duration::ZERO, &[BlockInfo { begin: 2 * BLOCK_SIZE, ..block(2) }]); // not written
+        assert_eq!(requests.remove_piece(PieceIndex(2)).len(), 3);
+        assert!(requests.take_cancels().is_empty() && requests.remove_piece(PieceIndex(2)).is_empty());
+        let outcomes = [block(2), second, block(2), block(3)].map(|block| requests.reject(&block));
+        let (gone, unknown, open) =
+            (RejectOutcome::Cancelled, RejectOutcome::Unrequested, RejectOutcome::OutstandingRequest);
+        assert_eq!(outcomes, [gone, gone, unknown, open]);
     }
 
     #[test]
