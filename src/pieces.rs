@@ -301,8 +301,8 @@ impl PieceManager {
         drop(picker);
         if !is_valid {
             self.add_wasted(size);
-        } else if let Some(tell) = self.verified_hook.get() {
-            tell(piece);
+        } else if let Some(hook) = self.verified_hook.get() {
+            hook(piece);
         }
         verdict
     }

@@ -62,13 +62,19 @@ enum BatchEvent {
     Stop,
 }
 
+/// The name of a torrent that has not ended.
+struct JobName {
+    name: String,
+    has_started: bool,
+}
+
 /// What all threads of a batch share.
 struct Batch {
     client: SharedClient,
     queue: Mutex<JobQueue>,
     taken_torrents: Mutex<TakenTorrents>,
-    /// The names of the torrents that have not ended, and whether each has started.
-    names: Mutex<BTreeMap<JobId, (String, bool)>>,
+    /// The torrents that have not ended.
+    names: Mutex<BTreeMap<JobId, JobName>>,
     outputs: Outputs,
     is_quiet: bool,
     hook: Option<(HookConfig, HookFailure)>,
@@ -229,7 +235,7 @@ struct BatchScheduler {
 impl BatchScheduler {
     fn add(&mut self, source: JobSource) {
         let job = self.batch.queue.lock().add();
-        self.batch.names.lock().insert(job, (source.name(), false));
+        self.batch.names.lock().insert(job, JobName { name: source.name(), has_started: false });
         self.waiting.insert(job, source);
     }
 
@@ -287,7 +293,7 @@ impl BatchScheduler {
             let Some(job) = self.batch.queue.lock().start_next() else { return };
             let Some(source) = self.waiting.remove(&job) else { continue };
             let name = source.name();
-            self.batch.names.lock().insert(job, (name.clone(), true));
+            self.batch.names.lock().insert(job, JobName { name: name.clone(), has_started: true });
             let batch = self.batch.clone();
             // Numbered here, as the threads may reach this point in any order.
             let claim_position = batch.client.claim_position(&name, source.is_local());

@@ -11,7 +11,7 @@ use crate::client::registry::{DormantRegistration, TorrentRegistry, WakeFn, Wake
 use crate::discovery::DormantTorrents;
 use crate::discovery::tracker::announce::{AnnouncedBefore, AnnouncedPayload, RegisteredTracker};
 use crate::discovery::tracker::dormant::{
-    DormantAnnounce, DormantClient, DormantId, DormantPool, DormantTrackerStatus,
+    DormantAnnounce, DormantClient, DormantId, DormantPool, DormantTracker, DormantTrackerStatus,
 };
 use crate::discovery::tracker::error::TrackerError;
 use crate::net::networks::Network;
@@ -23,8 +23,8 @@ use crate::types::{Encryption, InfoHash};
 pub struct DormantSeed {
     /// What is announced of it.
     pub announce: DormantAnnounce,
-    /// Its trackers by tier, each with whether the user named it, so that it may lead to any local address.
-    pub tiers: Vec<Vec<(String, bool)>>,
+    /// Its trackers by tier.
+    pub tiers: Vec<Vec<DormantTracker>>,
     /// Whether it is announced in the DHT too, unless it is private.
     pub uses_dht: bool,
     /// Whether a peer in the local network that searches for others wakes it, unless it is private.
@@ -127,8 +127,8 @@ impl DormantGuard {
         self.pool().note_run_ended(self.id, registered_at, payload);
     }
 
-    /// Replaces its trackers; each URL says whether it is the user's own.
-    pub fn set_trackers(&self, tiers: &[Vec<(String, bool)>]) {
+    /// Replaces its trackers.
+    pub fn set_trackers(&self, tiers: &[Vec<DormantTracker>]) {
         self.pool().set_trackers(self.id, tiers);
     }
 

@@ -108,7 +108,7 @@ fn accept(socket: &Socket, closing: &Flag, mut handshaker: IncomingHandshaker, f
                 failing = false;
                 if is_kept_free(&stream) {
                     log::debug!("closed a connection, because the other descriptors are for something else");
-                } else if let Some(addr) = addr.as_socket().filter(|addr| !filter.refuses(addr.ip())) {
+                } else if let Some(addr) = addr.as_socket().filter(|addr| !filter.count_if_blocked(addr.ip())) {
                     handshaker.receive(stream.into(), canonical(addr));
                 }
             }

@@ -48,7 +48,7 @@ fn mapper_config(config: &ClientConfig, port: u16) -> Option<PortMapperConfig> {
 }
 
 impl Client {
-    /// What has become of asking the router to forward our port; `None` if port mapping is off or has not begun.
+    /// The state of port mapping; `None` if it is off or has not begun.
     pub fn port_mapping(&self) -> Option<PortMappingStatus> {
         self.mapping_status.get()
     }
@@ -70,8 +70,8 @@ impl Client {
         self.port().map(|port| self.mapped_ports().tcp.unwrap_or(port))
     }
 
-    /// Whether the router is asked, or will be.
-    pub fn maps_port(&self) -> bool {
+    /// Whether btsync asks the router to forward the port, or will.
+    pub fn is_port_mapping_on(&self) -> bool {
         self.net.lock().port_mapper.is_some()
     }
 

@@ -63,7 +63,7 @@ fn check(proxy: &Proxy, timeout: Duration) -> Result<(), String> {
         proxy.connect(&ProxyTarget::Name(host.to_owned(), port), deadline).map(drop)
     };
     match result {
-        Err(error) if !error.is_of_target() => Err(error.to_string()),
+        Err(error) if !error.concerns_only_target() => Err(error.to_string()),
         // For a download, such silence may be due to the target.
         Err(ProxyConnectError::Proxy(ProxyError::Target(reason @ (NO_ANSWER | CLOSED)))) => Err(reason.to_owned()),
         _ => Ok(()),

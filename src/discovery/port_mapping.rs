@@ -204,8 +204,8 @@ impl MapperThread {
             self.unanswered = Some((family.path, mapping));
             let asked = self.client.ask(&family.path, self.ipv4.as_ref().ok(), mapping);
             let now = self.started.elapsed();
-            let (answer, epoch) = match asked {
-                Ok(answer) => (Ok(answer.grant), answer.epoch),
+            let (answer, time) = match asked {
+                Ok(answer) => (Ok(answer.grant), answer.time),
                 Err(RequestFailure::Failed(failure)) => (Err(failure), None),
                 Err(RequestFailure::Stopped) => return Err(RequestFailure::Stopped),
             };
@@ -213,7 +213,7 @@ impl MapperThread {
             let before = family.planner.state();
             log::debug!("port mapping at {}, {mapping:?}: {answer:?}", family.path.gateway());
             family.planner.note_answer(now, mapping.transport, answer);
-            let has_restarted = epoch.is_some_and(|(epoch, is_pcp)| family.clock.has_restarted(now, epoch, is_pcp));
+            let has_restarted = time.is_some_and(|time| family.clock.has_restarted(now, time));
             let state = family.planner.state();
             if state != before {
                 log::info!("port mapping: {state}");
@@ -253,8 +253,8 @@ impl MapperThread {
         let now = self.started.elapsed();
         for family in &mut self.families {
             let Some(socket) = &family.announces else { continue };
-            for (epoch, is_pcp) in announces::receive(socket, &family.path) {
-                has_restarted |= family.clock.has_restarted(now, epoch, is_pcp);
+            for time in announces::receive(socket, &family.path) {
+                has_restarted |= family.clock.has_restarted(now, time);
             }
         }
         if has_restarted {

@@ -69,7 +69,7 @@ impl AddressFilter {
     }
 
     /// Whether an address is blocked; counts it if so.
-    pub fn refuses(&self, ip: IpAddr) -> bool {
+    pub fn count_if_blocked(&self, ip: IpAddr) -> bool {
         let is_blocked = self.is_blocked(ip);
         if is_blocked {
             self.hits.add(1);
@@ -84,7 +84,7 @@ impl AddressFilter {
 
     /// The addresses that are not blocked; counts the others.
     pub fn allowed(&self, addresses: &[SocketAddr]) -> Vec<SocketAddr> {
-        addresses.iter().filter(|addr| !self.refuses(addr.ip())).copied().collect()
+        addresses.iter().filter(|addr| !self.count_if_blocked(addr.ip())).copied().collect()
     }
 
     /// A number that changes with the list; 0 before there is one.
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn a_filter_without_a_list_blocks_nothing() {
         let filter = AddressFilter::default();
-        assert!(!filter.refuses([1, 2, 3, 4].into()));
+        assert!(!filter.count_if_blocked([1, 2, 3, 4].into()));
         assert_eq!((filter.version(), filter.stats()), (0, None));
     }
 
@@ -123,7 +123,7 @@ mod tests {
         assert!(filter.set(only([1, 2, 3, 4]), &is_outdated));
         let addresses = [([1, 2, 3, 4], 1).into(), ([1, 2, 3, 5], 1).into()];
         assert_eq!(filter.allowed(&addresses), addresses[1..]);
-        assert!(filter.is_blocked([1, 2, 3, 4].into()) && filter.refuses([1, 2, 3, 4].into()));
+        assert!(filter.is_blocked([1, 2, 3, 4].into()) && filter.count_if_blocked([1, 2, 3, 4].into()));
         assert_eq!(filter.stats(), Some(BlockListStats { ranges: 1, hits: 2 }));
         assert!(filter.set(only([1, 2, 3, 5]), &is_outdated));
         assert_eq!(filter.allowed(&addresses), addresses[..1]);

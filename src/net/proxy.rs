@@ -65,7 +65,7 @@ pub enum ProxyError {
 
 impl ProxyError {
     /// Whether the proxy works, and only this target cannot be reached. Many proxies refuse for all kinds of reasons.
-    pub fn is_of_target(&self) -> bool {
+    pub fn concerns_only_target(&self) -> bool {
         matches!(self, ProxyError::Target(_) | ProxyError::Refused(_))
     }
 }

@@ -27,9 +27,9 @@ pub enum WriterCommand {
     /// The peer has cancelled its requests for these blocks.
     Withdraw(Vec<BlockInfo>),
     /// Send a choke, and drop the peer's requests; or send an unchoke.
-    Choke(bool),
+    SetChoke { is_choked: bool },
     /// Tell the peer whether we are interested.
-    Interested(bool),
+    SetInterest { is_interested: bool },
     /// Tell a fast peer that these requests will not be answered; counted in `ServeCounters::pending_rejects`.
     Reject(Vec<BlockInfo>),
     /// Tell the peer that it may request these pieces although it is choked.
@@ -139,7 +139,7 @@ mod tests {
     fn the_queue_is_bounded_in_bytes_for_every_command() {
         let block = BlockInfo { piece: PieceIndex(0), begin: 0, length: 1 };
         let messages: [&dyn Fn() -> WriterCommand; 5] = [
-            &|| WriterCommand::Choke(true),
+            &|| WriterCommand::SetChoke { is_choked: true },
             &|| WriterCommand::Withdraw(vec![block; 10]),
             &|| WriterCommand::Reject(vec![block; 100]),
             &|| WriterCommand::Extended(1, vec![0; 1000]),

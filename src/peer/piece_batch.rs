@@ -9,7 +9,7 @@ use crate::hash::Kernels;
 use crate::types::PieceIndex;
 
 /// The longest that a complete piece waits for others.
-pub const LONGEST_WAIT: Duration = Duration::from_millis(50);
+pub const MAX_WAIT: Duration = Duration::from_millis(50);
 /// A batch is hashed if the peer sends nothing for this long.
 pub const IDLE_WAIT: Duration = Duration::from_millis(3);
 /// Fewer pieces are not worth reading back.
@@ -27,7 +27,7 @@ impl PieceBatch {
     /// How many pieces to hash at once from a peer that sends `rate` bytes a second, in pieces of `piece_length` bytes; `None` if
     /// they arrive too slowly to wait for each other.
     pub fn size_for(rate: u64, piece_length: u32) -> Option<usize> {
-        let within_wait = rate as f64 * LONGEST_WAIT.as_secs_f64() / f64::from(piece_length.max(1));
+        let within_wait = rate as f64 * MAX_WAIT.as_secs_f64() / f64::from(piece_length.max(1));
         let fits = (within_wait as usize).min(Kernels::chosen().fastest().width());
         Some(fits).filter(|fits| *fits >= LEAST_PIECES)
     }
@@ -48,7 +48,7 @@ impl PieceBatch {
     /// Whether the pieces should wait no longer for others; `size` is what [`PieceBatch::size_for`] says now.
     pub fn is_due(&self, now: Duration, size: Option<usize>) -> bool {
         !self.pieces.is_empty()
-            && (size.is_none_or(|size| self.pieces.len() >= size) || now.saturating_sub(self.since) >= LONGEST_WAIT)
+            && (size.is_none_or(|size| self.pieces.len() >= size) || now.saturating_sub(self.since) >= MAX_WAIT)
     }
 
     /// Removes all pieces.

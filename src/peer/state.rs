@@ -229,16 +229,16 @@ impl Peer {
     /// so that they cannot overtake those of another thread.
     pub fn refresh_interest(&self, context: &TorrentContext) {
         let _only = self.requesting.refilling.lock();
-        let wants = context.pieces.is_interested_in(self.key);
-        if self.choking.am_interested.swap(wants) != wants {
-            self.send(WriterCommand::Interested(wants));
+        let is_interested = context.pieces.is_interested_in(self.key);
+        if self.choking.am_interested.swap(is_interested) != is_interested {
+            self.send(WriterCommand::SetInterest { is_interested });
         }
     }
 
     /// Chokes or unchokes the peer, if that is a change.
     pub fn set_choke(&self, is_choked: bool) {
         if self.choking.am_choking.swap(is_choked) != is_choked {
-            self.send(WriterCommand::Choke(is_choked));
+            self.send(WriterCommand::SetChoke { is_choked });
         }
     }
 

@@ -96,7 +96,7 @@ impl WebSeed {
         let (user_agent, is_users) = (settings.user_agent.as_deref(), settings.url.is_users);
         let fetcher = RangedFetcher::new(&context.settings.route, user_agent, is_users, &settings.block_list);
         let (key, url, interrupter) = (context.new_key(), settings.url.clone(), fetcher.interrupter());
-        let (shared, (tell, ended)) = (Arc::<WebSeedShared>::default(), bounded(0));
+        let (shared, (end_sender, ended)) = (Arc::<WebSeedShared>::default(), bounded(0));
         let work = WebSeedWorker {
             weak: Arc::downgrade(context),
             key,
@@ -110,7 +110,8 @@ impl WebSeed {
             sent_at: None,
             sends_whole_files: false,
         };
-        let thread = Builder::new().name("web seed".to_owned()).stack_size(STACK).spawn(move || run(work, tell))?;
+        let thread =
+            Builder::new().name("web seed".to_owned()).stack_size(STACK).spawn(move || run(work, end_sender))?;
         Ok(WebSeed { key, url, shared, interrupter, ended, thread })
     }
 
@@ -142,7 +143,7 @@ impl WebSeed {
 }
 
 /// Runs the thread; `_tell` is dropped at its end, even if it panics.
-fn run(mut work: WebSeedWorker, _tell: Sender<ShutdownSignal>) {
+fn run(mut work: WebSeedWorker, _end_sender: Sender<ShutdownSignal>) {
     let guard = WebSeedGuard { weak: work.weak.clone(), key: work.key };
     let why = work.run();
     drop(guard);

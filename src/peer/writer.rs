@@ -198,10 +198,10 @@ impl<'a> Writer<'a> {
                 }
             }
             WriterCommand::Withdraw(batch) => self.withdraw(batch),
-            WriterCommand::Choke(choked) => {
-                self.is_choking = choked;
-                message::write_choke(&mut self.messages, choked);
-                if choked {
+            WriterCommand::SetChoke { is_choked } => {
+                self.is_choking = is_choked;
+                message::write_choke(&mut self.messages, is_choked);
+                if is_choked {
                     self.drop_queue();
                 }
             }
@@ -222,7 +222,9 @@ impl<'a> Writer<'a> {
                 message::write_extended(&mut self.messages, id, &payload);
             }
             WriterCommand::Metadata(piece) => self.write_metadata(piece),
-            WriterCommand::Interested(interested) => message::write_interested(&mut self.messages, interested),
+            WriterCommand::SetInterest { is_interested } => {
+                message::write_interested(&mut self.messages, is_interested);
+            }
             WriterCommand::Haves => {
                 self.schedule.queue_have(Instant::now(), self.context.pieces.peer_is_seed(self.peer.key));
             }

@@ -10,9 +10,9 @@ use crate::types::{BLOCK_SIZE, BlockInfo, PeerKey, PieceIndex};
 const MAX_SCAN: usize = 4096;
 
 impl PieceManager {
-    /// Calls `tell` for each piece that is verified from now on, without a lock held. Only the first call has an effect.
-    pub fn on_verified(&self, tell: impl Fn(PieceIndex) + Send + Sync + 'static) {
-        let _ = self.verified_hook.set(Box::new(tell));
+    /// Calls `hook` for each piece that is verified from now on, without a lock held. Only the first call has an effect.
+    pub fn on_verified(&self, hook: impl Fn(PieceIndex) + Send + Sync + 'static) {
+        let _ = self.verified_hook.set(Box::new(hook));
     }
 
     /// Sets whether pieces of the same priority are downloaded in ascending order.

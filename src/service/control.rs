@@ -222,7 +222,7 @@ impl Control for ServiceControl {
     }
 
     fn start(&self, ids: &[TorrentId], is_forced: bool) -> Result<(), ControlError> {
-        self.carry_out(ControlRequest::Start(ids.to_owned(), is_forced))
+        self.carry_out(ControlRequest::Start { ids: ids.to_owned(), is_forced })
     }
 
     fn stop(&self, ids: &[TorrentId]) -> Result<(), ControlError> {
@@ -238,7 +238,7 @@ impl Control for ServiceControl {
     }
 
     fn remove(&self, ids: &[TorrentId], deletes_data: bool) -> Result<(), ControlError> {
-        self.carry_out(ControlRequest::Remove(ids.to_owned(), deletes_data))
+        self.carry_out(ControlRequest::Remove { ids: ids.to_owned(), deletes_data })
     }
 
     fn change(&self, ids: &[TorrentId], change: &TorrentChange) -> Result<(), ControlError> {
@@ -248,7 +248,7 @@ impl Control for ServiceControl {
 
     fn set_folder(&self, ids: &[TorrentId], folder: &Path, moves_files: bool) -> Result<(), ControlError> {
         let folder = self.check_folder(folder)?;
-        self.carry_out(ControlRequest::SetFolder(ids.to_owned(), folder, moves_files))
+        self.carry_out(ControlRequest::SetFolder { ids: ids.to_owned(), folder, moves_files })
     }
 
     fn rename(&self, id: TorrentId, path: &str, name: &str) -> Result<(), ControlError> {
@@ -307,9 +307,9 @@ impl Control for ServiceControl {
         client.is_some_and(|client| client.has_had_incoming()).then_some(true)
     }
 
-    fn maps_port(&self) -> bool {
+    fn is_port_mapping_on(&self) -> bool {
         let client = self.client.lock().clone();
-        client.is_some_and(|client| client.maps_port())
+        client.is_some_and(|client| client.is_port_mapping_on())
     }
 
     fn port_mapping(&self) -> Option<PortMappingStatus> {

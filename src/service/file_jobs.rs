@@ -39,8 +39,8 @@ pub struct FileJob {
 pub enum FileOperation {
     /// Move them to this folder and to these paths below it.
     Move(PathBuf, Vec<(u32, PathBuf)>),
-    /// Delete what btsync keeps of the torrent; if this is true, also the files that it created.
-    Remove(bool),
+    /// Delete what btsync keeps of the torrent, and if asked, the files that it created.
+    Remove { deletes_data: bool },
 }
 
 type FileWork = Box<dyn FnOnce(&Flag) + Send>;
@@ -103,8 +103,8 @@ fn carry_out(job: &FileJob, stop: &Flag) -> FileJobResult {
         FileOperation::Move(folder, renamed) => {
             torrent.move_to(FilesPlace { folder, renamed }, was_complete, stop).map(|()| None)
         }
-        FileOperation::Remove(true) => torrent.delete(was_complete, stop).map(|kept| describe(&kept)),
-        FileOperation::Remove(false) => torrent.forget().map(|()| None),
+        FileOperation::Remove { deletes_data: true } => torrent.delete(was_complete, stop).map(|kept| describe(&kept)),
+        FileOperation::Remove { deletes_data: false } => torrent.forget().map(|()| None),
     };
     done.map_err(|error| error.to_string())
 }

@@ -50,7 +50,7 @@ const SAVE_INTERVAL: Duration = Duration::from_secs(60);
 /// The most dormant seeds whose stats are saved at a time.
 const MAX_SAVED: usize = 50;
 /// The longest sleep, so that the schedule of the alternative limits is followed.
-const LONGEST_SLEEP: Duration = Duration::from_secs(20);
+const MAX_SLEEP: Duration = Duration::from_secs(20);
 /// Requests and events that may wait for the manager.
 const MAX_WAITING: usize = 1024;
 /// Descriptors that peers leave free for HTTP clients, the state folder and the files of torrents.
@@ -251,7 +251,7 @@ impl Manager {
         if self.torrents.values().any(ManagedTorrent::is_active) || self.control.page_events.has_listeners() {
             return TICK.saturating_sub(self.clock.last_tick.elapsed());
         }
-        LONGEST_SLEEP
+        MAX_SLEEP
     }
 
     /// Reads stats, follows the schedule, and starts and stops torrents, as far as that is due.

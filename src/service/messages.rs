@@ -28,20 +28,20 @@ pub enum ManagerMessage {
 pub enum ControlRequest {
     /// Adds a torrent.
     Add(Box<PreparedTorrent>),
-    /// Starts torrents, `true` whatever the queue says.
-    Start(Vec<TorrentId>, bool),
+    /// Starts torrents; forced, whatever the queue says.
+    Start { ids: Vec<TorrentId>, is_forced: bool },
     /// Stops torrents.
     Stop(Vec<TorrentId>),
     /// Hashes files again.
     Verify(Vec<TorrentId>),
     /// Announces now.
     Reannounce(Vec<TorrentId>),
-    /// Removes torrents, `true` with their data.
-    Remove(Vec<TorrentId>, bool),
+    /// Removes torrents.
+    Remove { ids: Vec<TorrentId>, deletes_data: bool },
     /// Changes torrents.
     Change(Vec<TorrentId>, Box<TorrentChange>),
-    /// Uses another folder, `true` if the files move there.
-    SetFolder(Vec<TorrentId>, PathBuf, bool),
+    /// Uses another folder.
+    SetFolder { ids: Vec<TorrentId>, folder: PathBuf, moves_files: bool },
     /// Gives files other paths: indexes in the metainfo, and paths below the folder; and the name if it changes.
     Rename(TorrentId, Vec<(u32, PathBuf)>, Option<String>),
     /// Lets a torrent overwrite the files in its way.

@@ -234,11 +234,11 @@ pub trait Control: Send + Sync {
     fn is_port_open(&self) -> Option<bool> {
         None
     }
-    /// Whether the router is asked to forward the port.
-    fn maps_port(&self) -> bool {
+    /// Whether btsync asks the router to forward the port, or will.
+    fn is_port_mapping_on(&self) -> bool {
         false
     }
-    /// What it said; `None` before it is asked.
+    /// What the router said; `None` before it was asked.
     fn port_mapping(&self) -> Option<PortMappingStatus> {
         None
     }

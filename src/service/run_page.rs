@@ -276,7 +276,7 @@ impl Control for RunPageControl {
         stats
     }
 
-    fn maps_port(&self) -> bool {
+    fn is_port_mapping_on(&self) -> bool {
         self.port_mapping().is_some()
     }
 

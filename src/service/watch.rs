@@ -91,7 +91,7 @@ fn watch(folder: &Path) -> io::Result<OwnedFd> {
 }
 
 /// What the events of the folder ask for.
-enum Changes {
+enum FolderChanges {
     /// Look at these files.
     Files(Vec<OsString>),
     /// Some events were lost: look at all files.
@@ -140,14 +140,14 @@ impl FolderReader {
                 return false;
             }
             match self.changes(inotify) {
-                Changes::Files(names) => names.iter().for_each(|name| self.look_at(name)),
-                Changes::All => self.read_folder(),
-                Changes::Gone => return true,
+                FolderChanges::Files(names) => names.iter().for_each(|name| self.look_at(name)),
+                FolderChanges::All => self.read_folder(),
+                FolderChanges::Gone => return true,
             }
         }
     }
 
-    fn changes(&self, inotify: &OwnedFd) -> Changes {
+    fn changes(&self, inotify: &OwnedFd) -> FolderChanges {
         let mut room = [MaybeUninit::uninit(); EVENT_BUFFER];
         let mut events = Reader::new(inotify, &mut room);
         let mut names: Vec<OsString> = Vec::new();
@@ -157,22 +157,22 @@ impl FolderReader {
                 Ok(event) => event,
                 Err(Errno::AGAIN) => break,
                 Err(Errno::INTR) => continue,
-                Err(_) => return Changes::Gone,
+                Err(_) => return FolderChanges::Gone,
             };
             let what = event.events();
             let ends = ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF | ReadFlags::UNMOUNT | ReadFlags::IGNORED;
             if what.intersects(ends) {
-                return Changes::Gone;
+                return FolderChanges::Gone;
             }
             lost_some |= what.contains(ReadFlags::QUEUE_OVERFLOW);
             let Some(name) = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes())) else { continue };
             // A created file is empty, and another event follows once it is written. A link is complete at once.
             let is_written = !what.contains(ReadFlags::CREATE) || is_link(&self.folder.join(name));
-            if is_written && Kind::of(name).is_some() && names.last().is_none_or(|last| last != name) {
+            if is_written && WatchedFileKind::of(name).is_some() && names.last().is_none_or(|last| last != name) {
                 names.push(name.to_owned());
             }
         }
-        if lost_some { Changes::All } else { Changes::Files(names) }
+        if lost_some { FolderChanges::All } else { FolderChanges::Files(names) }
     }
 
     /// Whether the service ends, now or within some seconds.
@@ -185,7 +185,7 @@ impl FolderReader {
     fn read_folder(&self) {
         let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
         let mut names: Vec<OsString> =
-            entries.map(|entry| entry.file_name()).filter(|name| Kind::of(name).is_some()).collect();
+            entries.map(|entry| entry.file_name()).filter(|name| WatchedFileKind::of(name).is_some()).collect();
         cold_sort::sort(&mut names);
         for name in names {
             if self.should_stop(0) {
@@ -207,7 +207,7 @@ impl FolderReader {
 
     /// Adds the torrents of a file. Returns its content; `None` if it is gone, is no regular file, or belongs to a download.
     fn add(&self, name: &OsStr, path: &Path) -> Result<Option<Vec<u8>>, String> {
-        let Some(kind) = Kind::of(name) else { return Ok(None) };
+        let Some(kind) = WatchedFileKind::of(name) else { return Ok(None) };
         let is_link_to_download = path.is_symlink()
             && self.download_folders.iter().any(|folder| resolved(path).starts_with(resolved(folder)));
         let file = match open_regular(path) {
@@ -249,32 +249,35 @@ fn is_link(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|there| there.is_symlink() || there.nlink() > 1)
 }
 
+/// What a file in the folder has, as its name says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum WatchedFileKind {
+    /// A torrent.
     Torrent,
+    /// Magnet links.
     Magnets,
 }
 
-impl Kind {
+impl WatchedFileKind {
     /// The kind of a file by its name; `None` for others. Hidden files are left alone: they may still be copied.
-    fn of(name: &OsStr) -> Option<Kind> {
+    fn of(name: &OsStr) -> Option<WatchedFileKind> {
         let extension = Path::new(name).extension().filter(|_| !name.as_bytes().starts_with(b"."))?;
         match extension.to_ascii_lowercase().as_bytes() {
-            b"torrent" => Some(Kind::Torrent),
-            b"magnet" => Some(Kind::Magnets),
+            b"torrent" => Some(WatchedFileKind::Torrent),
+            b"magnet" => Some(WatchedFileKind::Magnets),
             _ => None,
         }
     }
 
     /// The content of a file of this kind.
     fn read(self, file: File) -> Result<Vec<u8>, String> {
-        let most = if self == Kind::Torrent { TORRENT_FILE_MAX } else { MAX_MAGNET_FILE };
+        let most = if self == WatchedFileKind::Torrent { TORRENT_FILE_MAX } else { MAX_MAGNET_FILE };
         read_at_most(file, most).map_err(|error| reason(&error))?.ok_or_else(|| "too large".to_owned())
     }
 
     /// What a file of this kind has: a torrent, or one magnet link a line.
     fn sources(self, bytes: &[u8]) -> Result<Vec<AddSource>, String> {
-        if self == Kind::Torrent {
+        if self == WatchedFileKind::Torrent {
             return Ok(vec![AddSource::Metainfo(bytes.to_owned())]);
         }
         let text = std::str::from_utf8(bytes).map_err(|_| "not text".to_owned())?;
@@ -292,7 +295,7 @@ impl Kind {
 mod tests {
     use super::*;
 
-    fn sources(kind: Kind, content: &[u8]) -> Result<usize, String> {
+    fn sources(kind: WatchedFileKind, content: &[u8]) -> Result<usize, String> {
         let temp = tempfile::tempdir().expect("a folder");
         fs::write(temp.path().join("x"), content).expect("written");
         let bytes = kind.read(File::open(temp.path().join("x")).expect("the file"))?;
@@ -301,10 +304,10 @@ mod tests {
 
     #[test]
     fn files_are_told_by_their_names() {
-        let kind = |name: &str| Kind::of(OsStr::new(name));
+        let kind = |name: &str| WatchedFileKind::of(OsStr::new(name));
         assert_eq!(
             (kind("x.torrent"), kind("x.Torrent"), kind("x.magnet")),
-            (Some(Kind::Torrent), Some(Kind::Torrent), Some(Kind::Magnets))
+            (Some(WatchedFileKind::Torrent), Some(WatchedFileKind::Torrent), Some(WatchedFileKind::Magnets))
         );
         for other in ["x", ".x.torrent", ".torrent", "x.torrent.added", "x.torrent.part", "torrent"] {
             assert_eq!(kind(other), None, "{other}");
@@ -314,10 +317,10 @@ mod tests {
     #[test]
     fn a_magnet_file_has_links_and_nothing_else() {
         let link = format!("magnet:?xt=urn:btih:{}", "a".repeat(40));
-        assert_eq!(sources(Kind::Magnets, format!("# two\n{link}\n\n {link}\n").as_bytes()), Ok(2));
+        assert_eq!(sources(WatchedFileKind::Magnets, format!("# two\n{link}\n\n {link}\n").as_bytes()), Ok(2));
         let long = vec![b'#'; MAX_MAGNET_FILE + 1];
         for bad in [&b""[..], b"\xff", &long, b"magnet:?xt=urn:btih:x", b"http://h/x.torrent", b"/etc/x.torrent"] {
-            assert!(sources(Kind::Magnets, bad).is_err(), "{bad:?}");
+            assert!(sources(WatchedFileKind::Magnets, bad).is_err(), "{bad:?}");
         }
     }
 }

@@ -142,6 +142,14 @@ pub(super) fn path_hash(path: &Path) -> u64 {
     digest.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
 }
 
+/// What the marker said about a file before it was removed from the marker.
+struct RemovedEntry {
+    /// It was one of this download's files.
+    was_ours: bool,
+    /// btsync had made it.
+    was_made: bool,
+}
+
 impl Marker {
     /// Whether the marker says that btsync made this file, or was allowed to overwrite it, and has not completed it.
     pub fn is_unfinished_file(&self, path: &Path, identity: u64) -> bool {
@@ -225,13 +233,13 @@ impl Marker {
         }
     }
 
-    /// Removes a file from the marker. Returns whether the marker named it as one of this download's, and as made by btsync.
-    fn remove(&mut self, path_hash: u64) -> (bool, bool) {
-        let was_made = self.created.remove(&path_hash).is_some();
-        let is_made = self.completed.remove(&path_hash).is_some() || was_made;
+    /// Removes a file from the marker. Returns what the marker said about it.
+    fn remove(&mut self, path_hash: u64) -> RemovedEntry {
+        let was_created = self.created.remove(&path_hash).is_some();
+        let was_made = self.completed.remove(&path_hash).is_some() || was_created;
         self.completed_at.remove(&path_hash);
         self.edited.remove(&path_hash);
-        (self.used_existing.remove(&path_hash).is_some() || is_made, is_made)
+        RemovedEntry { was_ours: self.used_existing.remove(&path_hash).is_some() || was_made, was_made }
     }
 
     /// Whether the marker proves that btsync made this file. A reusable inode number proves nothing.
@@ -258,11 +266,11 @@ impl Marker {
         let path_hash = path_hash(path);
         self.refused.remove(&path_hash);
         self.mtimes_at_stop.remove(&path_hash);
-        let (is_named, is_made) = self.remove(path_hash);
-        if is_made {
+        let removed = self.remove(path_hash);
+        if removed.was_made {
             self.user_files.push(path.to_owned());
         }
-        is_named
+        removed.was_ours
     }
 
     /// Removes the file with this identity from the marker, whatever its name. Returns whether the marker named it.
@@ -270,7 +278,7 @@ impl Marker {
         let named =
             self.created.iter().chain(&self.completed).find(|(_, named)| **named == identity && is_permanent(identity));
         let Some(path_hash) = named.map(|(path_hash, _)| *path_hash) else { return false };
-        self.remove(path_hash).0
+        self.remove(path_hash).was_ours
     }
 
     /// The marker as bytes.

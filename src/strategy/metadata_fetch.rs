@@ -339,7 +339,7 @@ impl MetadataFetch {
         if source.is_isolated {
             return missing.min();
         }
-        asked.best(source.size, missing, (source.is_delivering, source.was_asked), now)
+        asked.best(source.size, missing, source.is_delivering, source.was_asked, now)
     }
 }
 

@@ -22,14 +22,14 @@ pub const FIRST_PAUSE: Duration = Duration::from_secs(30);
 /// grow, because a peer that has just started is ready within seconds.
 pub const FIRST_EAGER_PAUSE: Duration = Duration::from_secs(2);
 const EAGER_DIALS: u32 = 3;
-/// How long a peer that violated the protocol is left alone. The time doubles with each further violation, up to [`LONGEST_BAN`].
+/// How long a peer that violated the protocol is left alone. The time doubles with each further violation, up to [`MAX_BAN`].
 pub const FIRST_VIOLATION_PAUSE: Duration = Duration::from_secs(60);
 /// The longest pause between two attempts.
-pub const LONGEST_PAUSE: Duration = Duration::from_secs(1800);
+pub const MAX_PAUSE: Duration = Duration::from_secs(1800);
 /// The length of the first ban; each further one lasts twice as long.
 pub const FIRST_BAN: Duration = Duration::from_secs(3600);
 /// The longest ban.
-pub const LONGEST_BAN: Duration = Duration::from_secs(24 * 3600);
+pub const MAX_BAN: Duration = Duration::from_secs(24 * 3600);
 
 /// The history of one address.
 #[derive(Clone, Debug, Default)]
@@ -91,7 +91,7 @@ impl PeerRecord {
 
     /// Records a protocol violation. The peer is left alone for a time that doubles with each violation.
     pub fn note_violation(&mut self, now: Duration) {
-        let time = FIRST_VIOLATION_PAUSE.saturating_mul(1 << self.violations.min(16)).min(LONGEST_BAN);
+        let time = FIRST_VIOLATION_PAUSE.saturating_mul(1 << self.violations.min(16)).min(MAX_BAN);
         self.violations = self.violations.saturating_add(1);
         self.avoided_until = Some(now + time);
     }
@@ -117,7 +117,7 @@ impl PeerRecord {
     pub fn dialable_from(&self, is_needed: bool) -> Duration {
         let eager = is_needed || (self.delivered_bytes > 0 && !self.was_dropped);
         let (first, same) = if eager { (FIRST_EAGER_PAUSE, EAGER_DIALS) } else { (FIRST_PAUSE, 1) };
-        let pause = first.saturating_mul(1 << self.pause_step.saturating_sub(same).min(16)).min(LONGEST_PAUSE);
+        let pause = first.saturating_mul(1 << self.pause_step.saturating_sub(same).min(16)).min(MAX_PAUSE);
         let paused_until = self.disconnected.map_or(Duration::ZERO, |(at, factor)| at + pause.mul_f64(factor));
         paused_until.max(self.avoided_until.unwrap_or_default()).max(self.banned_until.unwrap_or_default())
     }
@@ -148,7 +148,7 @@ impl PeerRecord {
 
     /// Bans the peer for a time that doubles with each ban.
     pub fn ban(&mut self, now: Duration) {
-        let time = FIRST_BAN.saturating_mul(1 << self.bans.min(16)).min(LONGEST_BAN);
+        let time = FIRST_BAN.saturating_mul(1 << self.bans.min(16)).min(MAX_BAN);
         self.bans = self.bans.saturating_add(1);
         self.banned_until = Some(now + time);
     }

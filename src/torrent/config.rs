@@ -45,6 +45,17 @@ pub struct TorrentConfig {
     pub records: RecordConfig,
 }
 
+/// A peer of a magnet link whose host name has not been looked up.
+#[derive(Clone, Debug)]
+pub struct LinkHost {
+    /// The host name.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// Whether a public host provided the link.
+    pub is_public: bool,
+}
+
 /// Where the peers of a torrent come from, beside the client's DHT and local discovery.
 #[derive(Clone, Debug)]
 pub struct SearchConfig {
@@ -52,8 +63,8 @@ pub struct SearchConfig {
     pub peers: Vec<SocketAddr>,
     /// Peers from a magnet link. Only a few ports of each host are tried, as anyone may have written the link.
     pub link_peers: Vec<SocketAddr>,
-    /// The same by host name and port, before the name is looked up; each with whether a public host provided the link.
-    pub link_hosts: Vec<(String, u16, bool)>,
+    /// The same before their host names are looked up.
+    pub link_hosts: Vec<LinkHost>,
     /// Trackers by tier, in place of those of the torrent and those in `trackers`.
     pub tiers: Option<Vec<Vec<String>>>,
     /// Trackers in addition to those of the torrent, each in a tier of its own.

@@ -1,5 +1,6 @@
 //! A connection as main sees it.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +36,15 @@ pub struct ConnectionEntry {
     pub reading_pace: ReadingPace,
     /// What peer exchange has told the peer.
     pub pex_differ: Option<PexDiffer>,
+}
+
+/// The address of a connection, which may have ended.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionAddress {
+    /// The peer's address.
+    pub addr: SocketAddr,
+    /// Whether the peer connected to us.
+    pub is_incoming: bool,
 }
 
 /// How much of what we sent has been delivered to a peer.

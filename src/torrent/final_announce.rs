@@ -32,7 +32,7 @@ pub fn announce_stopped(
     jobs: Vec<AnnounceJob>,
     deadline: Instant,
 ) -> FinalAnnounces {
-    let (tell, done) = bounded(jobs.len());
+    let (done_sender, done) = bounded(jobs.len());
     let mut by_tracker: Vec<Vec<AnnounceJob>> = Vec::new();
     for job in jobs {
         match by_tracker.iter_mut().find(|jobs| jobs[0].url == job.url) {
@@ -42,7 +42,7 @@ pub fn announce_stopped(
     }
     let mut threads = Vec::new();
     for jobs in by_tracker {
-        let (context, tracker, tell) = (context.clone(), tracker.clone(), tell.clone());
+        let (context, tracker, done_sender) = (context.clone(), tracker.clone(), done_sender.clone());
         let thread = thread::Builder::new().name("final-announce".into()).spawn(move || {
             for job in &jobs {
                 let left = deadline.saturating_duration_since(Instant::now());
@@ -53,7 +53,7 @@ pub fn announce_stopped(
                     log::debug!("last announce: {error}");
                 }
             }
-            let _ = tell.send(());
+            let _ = done_sender.send(());
         });
         threads.extend(thread);
     }

@@ -112,9 +112,9 @@ impl IdleTorrent<'_> {
         let mut storage = self.storage(self.place.folder, source);
         let path = self.record_path(self.place.folder);
         let record = path.as_deref().and_then(|path| self.read_record(path, storage.layout()));
-        let evidence = (record.as_ref(), was_complete);
+        let evidence = FileEvidence { record: record.as_ref(), was_complete, hashes: &self.metainfo.pieces };
         let limits = (self.private_folders, stop);
-        let kept = storage.delete_files(&self.metainfo.info_hash, evidence, &self.metainfo.pieces, limits)?;
+        let kept = storage.delete_files(&self.metainfo.info_hash, evidence, limits)?;
         remove_record(path);
         Ok(kept)
     }

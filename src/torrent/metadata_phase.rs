@@ -12,6 +12,7 @@ use crate::peer::outbox::WriterCommand;
 use crate::peer::{PeerEvent, TorrentCommand, TorrentContext, TorrentMessage};
 use crate::storage::StopCheck as _;
 use crate::strategy::metadata_fetch::{FetchOutcome, MetadataFetch};
+use crate::torrent::connection_entry::ConnectionAddress;
 use crate::torrent::events::Event;
 use crate::torrent::peer_manager::PeerManager;
 use crate::torrent::views::Stage;
@@ -20,7 +21,7 @@ use crate::types::PeerKey;
 use crate::wire::metadata::MetadataMessage;
 
 /// Upper bound on sleep, in case a deadline is missed.
-const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+const MAX_SLEEP: Duration = Duration::from_secs(60);
 /// Metadata requests to one peer that may be outstanding.
 const MAX_REQUESTS_PER_PEER: u32 = 16;
 
@@ -63,7 +64,7 @@ impl MetadataPhase<'_, '_> {
             self.send_requests(now);
             let due =
                 self.fetch.next_due(now).unwrap_or(Duration::MAX).min(self.peer_manager.next_due(now, self.context));
-            let wake = Instant::now() + due.saturating_sub(now).min(LONGEST_SLEEP);
+            let wake = Instant::now() + due.saturating_sub(now).min(MAX_SLEEP);
             let Some(loop_event) = self.peer_manager.wait(messages, wake) else { continue };
             match self.peer_manager.handle_event(self.context, loop_event) {
                 Some(TorrentMessage::Command(TorrentCommand::UseMetadata(info))) => return Some(info),
@@ -115,10 +116,10 @@ impl MetadataPhase<'_, '_> {
     }
 
     fn ban(&mut self, key: PeerKey) {
-        if let Some((addr, incoming)) = self.peer_manager.address_of(key) {
+        if let Some(ConnectionAddress { addr, is_incoming }) = self.peer_manager.address_of(key) {
             log::info!("{addr} sent wrong metadata and is banned");
             self.banned.insert(key);
-            self.peer_manager.ban(addr, incoming, self.context.now());
+            self.peer_manager.ban(addr, is_incoming, self.context.now());
             send_event(&self.peer_manager.events, Event::MetadataRefused { addr });
         }
     }

@@ -14,7 +14,7 @@ use crate::net::route::Route;
 use crate::peer::LimitGroup;
 use crate::storage::Allocation;
 use crate::strategy::rate_limiter::Limits;
-use crate::torrent::config::{SearchConfig, SeedGoal, TorrentConfig};
+use crate::torrent::config::{LinkHost, SearchConfig, SeedGoal, TorrentConfig};
 use crate::torrent::piece_order::FilePriority;
 use crate::types::{Dscp, Encryption};
 
@@ -188,7 +188,7 @@ impl AddOptions {
             match peer {
                 PeerAddress::Addr(addr) => peers.extend(Some(addr).filter(|addr| !is_public || !is_private(addr.ip()))),
                 PeerAddress::Host(host, port) => {
-                    self.config.search.link_hosts.push((host.clone(), *port, is_public));
+                    self.config.search.link_hosts.push(LinkHost { host: host.clone(), port: *port, is_public });
                 }
             }
         }
@@ -202,7 +202,7 @@ impl SearchConfig {
     /// Looks up the host names of a link's peers, unless that would go around a proxy.
     pub(crate) fn resolve_link_hosts(&mut self, route: &Route) {
         let end = Instant::now() + LOOK_UP_TIMEOUT;
-        for (host, port, is_public) in std::mem::take(&mut self.link_hosts) {
+        for LinkHost { host, port, is_public } in std::mem::take(&mut self.link_hosts) {
             if route.without_proxy().is_none() {
                 log::warn!("btsync does not look up the peer {host}:{port}: names would go around the proxy");
                 continue;

@@ -28,7 +28,7 @@ use crossbeam_channel::Receiver;
 use crate::client::Registration;
 use crate::peer::{ActiveInGroup, PeerEvent, StopReason, TorrentCommand, TorrentContext, TorrentMessage, TrackerEvent};
 use crate::strategy::peer_list::{PeerList, PeerSource};
-use crate::torrent::connection_entry::ConnectionEntry;
+use crate::torrent::connection_entry::{ConnectionAddress, ConnectionEntry};
 use crate::torrent::events::{Event, EventSender};
 use crate::torrent::peer_search::PeerSearchStats;
 use crate::torrent::{TorrentConfig, TorrentInner, send_event};
@@ -59,7 +59,7 @@ pub struct PeerManager<'a> {
     pub peer_list: PeerList,
     pub connections: HashMap<PeerKey, ConnectionEntry>,
     /// Ended connections and whether they were incoming; the latest last.
-    ended_connections: VecDeque<(PeerKey, SocketAddr, bool)>,
+    ended_connections: VecDeque<(PeerKey, ConnectionAddress)>,
     next: DueTimes,
     /// Limits evictions of connections that may belong to honest peers.
     eviction_limiter: crate::strategy::eviction::EvictionLimiter,

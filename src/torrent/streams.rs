@@ -238,8 +238,8 @@ impl PieceStream {
     pub(crate) fn wait(&self, piece: u32, timeout: Duration) -> bool {
         const A_YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
         let deadline = Instant::now() + timeout.min(A_YEAR);
-        let (tell, woken) = bounded(1);
-        let wake: StreamWaker = Arc::new(move || _ = tell.try_send(()));
+        let (wake_sender, woken) = bounded(1);
+        let wake: StreamWaker = Arc::new(move || _ = wake_sender.try_send(()));
         loop {
             match self.poll(piece..piece.saturating_add(1), &wake) {
                 Ok(0) if woken.recv_deadline(deadline).is_ok() => {}

@@ -30,7 +30,7 @@ pub use reopening::TransferEnd;
 use web_seeds::WebSeeds;
 
 /// Upper bound on sleep, in case a deadline is missed.
-const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+const MAX_SLEEP: Duration = Duration::from_secs(60);
 /// How long to wait before another attempt if main found no descriptor.
 const DESCRIPTOR_RETRY_DELAY: Duration = Duration::from_millis(200);
 /// How many events are handled in a row before the deadlines are checked again.
@@ -174,7 +174,7 @@ impl<'c, 'a> Transfer<'c, 'a> {
 
     /// The time until the next deadline.
     fn time_to_next_deadline(&self, now: Duration) -> Duration {
-        let mut next = self.peer_manager.next_due(now, self.context).min(now + LONGEST_SLEEP);
+        let mut next = self.peer_manager.next_due(now, self.context).min(now + MAX_SLEEP);
         if self.context.roster.count() > 0 {
             next = next.min(self.next_choke);
             if self.context.active_super_seed().is_some() {

@@ -241,7 +241,7 @@ fn with_an_interface_the_router_is_asked_only_if_the_user_says_so() {
         let builder = Client::builder().listen_ports(0..=0).dht(None).lsd(false).bind(Bind::Interface("near".into()));
         let auto = PortMapping::Auto { after: std::time::Duration::ZERO };
         let silent = builder.port_mapping(auto).build().expect("a client");
-        assert!(!silent.maps_port());
+        assert!(!silent.is_port_mapping_on());
         // Through loopback there is no gateway.
         let other = client(Bind::Interface("lo".into()));
         assert!(matches!(outcome(&other), MappingState::Failed(_)));

@@ -9,7 +9,7 @@ use crate::common::tracker::Tracker;
 use crate::common::{PATIENCE, TestDir, until};
 use btsync::client::{DormantGuard, DormantSeed, WakeFn, WakeReason};
 use btsync::discovery::tracker::announce::{AnnouncedPayload, RegisteredTracker};
-use btsync::discovery::tracker::dormant::DormantAnnounce;
+use btsync::discovery::tracker::dormant::{DormantAnnounce, DormantTracker};
 use btsync::metainfo::Metainfo;
 use btsync::net::bind::Bind;
 use btsync::torrent::{AddOptions, Client, Outcome, SeedGoal, Stage, TorrentHandle, TorrentIdentity};
@@ -32,7 +32,7 @@ fn seed(info_hash: InfoHash, tracker: &str) -> DormantSeed {
             is_private: false,
             user_agent: None,
         },
-        tiers: vec![vec![(tracker.to_owned(), false)]],
+        tiers: vec![vec![DormantTracker { url: tracker.into(), is_trusted: false }]],
         uses_dht: true,
         uses_lsd: false,
         encryption: Encryption::Allow,

@@ -12,7 +12,7 @@ use signal_hook::consts::SIGINT;
 
 use crate::cli::batch::queue::JobId;
 use crate::cli::batch::rows::{BAR_WIDTH, BatchFrame, TorrentRow, Totals, layout, sort};
-use crate::cli::batch::{Batch, BatchEvent};
+use crate::cli::batch::{Batch, BatchEvent, JobName};
 use crate::cli::report::piece_map::{Cell, Style, cells};
 use crate::cli::report::sanitize;
 use crate::cli::report::status::{EtaEstimate, Rates};
@@ -218,8 +218,8 @@ impl BatchViewState {
         }
         self.eta_estimate.update(at, totals.total - totals.have, totals.down);
         totals.eta = self.eta_estimate.eta(at);
-        for (job, (name, begun)) in self.batch.names.lock().iter() {
-            rows.entry(*job).or_insert_with(|| TorrentRow::placeholder(*job, name.clone(), *begun));
+        for (job, JobName { name, has_started }) in self.batch.names.lock().iter() {
+            rows.entry(*job).or_insert_with(|| TorrentRow::placeholder(*job, name.clone(), *has_started));
         }
         let mut rows: Vec<TorrentRow> = rows.into_values().collect();
         sort(&mut rows);

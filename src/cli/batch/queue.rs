@@ -143,25 +143,31 @@ impl JobCounts {
     }
 }
 
-/// The torrents that jobs have claimed, so that none is downloaded twice: the owner of each, and whether the owner failed.
+/// The torrents that jobs have claimed, so that none is downloaded twice.
 #[derive(Default)]
-pub(crate) struct TakenTorrents(HashMap<InfoHash, (JobId, bool)>);
+pub(crate) struct TakenTorrents(HashMap<InfoHash, TorrentClaim>);
+
+/// The job that has claimed a torrent.
+struct TorrentClaim {
+    job: JobId,
+    has_failed: bool,
+}
 
 impl TakenTorrents {
     /// Claims a torrent for a job; false if another job has it. If the owner failed, a file that appears in the watched
     /// folder can claim the torrent again, but a second name on the command line (`is_named`) cannot: it means the same
     /// torrent.
     pub fn claim(&mut self, job: JobId, info_hash: InfoHash, is_named: bool) -> bool {
-        let owner = self.0.entry(info_hash).or_insert((job, false));
-        if owner.1 && !is_named {
-            *owner = (job, false);
+        let claim = self.0.entry(info_hash).or_insert(TorrentClaim { job, has_failed: false });
+        if claim.has_failed && !is_named {
+            *claim = TorrentClaim { job, has_failed: false };
         }
-        owner.0 == job
+        claim.job == job
     }
 
     /// Records that the job failed.
     pub fn mark_failed(&mut self, job: JobId) {
-        self.0.values_mut().filter(|(owner, _)| *owner == job).for_each(|(_, has_failed)| *has_failed = true);
+        self.0.values_mut().filter(|claim| claim.job == job).for_each(|claim| claim.has_failed = true);
     }
 }
 

@@ -96,41 +96,46 @@ pub(crate) fn merge_sources(
     let mut above = environment(options, config_sources, &mut notes)?;
     above.extend(line);
     let mut given = match file(&above, config_sources) {
-        Some((path, is_required)) => from_file(options, &path, is_required, config_sources)?,
+        Some(config_file) => from_file(options, &config_file, config_sources)?,
         None => Vec::new(),
     };
     given.extend(above);
     Ok(MergedOptions { given, notes })
 }
 
-/// The configuration file to read, and whether it must exist. The last `--config` or `--no-config` wins.
-fn file(given: &[GivenOption], config_sources: &ConfigSources) -> Option<(PathBuf, bool)> {
+/// A configuration file to read.
+struct ConfigFile {
+    path: PathBuf,
+    is_required: bool,
+}
+
+/// The configuration file to read. The last `--config` or `--no-config` wins.
+fn file(given: &[GivenOption], config_sources: &ConfigSources) -> Option<ConfigFile> {
     for this in apply_precedence(given.to_vec()).iter().rev() {
         match this.option.long {
-            "--config" => return Some((PathBuf::from(&this.value), true)),
+            "--config" => return Some(ConfigFile { path: PathBuf::from(&this.value), is_required: true }),
             "--no-config" if this.is_on() => return None,
             _ => {}
         }
     }
-    config_sources.default_file().map(|path| (path, false))
+    config_sources.default_file().map(|path| ConfigFile { path, is_required: false })
 }
 
 fn from_file(
     options: &Options,
-    path: &Path,
-    is_required: bool,
+    ConfigFile { path, is_required }: &ConfigFile,
     config_sources: &ConfigSources,
 ) -> Result<Vec<GivenOption>, Failure> {
     let bytes = match (config_sources.read)(path) {
         Ok(bytes) => bytes,
         Err(error)
-            if !is_required && matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+            if !*is_required && matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
         {
             return Ok(Vec::new());
         }
         Err(error) => {
             // Ignoring an unreadable file could cause what it should prevent (`interface = wg0`).
-            let hint = if is_required { "" } else { "; --no-config ignores this file" };
+            let hint = if *is_required { "" } else { "; --no-config ignores this file" };
             let message = format!("the configuration file {} cannot be read: {error}{hint}", path.display());
             return Err(Failure::new(Exit::OpenExisting, printable(&message)));
         }

@@ -89,10 +89,10 @@ fn several_reporters_keep_their_own_pace() {
 
 #[test]
 fn every_event_is_heard_before_the_end() {
-    let (tell, events) = crossbeam_channel::unbounded();
+    let (event_sender, events) = crossbeam_channel::unbounded();
     let (end, ended) = crossbeam_channel::bounded(1);
-    tell.send(Event::Completed).unwrap();
-    tell.send(Event::Stopping).unwrap();
+    event_sender.send(Event::Completed).unwrap();
+    event_sender.send(Event::Stopping).unwrap();
     end.send(FinalStatus::Complete).unwrap();
     let mut recorder = RecordingReporter::default();
     run_event_loop(Instant::now(), &mut recorder, &never(), || events.try_iter(), &ended);
@@ -101,9 +101,9 @@ fn every_event_is_heard_before_the_end() {
 
 #[test]
 fn a_torrent_that_vanishes_ends_its_reporters() {
-    let (tell, events) = crossbeam_channel::unbounded::<Event>();
+    let (event_sender, events) = crossbeam_channel::unbounded::<Event>();
     let (end, ended) = crossbeam_channel::bounded(1);
-    drop((tell, end));
+    drop((event_sender, end));
     let mut recorder = RecordingReporter::default();
     run_event_loop(Instant::now(), &mut recorder, &never(), || events.try_iter(), &ended);
     assert_eq!(recorder.0, ["Failed"]);

@@ -27,8 +27,8 @@ const DEADLINE: Duration = Duration::from_secs(60);
 enum FetchedSource {
     /// A torrent, with the bytes of its file, unpacked.
     Metainfo(Box<Metainfo>, Vec<u8>),
-    /// A magnet link to which the URL redirected, and whether the redirecting host is public.
-    Link(Box<Magnet>, bool),
+    /// A magnet link to which the URL redirected. `is_public`: the redirecting host is public.
+    Link { magnet: Box<Magnet>, is_public: bool },
 }
 
 /// Fetches the torrent at `url` and saves it if `--save-torrent` asks for it; a redirect to a magnet link yields that link.
@@ -45,7 +45,7 @@ pub(crate) fn fetch(url: &Path, settings: &mut Settings, stop: &Receiver<NoMessa
             let save_event = settings.save_torrent.as_ref().map(|place| torrent.save(place, &bytes, &settings.options));
             Ok(LoadedSource { source: Source::Metainfo(torrent), save_event })
         }
-        FetchedSource::Link(magnet, is_public) => {
+        FetchedSource::Link { magnet, is_public } => {
             settings.add_link(&magnet, is_public);
             Ok(Source::Magnet(magnet).into())
         }
@@ -67,11 +67,11 @@ fn unless_stopped<T: Send + 'static>(
     stop: &Receiver<NoMessages>,
     get: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
-    let (tell, told) = bounded(1);
-    let thread = thread::Builder::new().name("fetch".to_owned()).spawn(move || drop(tell.send(get())));
+    let (result_sender, results) = bounded(1);
+    let thread = thread::Builder::new().name("fetch".to_owned()).spawn(move || drop(result_sender.send(get())));
     let thread = thread.map_err(|e| Failure::new(Exit::Other, format!("{shown}: cannot start a thread: {e}")))?;
     select! {
-        recv(told) -> fetched => {
+        recv(results) -> fetched => {
             let _ = thread.join();
             fetched.unwrap_or_else(|_| Err(Failure::new(Exit::Other, format!("{shown}: internal error while loading the torrent"))))
         }
@@ -97,7 +97,8 @@ fn get(url: &str, urls: &UrlFetcher) -> Result<FetchedSource, Failure> {
         FetchedUrl::File(bytes) => bytes,
         FetchedUrl::Link { link, is_public } => {
             let bad = |error: MagnetError| Failure::new(Exit::BadMagnet, printable(&format!("{shown}: {error}")));
-            return Ok(FetchedSource::Link(Box::new(Magnet::parse(&link).map_err(bad)?), is_public));
+            let magnet = Box::new(Magnet::parse(&link).map_err(bad)?);
+            return Ok(FetchedSource::Link { magnet, is_public });
         }
         _ => return Err(Failure::new(Exit::BadTorrent, format!("{shown}: neither a torrent file nor a magnet link"))),
     };

@@ -199,7 +199,7 @@ impl KeyboardInner {
         loop {
             let listening = has_keyboard && self.enter_key_mode();
             let keyboard = listening.then(|| stdin.as_fd());
-            let Ok((is_woken, pressed)) = wait(wake_receiver.as_fd(), keyboard) else { break };
+            let Ok(ReadyInputs { is_woken, is_pressed }) = wait(wake_receiver.as_fd(), keyboard) else { break };
             if is_woken {
                 let _ = (&*wake_receiver).read(&mut [0; 64]);
             }
@@ -222,9 +222,9 @@ impl KeyboardInner {
                 let _ = low_level::emulate_default_handler(SIGTSTP); // returns on SIGCONT
             }
             // A read in the background would stop the process.
-            if pressed && is_foreground(&stdin) {
+            if is_pressed && is_foreground(&stdin) {
                 has_keyboard = read_keys(stdin.as_fd(), key_sender);
-            } else if pressed {
+            } else if is_pressed {
                 *self.saved_modes.lock() = None;
             }
         }
@@ -232,8 +232,14 @@ impl KeyboardInner {
     }
 }
 
+/// What [`wait`] has waited for.
+struct ReadyInputs {
+    is_woken: bool,
+    is_pressed: bool,
+}
+
 /// Waits for a wake-up or for input from the keyboard, if there is one.
-fn wait(wake_receiver: BorrowedFd<'_>, keyboard: Option<BorrowedFd<'_>>) -> rustix::io::Result<(bool, bool)> {
+fn wait(wake_receiver: BorrowedFd<'_>, keyboard: Option<BorrowedFd<'_>>) -> rustix::io::Result<ReadyInputs> {
     let mut fds = vec![PollFd::from_borrowed_fd(wake_receiver, PollFlags::IN)];
     fds.extend(keyboard.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
     match poll(&mut fds, None) {
@@ -241,7 +247,7 @@ fn wait(wake_receiver: BorrowedFd<'_>, keyboard: Option<BorrowedFd<'_>>) -> rust
         Err(error) => return Err(error),
     }
     let ready = |at: usize| fds.get(at).is_some_and(|fd| !fd.revents().is_empty());
-    Ok((ready(0), ready(1)))
+    Ok(ReadyInputs { is_woken: ready(0), is_pressed: ready(1) })
 }
 
 /// Sends the pressed keys; false if the keyboard is gone.

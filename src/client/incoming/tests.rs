@@ -32,8 +32,8 @@ impl HandshakerFixture {
     fn new(torrents: &[(InfoHash, Encryption)]) -> HandshakerFixture {
         let registry = Arc::new(TorrentRegistry::default());
         let add_torrent = |&(info_hash, encryption): &(InfoHash, Encryption)| {
-            let (tell, peer_events) = unbounded();
-            let torrent = registry.register(info_hash, encryption, tell).expect("each is there once");
+            let (event_sender, peer_events) = unbounded();
+            let torrent = registry.register(info_hash, encryption, event_sender).expect("each is there once");
             registry.set_accepting(&torrent, info_hash != HELD);
             (info_hash, peer_events)
         };

@@ -113,7 +113,9 @@ enum DhtCommand {
     Name(NamedNode),
     /// Packets go through this association from now on.
     Associated(Arc<UdpAssociation>),
-    ReadOnly(bool),
+    SetReadOnly {
+        is_read_only: bool,
+    },
     Stop,
 }
 
@@ -273,7 +275,7 @@ impl DhtService {
 
     /// Sets whether to answer no queries, because other nodes cannot reach us (BEP 43).
     pub fn set_read_only(&self, is_read_only: bool) {
-        self.send_to_all(&DhtCommand::ReadOnly(is_read_only));
+        self.send_to_all(&DhtCommand::SetReadOnly { is_read_only });
     }
 
     /// The statistics of each family.

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::discovery::port_mapping::epoch::RouterTime;
 use crate::discovery::port_mapping::exchange::{DATAGRAM, MAX_DATAGRAMS};
 use crate::discovery::port_mapping::natpmp::{self, ANNOUNCE_PORT};
 use crate::discovery::port_mapping::network::RouterPath;
@@ -31,22 +32,22 @@ pub fn listen(bind: &Bind, path: &RouterPath) -> std::io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// The router's clock in its announcements that have arrived, each with whether it is PCP's.
-pub fn receive(socket: &UdpSocket, path: &RouterPath) -> Vec<(u32, bool)> {
-    let mut epochs = Vec::new();
+/// The times on the router's clock in its announcements that have arrived.
+pub fn receive(socket: &UdpSocket, path: &RouterPath) -> Vec<RouterTime> {
+    let mut times = Vec::new();
     let mut buffer = [0; DATAGRAM];
     for _ in 0..MAX_DATAGRAMS {
         let Ok((length, from)) = socket.recv_from(&mut buffer) else { break };
         if from.ip().to_canonical() == path.gateway() {
-            epochs.extend(epoch(buffer.get(..length).unwrap_or_default()));
+            times.extend(router_time(buffer.get(..length).unwrap_or_default()));
         }
     }
-    epochs
+    times
 }
 
-fn epoch(datagram: &[u8]) -> Option<(u32, bool)> {
-    let of_pcp = pcp::decode(datagram).map(|answer| (answer.epoch, true));
-    of_pcp.or_else(|| natpmp::decode(datagram).map(|answer| (answer.epoch, false)))
+fn router_time(datagram: &[u8]) -> Option<RouterTime> {
+    let of_pcp = pcp::decode(datagram).map(|answer| RouterTime { epoch: answer.epoch, is_pcp: true });
+    of_pcp.or_else(|| natpmp::decode(datagram).map(|answer| RouterTime { epoch: answer.epoch, is_pcp: false }))
 }
 
 #[cfg(test)]
@@ -55,9 +56,11 @@ mod tests {
 
     #[test]
     fn both_forms_are_read() {
-        assert_eq!(epoch(b"\0\x80\0\0\0\0\0\x05\x09\x08\x07\x06"), Some((5, false)));
+        let natpmp = RouterTime { epoch: 5, is_pcp: false };
+        assert_eq!(router_time(b"\0\x80\0\0\0\0\0\x05\x09\x08\x07\x06"), Some(natpmp));
         let mut of_pcp = [0; 24];
         (of_pcp[0], of_pcp[1], of_pcp[11]) = (2, 0x80, 7);
-        assert_eq!((epoch(&of_pcp), epoch(b""), epoch(b"NOTIFY")), (Some((7, true)), None, None));
+        assert_eq!(router_time(&of_pcp), Some(RouterTime { epoch: 7, is_pcp: true }));
+        assert_eq!((router_time(b""), router_time(b"NOTIFY")), (None, None));
     }
 }

@@ -6,6 +6,15 @@ use std::time::Duration;
 /// The deviation that is not taken for a restart, in seconds.
 const TOLERANCE: u64 = 2;
 
+/// The time on a router's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouterTime {
+    /// Seconds since the router forgot all mappings.
+    pub epoch: u32,
+    /// Whether an answer of PCP says so, and not one of NAT-PMP.
+    pub is_pcp: bool,
+}
+
 /// The router's clock as we last heard it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RouterClock {
@@ -15,8 +24,8 @@ pub struct RouterClock {
 
 impl RouterClock {
     /// Records the time in an answer that arrived `now`. Returns whether the router must have restarted since the last one:
-    /// its clock went back, or ran much slower than ours. `is_pcp` also takes a clock that ran ahead for a restart.
-    pub fn has_restarted(&mut self, now: Duration, epoch: u32, is_pcp: bool) -> bool {
+    /// its clock went back, or ran much slower than ours. With PCP, a clock that ran ahead is also taken for a restart.
+    pub fn has_restarted(&mut self, now: Duration, RouterTime { epoch, is_pcp }: RouterTime) -> bool {
         let Some((then, before)) = self.last.replace((now, epoch)) else { return false };
         let ours = now.saturating_sub(then).as_secs();
         let Some(theirs) = u64::from(epoch).checked_sub(u64::from(before)) else {
@@ -36,8 +45,11 @@ mod tests {
 
     fn restarted(first: (u64, u32), second: (u64, u32), is_pcp: bool) -> bool {
         let mut clock = RouterClock::default();
-        assert!(!clock.has_restarted(Duration::from_secs(first.0), first.1, is_pcp), "nothing to compare with");
-        clock.has_restarted(Duration::from_secs(second.0), second.1, is_pcp)
+        assert!(
+            !clock.has_restarted(Duration::from_secs(first.0), RouterTime { epoch: first.1, is_pcp }),
+            "nothing to compare with"
+        );
+        clock.has_restarted(Duration::from_secs(second.0), RouterTime { epoch: second.1, is_pcp })
     }
 
     #[test]
@@ -62,7 +74,8 @@ mod tests {
             for step in steps {
                 now += u64::from(step);
                 epoch = epoch.saturating_add(step);
-                prop_assert!(!clock.has_restarted(Duration::from_secs(now), epoch, true) || epoch == u32::MAX);
+                let time = RouterTime { epoch, is_pcp: true };
+                prop_assert!(!clock.has_restarted(Duration::from_secs(now), time) || epoch == u32::MAX);
             }
         }
 
@@ -70,7 +83,7 @@ mod tests {
         fn any_clock_is_judged_without_a_problem(times: Vec<(u32, u32)>, is_pcp: bool) {
             let mut clock = RouterClock::default();
             for (now, epoch) in times {
-                clock.has_restarted(Duration::from_secs(now.into()), epoch, is_pcp);
+                clock.has_restarted(Duration::from_secs(now.into()), RouterTime { epoch, is_pcp });
             }
         }
     }

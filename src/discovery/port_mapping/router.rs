@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 use socket2::SockRef;
 
+use crate::discovery::port_mapping::epoch::RouterTime;
 use crate::discovery::port_mapping::exchange::{DATAGRAM, MAX_DATAGRAMS, RequestFailure, RouterIo, RouterResult};
 use crate::discovery::port_mapping::natpmp::{self, NatPmpAnswer, NatPmpContent, ROUTER_PORT};
 use crate::discovery::port_mapping::network::RouterPath;
@@ -37,8 +38,8 @@ const FIRST_OTHER_PORT: u16 = 49152;
 pub struct RouterGrant {
     /// What was granted.
     pub grant: PortGrant,
-    /// Seconds since the router forgot all mappings, and whether PCP says so.
-    pub epoch: Option<(u32, bool)>,
+    /// The time on the router's clock.
+    pub time: Option<RouterTime>,
 }
 
 /// Asks the router.
@@ -80,7 +81,7 @@ impl RouterClient {
                 if let Some(upnp) = &mut self.upnp {
                     upnp.has_failed = asked.is_err();
                 }
-                asked.map(|grant| RouterGrant { grant, epoch: None })
+                asked.map(|grant| RouterGrant { grant, time: None })
             }
         }
     }
@@ -105,7 +106,7 @@ impl RouterClient {
             }
         })?;
         let (epoch, grant) = answer.map_err(|reason| refused(MappingProtocol::Pcp, reason))?;
-        Ok(RouterGrant { grant, epoch: Some((epoch, true)) })
+        Ok(RouterGrant { grant, time: Some(RouterTime { epoch, is_pcp: true }) })
     }
 
     /// A request for a mapping; with a lifetime of zero to remove it.
@@ -142,7 +143,7 @@ impl RouterClient {
             Err(RequestFailure::Stopped) => None, // the mapping exists, and has to be removed
             address => address.ok().flatten().filter(|address| !address.is_unspecified()),
         };
-        Ok(RouterGrant { grant, epoch: Some((epoch, false)) })
+        Ok(RouterGrant { grant, time: Some(RouterTime { epoch, is_pcp: false }) })
     }
 
     fn ask_upnp(

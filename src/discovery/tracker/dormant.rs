@@ -28,7 +28,7 @@ const MAX_THREADS: usize = 4;
 /// The time limit for an announce.
 const ANNOUNCE_DEADLINE: Duration = Duration::from_secs(15);
 /// Upper bound on sleep, in case a deadline is missed.
-const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+const MAX_SLEEP: Duration = Duration::from_secs(60);
 /// How long the end waits for the last announces.
 const LAST_ANNOUNCES: Duration = Duration::from_millis(1800);
 /// How many peers to ask for if they cannot connect to us.
@@ -108,12 +108,12 @@ impl DormantPool {
         DormantPool { shared: Arc::new(PoolShared { state, changed, started, client, route, tracker_client }) }
     }
 
-    /// Announces a torrent to its trackers, by tier, from now on; each URL says whether it is the user's own. With `uses_dht`, also
+    /// Announces a torrent to its trackers, by tier, from now on. With `uses_dht`, also
     /// in the DHT. `registered_at` is the tracker that has it in its swarm already.
     pub fn add(
         &self,
         torrent: DormantAnnounce,
-        tiers: &[Vec<(String, bool)>],
+        tiers: &[Vec<DormantTracker>],
         uses_dht: bool,
         registered_at: Option<&RegisteredTracker>,
     ) -> DormantId {
@@ -140,7 +140,7 @@ impl DormantPool {
     }
 
     /// See [`DormantSchedule::set_trackers`].
-    pub fn set_trackers(&self, id: DormantId, tiers: &[Vec<(String, bool)>]) {
+    pub fn set_trackers(&self, id: DormantId, tiers: &[Vec<DormantTracker>]) {
         self.change(|state, now| state.schedule.set_trackers(id, tiers, now));
     }
 
@@ -223,7 +223,7 @@ impl PoolState {
     /// How long to sleep if nothing happens.
     fn next_due(&self, now: Duration) -> Duration {
         let due = [self.schedule.next_due(now), self.dht.next_due()].into_iter().flatten().min();
-        due.map_or(LONGEST_SLEEP, |due| due.saturating_sub(now).min(LONGEST_SLEEP))
+        due.map_or(MAX_SLEEP, |due| due.saturating_sub(now).min(MAX_SLEEP))
     }
 }
 

@@ -117,6 +117,13 @@ struct Hop {
     is_public: bool,
 }
 
+/// A tracker's response.
+struct ParsedResponse<T> {
+    content: T,
+    /// Whether it came from a public address.
+    is_public: bool,
+}
+
 /// The result after following redirects.
 struct Page {
     content: Content,
@@ -172,7 +179,8 @@ impl HttpTracker {
         full: String,
         end: Instant,
     ) -> Result<AnnounceResponse, TrackerError> {
-        let (mut answer, is_public) = self.ask(agents, full, self.trust(url), end, answer::parse)?;
+        let ParsedResponse { content: mut answer, is_public } =
+            self.ask(agents, full, self.trust(url), end, answer::parse)?;
         let names = std::mem::take(&mut answer.names);
         if !names.is_empty() && !self.is_proxied(url) {
             let found = peer_names::addresses(&names, end);
@@ -197,7 +205,8 @@ impl HttpTracker {
         // Limit the length of a request to what every server accepts.
         for part in swarms.chunks(MAX_SCRAPE) {
             let scrape = url::scrape_url(url, part)?;
-            all.extend(self.ask(&self.any, scrape, self.trust(url), end, |body| answer::parse_scrape(body, part))?.0);
+            let parse = |body: &[u8]| answer::parse_scrape(body, part);
+            all.extend(self.ask(&self.any, scrape, self.trust(url), end, parse)?.content);
         }
         Ok(all)
     }
@@ -206,7 +215,7 @@ impl HttpTracker {
         if self.trusted.contains(url) { Trust::FirstHop } else { Trust::AnnouncePathOnly }
     }
 
-    /// Sends one request to a tracker. Returns its response, parsed by `parse`, and whether it came from a public address.
+    /// Sends one request to a tracker. Returns its response, parsed by `parse`.
     fn ask<T>(
         &self,
         agents: &Agents,
@@ -214,7 +223,7 @@ impl HttpTracker {
         trust: Trust,
         end: Instant,
         parse: impl Fn(&[u8]) -> Result<T, TrackerError>,
-    ) -> Result<(T, bool), TrackerError> {
+    ) -> Result<ParsedResponse<T>, TrackerError> {
         let Page { content, is_public } = self.page(agents, url, trust, end, MAX_BODY)?;
         let Content::Body(status, retry, body) = content else {
             return Err(TrackerError::Scheme("magnet".to_owned()));
@@ -224,7 +233,7 @@ impl HttpTracker {
             Err(refused @ TrackerError::Refused(_)) => Err(refused.later(retry)),
             Err(refused @ TrackerError::Later { .. }) => Err(refused),
             _ if !status.is_success() => Err(TrackerError::Http(status.as_u16()).later(retry)),
-            parsed => Ok((parsed?, is_public)),
+            parsed => Ok(ParsedResponse { content: parsed?, is_public }),
         }
     }
 

@@ -28,8 +28,8 @@ pub enum ProxyConnectError {
 
 impl ProxyConnectError {
     /// Whether the proxy works, and only this target cannot be reached.
-    pub fn is_of_target(&self) -> bool {
-        matches!(self, ProxyConnectError::Proxy(error) if error.is_of_target())
+    pub fn concerns_only_target(&self) -> bool {
+        matches!(self, ProxyConnectError::Proxy(error) if error.concerns_only_target())
     }
 }
 

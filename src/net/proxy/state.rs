@@ -21,7 +21,7 @@ use crate::util::os_error::reason;
 /// The first pause after the proxy failed, which doubles with each failure.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause.
-const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+const MAX_PAUSE: Duration = Duration::from_secs(15);
 /// The time limit for looking up the proxy's name.
 const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(10);
 /// The thread's stack size; the look-up itself has another thread.
@@ -215,7 +215,7 @@ impl Proxy {
 
     /// Records the result of a handshake. An error for which we are to blame, because we closed the connection, is not to be recorded.
     pub fn note_result(&self, error: Option<&ProxyConnectError>) {
-        match error.filter(|error| !error.is_of_target()) {
+        match error.filter(|error| !error.concerns_only_target()) {
             Some(error) => self.note_failure(&error.to_string()),
             None => self.note_success(),
         }
@@ -257,7 +257,7 @@ impl Proxy {
 
 /// The pause after this many failures.
 fn pause(failures: u32) -> Duration {
-    (FIRST_PAUSE * 2_u32.saturating_pow(failures.saturating_sub(1)).min(100)).min(LONGEST_PAUSE)
+    (FIRST_PAUSE * 2_u32.saturating_pow(failures.saturating_sub(1)).min(100)).min(MAX_PAUSE)
 }
 
 #[cfg(test)]
@@ -288,7 +288,7 @@ mod tests {
     #[test]
     fn pauses_grow_up_to_a_bound() {
         assert_eq!([1, 2, 3, 4].map(pause), [1, 2, 4, 8].map(Duration::from_secs));
-        assert_eq!([5, 100, u32::MAX].map(pause), [LONGEST_PAUSE; 3]);
+        assert_eq!([5, 100, u32::MAX].map(pause), [MAX_PAUSE; 3]);
     }
 
     #[test]

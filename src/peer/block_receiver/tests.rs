@@ -7,7 +7,7 @@ use sha1::{Digest, Sha1};
 use tempfile::TempDir;
 
 use super::*;
-use crate::peer::piece_batch::LONGEST_WAIT;
+use crate::peer::piece_batch::MAX_WAIT;
 use crate::peer::{ContextSettings, PeerEvent, TorrentMessage};
 use crate::pieces::PieceManager;
 use crate::storage::{FileSpec, Layout, Storage};
@@ -101,7 +101,7 @@ fn pieces_of_a_fast_peer_are_hashed_together_and_a_wrong_one_is_found() {
     assert!(receiver.is_batch_due(now), "nothing is outstanding");
     let request = BlockInfo { piece: PieceIndex(4), begin: 0, length: BLOCK_SIZE };
     setup.peer.requesting.pipeline.lock().enqueue(now, &[request]);
-    assert!(!receiver.is_batch_due(Duration::ZERO) && receiver.is_batch_due(now + LONGEST_WAIT));
+    assert!(!receiver.is_batch_due(Duration::ZERO) && receiver.is_batch_due(now + MAX_WAIT));
     receiver.hash_batch().expect("a disk");
     assert!(!receiver.has_unhashed());
     assert_eq!(setup.verified(), [2, 3]);

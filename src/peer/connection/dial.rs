@@ -59,7 +59,7 @@ pub(super) fn connect(
     }
     proxy.note_result(result.as_ref().err());
     result.map_err(|error| match error {
-        error if error.is_of_target() => DisconnectReason::Unreachable(error.to_string()),
+        error if error.concerns_only_target() => DisconnectReason::Unreachable(error.to_string()),
         error => DisconnectReason::Proxy(error.to_string()),
     })
 }

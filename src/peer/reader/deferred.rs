@@ -96,19 +96,19 @@ mod tests {
         let shared_use = Amount::default();
         let taken = || shared_use.get();
         let (small, large) = (vec![1; ALLOWANCE], vec![1; ALLOWANCE + (1 << 17)]);
-        let tell = |bits: &[u8]| {
+        let remember = |bits: &[u8]| {
             let mut deferred = DeferredMessages::new(&shared_use, true);
             deferred.take(&Message::Bitfield(bits)).expect("a bitfield");
             deferred
         };
-        let mut all: Vec<_> = (0..MAX_BEYOND >> 17).map(|_| tell(&large)).collect();
+        let mut all: Vec<_> = (0..MAX_BEYOND >> 17).map(|_| remember(&large)).collect();
         assert_eq!(taken(), MAX_BEYOND);
         assert!(all.iter().all(|deferred| deferred.deferred_state.replay().is_some()));
-        assert!(tell(&large).deferred_state.replay().is_none(), "there is no room left");
-        assert!(tell(&small).deferred_state.replay().is_some(), "everybody has a little");
+        assert!(remember(&large).deferred_state.replay().is_none(), "there is no room left");
+        assert!(remember(&small).deferred_state.replay().is_some(), "everybody has a little");
         all.pop();
         assert_eq!(taken(), MAX_BEYOND - (1 << 17));
-        assert!(tell(&large).deferred_state.replay().is_some());
+        assert!(remember(&large).deferred_state.replay().is_some());
         all.clear();
         assert_eq!(taken(), 0);
     }

@@ -52,11 +52,11 @@ fn reading(limits: Limits) -> ThrottleFixture {
     let peer = Peer::new(PeerKey(1), addr, true, &theirs_said, Duration::ZERO, ours.clone(), outbox);
     let peer = Arc::new(peer);
     theirs.write_all(&[7; SENT]).expect("room in the socket");
-    let (tell, got) = bounded(1);
+    let (result_sender, got) = bounded(1);
     let (for_thread, reader) = (context.clone(), peer.clone());
     thread::spawn(move || {
         let mut buffer = vec![0; 2 * SENT];
-        let _ = tell.send(read(&for_thread, &reader, &ours, &mut buffer));
+        let _ = result_sender.send(read(&for_thread, &reader, &ours, &mut buffer));
     });
     ThrottleFixture { context, peer, theirs, got }
 }

@@ -123,13 +123,13 @@ fn a_piece_that_a_web_seed_spoils_is_reported_with_its_key_and_the_web_seed_ends
 #[test]
 fn a_stop_ends_the_thread_while_it_waits_for_a_server() {
     let setup = setup();
-    let (tell, told) = unbounded(); // Bounded: one message
+    let (end_sender, ended) = unbounded(); // Bounded: one message
     let url = server(move |_| {
-        let _ = tell.send(());
+        let _ = end_sender.send(());
         b"HTTP/1.1 200 OK\r\n".to_vec()
     });
     let seed = start(&setup.context, &url, WebSeedKind::Mirror);
-    told.recv().expect("a request");
+    ended.recv().expect("a request");
     seed.stop(&setup.context);
     let ended = seed.ended.clone();
     seed.join_until(Instant::now());

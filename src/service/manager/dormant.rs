@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use crate::client::{DormantSeed, WakeFn, WakeReason};
 use crate::discovery::tracker::announce::RegisteredTracker;
-use crate::discovery::tracker::dormant::DormantAnnounce;
+use crate::discovery::tracker::dormant::{DormantAnnounce, DormantTracker};
 use crate::net::networks::Network;
 use crate::service::dormancy::{DormancyLimits, RunningSeed, SeedCandidate, SeedState, decide_dormancy, max_running};
 use crate::service::goals;
@@ -119,13 +119,14 @@ impl Manager {
         self.publish(id);
     }
 
-    /// The trackers of a torrent for its dormant seed, each with whether the user named it.
-    pub(super) fn trackers_for_dormant(&self, record: &TorrentRecord) -> Result<Vec<Vec<(String, bool)>>, StartError> {
+    /// The trackers of a torrent for its dormant seed.
+    pub(super) fn trackers_for_dormant(&self, record: &TorrentRecord) -> Result<Vec<Vec<DormantTracker>>, StartError> {
         let metainfo = self.read_metainfo(record)?;
         let own = record.trackers.as_ref().unwrap_or(&metainfo.tiers);
         let defaults = self.default_trackers(metainfo.is_private);
         let of_torrent = |url: &String| metainfo.tiers.iter().flatten().any(|known| known == url);
-        let tier = |tier: &Vec<String>| tier.iter().map(|url| (url.clone(), !of_torrent(url))).collect();
+        let tracker = |url: &String| DormantTracker { url: url.as_str().into(), is_trusted: !of_torrent(url) };
+        let tier = |tier: &Vec<String>| tier.iter().map(tracker).collect();
         Ok(own.iter().chain(defaults).map(tier).collect())
     }
 

@@ -100,7 +100,7 @@ impl Manager {
             return;
         };
         match (operation, result) {
-            (FileOperation::Remove(_), result) => {
+            (FileOperation::Remove { .. }, result) => {
                 match result {
                     Ok(None) => {}
                     Ok(Some(kept)) => log::warn!("torrent {}: these files stay: {kept}", id.0),

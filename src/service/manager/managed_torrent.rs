@@ -167,7 +167,7 @@ impl ManagedTorrent {
             let names = if renaming.is_empty() { &files.renamed } else { renaming };
             return Some(FileOperation::Move(moving_to.as_ref().unwrap_or(folder).clone(), names.clone()));
         }
-        removal.map(|removal| FileOperation::Remove(removal.deletes_data))
+        removal.map(|removal| FileOperation::Remove { deletes_data: removal.deletes_data })
     }
 
     /// What a run would have to be started with.

@@ -19,7 +19,7 @@ impl Manager {
     pub(super) fn carry_out(&mut self, request: ControlRequest) -> Result<Answer, ControlError> {
         match request {
             ControlRequest::Add(torrent) => return self.add(*torrent).map(Answer::Added),
-            ControlRequest::Start(ids, is_forced) => {
+            ControlRequest::Start { ids, is_forced } => {
                 self.run_before_dormant(&ids);
                 self.update_records(&ids, |record| start(record, is_forced))?;
             }
@@ -28,12 +28,12 @@ impl Manager {
                 (record.needs_check, record.problem) = (record.metainfo.is_some(), None);
             })?,
             ControlRequest::Reannounce(ids) => self.reannounce(&ids),
-            ControlRequest::Remove(ids, deletes_data) => {
+            ControlRequest::Remove { ids, deletes_data } => {
                 self.remove(&ids, Removal { deletes_data })?;
                 self.update_queue_positions();
             }
             ControlRequest::Change(ids, change) => self.change_torrents(&ids, &change)?,
-            ControlRequest::SetFolder(ids, folder, moves_files) => self.set_folder(&ids, &folder, moves_files)?,
+            ControlRequest::SetFolder { ids, folder, moves_files } => self.set_folder(&ids, &folder, moves_files)?,
             ControlRequest::Rename(id, files, name) => self.rename(id, files, name)?,
             ControlRequest::Overwrite(id) => self.update_records(&[id], |record| {
                 record.permit_overwriting();

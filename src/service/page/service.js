@@ -8,7 +8,7 @@ const HEADER = 'X-Transmission-Session-Id';
 /** A hidden page gives its connection back after this time: a browser permits six to one server. */
 const HIDDEN_MS = 60_000;
 const FIRST_WAIT_MS = 1_000;
-const LONGEST_WAIT_MS = 15_000;
+const MAX_WAIT_MS = 15_000;
 
 /** @type {Map<number, Torrent>} */
 export const torrents = new Map();
@@ -83,7 +83,7 @@ function lose() {
   close();
   report(false);
   timer = setTimeout(reconnect, wait);
-  wait = Math.min(wait * 2, LONGEST_WAIT_MS);
+  wait = Math.min(wait * 2, MAX_WAIT_MS);
 }
 
 export function reconnect() {

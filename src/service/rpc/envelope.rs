@@ -31,14 +31,14 @@ pub fn respond(body: &[u8], context: &Context<'_>, memory: &ResponseMemory) -> R
             let empty = to.len();
             let mut is_full = false;
             for request in requests {
-                is_full |= respond_to_one(request, context, &mut to, Some(is_full));
+                is_full |= respond_to_one(request, context, &mut to, RequestPlace::InBatch { is_full });
             }
             if to.len() == empty {
                 return RpcResponse::NoContent;
             }
             to.end_array();
         }
-        Ok(request) => _ = respond_to_one(request, context, &mut to, None),
+        Ok(request) => _ = respond_to_one(request, context, &mut to, RequestPlace::Alone),
     }
     match to.into_bytes() {
         bytes if bytes.is_empty() => RpcResponse::NoContent,
@@ -77,10 +77,18 @@ fn is_too_complex(body: &[u8]) -> bool {
     containers > MAX_CONTAINERS || values > MAX_VALUES
 }
 
-/// Responds to a request: alone with `None`, otherwise whether there was no memory for an earlier response of the batch. Returns
-/// whether there was none for this response.
-fn respond_to_one(request: Value, context: &Context<'_>, to: &mut JsonWriter, batch: Option<bool>) -> bool {
-    let is_in_batch = batch.is_some();
+/// Where a request is in the body.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum RequestPlace {
+    /// It is the whole body.
+    Alone,
+    /// It is in a batch. `is_full`: there was no memory for an earlier response.
+    InBatch { is_full: bool },
+}
+
+/// Responds to a request. Returns whether there was no memory for the response.
+fn respond_to_one(request: Value, context: &Context<'_>, to: &mut JsonWriter, place: RequestPlace) -> bool {
+    let is_in_batch = place != RequestPlace::Alone;
     let invalid = |to: &mut JsonWriter, detail: &str| {
         write_error(to, &RpcError::new(ErrorCode::InvalidRequest, detail), &Value::Null, &[]);
     };
@@ -90,7 +98,7 @@ fn respond_to_one(request: Value, context: &Context<'_>, to: &mut JsonWriter, ba
     };
     match request.remove("jsonrpc") {
         Some(Value::String(version)) if version == "2.0" => {
-            return respond_to_json_rpc(request, context, to, batch == Some(true));
+            return respond_to_json_rpc(request, context, to, place == RequestPlace::InBatch { is_full: true });
         }
         None if !is_in_batch => respond_to_legacy(request, context, to),
         _ => invalid(to, "JSON-RPC version is not 2.0"),

@@ -12,9 +12,9 @@ use crate::storage::marker::Marker;
 use crate::storage::resume::{PREEXISTING, ResumeData, Stamp};
 use crate::storage::snapshot::{FileSnapshot, is_permanent};
 use crate::storage::stop_check::StopCheck;
-use crate::storage::torrent_files::FileJobError;
 use crate::storage::torrent_files::folders::{lookup, parent, remove, remove_empty, remove_if_untouched};
-use crate::types::{InfoHash, PieceIndex, Sha1Hash};
+use crate::storage::torrent_files::{FileEvidence, FileJobError};
+use crate::types::{InfoHash, PieceIndex};
 
 /// A file that was not deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ const CHANGED: Authorship = Authorship::Foreign("another program has changed it"
 
 impl Storage {
     /// Deletes the torrent's files that btsync created or completed and nobody has changed since, then the part file, the marker, and
-    /// the torrent's folders that are empty. `record` is the resume data. Without it, if `was_complete`, a file counts as completed
+    /// the torrent's folders that are empty. Without resume data, if everything was complete, a file counts as completed
     /// if all its pieces verify. Returns the files that stay.
     ///
     /// # Errors
@@ -54,14 +54,13 @@ impl Storage {
     pub fn delete_files(
         &mut self,
         info_hash: &InfoHash,
-        (record, was_complete): (Option<&ResumeData>, bool),
-        hashes: &[Sha1Hash],
+        evidence: FileEvidence<'_>,
         (private, stop): (&[PathBuf], &dyn StopCheck),
     ) -> Result<Vec<KeptFile>, FileJobError> {
         self.probe_lock(info_hash)?;
         self.check_all_not_private(private)?;
         self.marker.content = self.read_marker(info_hash);
-        let (ours, mut kept) = self.sort_files(info_hash, (record, was_complete), (hashes, stop))?;
+        let (ours, mut kept) = self.sort_files(info_hash, evidence, stop)?;
         let mut folders = self.layout.special_entries().folders.clone();
         folders.extend(self.remove_links().iter().map(|link| parent(link).to_owned()));
         for (name, seen) in &ours {
@@ -72,7 +71,7 @@ impl Storage {
             }
         }
         step(stop)?;
-        kept.extend(self.delete_part_file(record)?);
+        kept.extend(self.delete_part_file(evidence.record)?);
         step(stop)?;
         if self.marker.content.is_some() {
             remove(&self.root, &self.marker_path(info_hash))?;
@@ -107,8 +106,8 @@ impl Storage {
     fn sort_files(
         &self,
         info_hash: &InfoHash,
-        (record, was_complete): (Option<&ResumeData>, bool),
-        (hashes, stop): (&[Sha1Hash], &dyn StopCheck),
+        evidence: FileEvidence<'_>,
+        stop: &dyn StopCheck,
     ) -> Result<(Vec<(PathBuf, FileSnapshot)>, Vec<KeptFile>), FileJobError> {
         let (mut found, mut kept) = (Vec::new(), Vec::new());
         for (file, spec) in self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.is_pad) {
@@ -117,23 +116,23 @@ impl Storage {
             match lookup(&self.root, &spec.path) {
                 Ok(None) => {}
                 Ok(Some(there)) if there.is_file() => {
-                    let evidence = self.authorship(info_hash, (file, spec, &there), (record, was_complete));
-                    found.push((file, FileSnapshot::of(&there), evidence));
+                    let authorship = self.authorship(info_hash, (file, spec, &there), evidence);
+                    found.push((file, FileSnapshot::of(&there), authorship));
                 }
                 Ok(Some(_)) => kept.push(keep("it is not a regular file".to_owned())),
                 Err(error) => kept.push(keep(error.to_string())),
             }
         }
-        let doubtful = found.iter().filter(|(_, _, evidence)| *evidence == Authorship::NeedsCheck);
+        let doubtful = found.iter().filter(|(_, _, authorship)| *authorship == Authorship::NeedsCheck);
         let pieces: Vec<PieceIndex> =
             doubtful.flat_map(|(file, _, _)| self.layout.pieces_of(*file)).map(PieceIndex).collect();
-        let have = if pieces.is_empty() { None } else { Some(check_pieces(self, hashes, pieces, stop)?) };
+        let have = if pieces.is_empty() { None } else { Some(check_pieces(self, evidence.hashes, pieces, stop)?) };
         step(stop)?;
         let mut ours = Vec::new();
-        for (file, seen, evidence) in found {
+        for (file, seen, authorship) in found {
             let verifies = || have.as_ref().is_some_and(|have| self.layout.is_complete(file, have));
             let name = self.name(file).to_owned();
-            match evidence {
+            match authorship {
                 Authorship::Ours => ours.push((name, seen)),
                 Authorship::NeedsCheck if verifies() => ours.push((name, seen)),
                 Authorship::NeedsCheck => {
@@ -155,7 +154,7 @@ impl Storage {
         &self,
         info_hash: &InfoHash,
         (file, spec, found): (usize, &FileSpec, &Metadata),
-        (record, was_complete): (Option<&ResumeData>, bool),
+        FileEvidence { record, was_complete, .. }: FileEvidence<'_>,
     ) -> Authorship {
         let (seen, now) = (FileSnapshot::of(found), Stamp::of(found));
         let number = u32::try_from(file).unwrap_or(u32::MAX);

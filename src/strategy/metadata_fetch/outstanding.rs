@@ -57,7 +57,8 @@ impl RequestsInFlight {
         &self,
         size: u32,
         missing: impl Iterator<Item = u32>,
-        (is_delivering, was_asked): (bool, bool),
+        is_delivering: bool,
+        was_asked: bool,
         now: Duration,
     ) -> Option<u32> {
         let mut best: Option<(u32, Reverse<u32>)> = None;

@@ -88,18 +88,18 @@ impl Picker {
         shared.and_then(BegunPiece::block_senders).unwrap_or_default()
     }
 
-    /// Records the result of hashing a complete piece. With `is_right` the piece is verified; otherwise its data is discarded and it is
+    /// Records the result of hashing a complete piece. With `is_valid` the piece is verified; otherwise its data is discarded and it is
     /// unbegun again. Does nothing if the piece was not waiting for a result.
-    pub fn piece_hashed(&mut self, piece: PieceIndex, is_right: bool) -> PieceVerdict {
+    pub fn piece_hashed(&mut self, piece: PieceIndex, is_valid: bool) -> PieceVerdict {
         let mut verdict = PieceVerdict::default();
         if !self.begun.get(&piece).is_some_and(|begun| begun.is_verifying) {
             return verdict;
         }
         self.received -= u64::from(self.blocks_of(piece));
         self.parole.forget_discarded_blocks(piece);
-        let begun = if is_right { self.begun.remove(&piece) } else { self.unbegin(piece) };
+        let begun = if is_valid { self.begun.remove(&piece) } else { self.unbegin(piece) };
         (verdict.senders, verdict.restored) = begun.map(|begun| (begun.senders, begun.restored)).unwrap_or_default();
-        if !is_right {
+        if !is_valid {
             if verdict.restored > 0 {
                 self.parole.begin(piece, &[]);
             } else if verdict.senders.len() > 1 {

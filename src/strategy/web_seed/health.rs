@@ -11,9 +11,9 @@ const FIRST_WAIT: Duration = Duration::from_secs(5);
 /// The first wait if the server is busy and does not say how long.
 const BUSY_WAIT: Duration = Duration::from_secs(30);
 /// The longest wait if the server does not say how long.
-const LONGEST_WAIT: Duration = Duration::from_secs(600);
+const MAX_WAIT: Duration = Duration::from_secs(600);
 /// The longest wait, whatever the server says.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 /// The shortest wait, whatever the server says.
 const SHORTEST_RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -87,7 +87,7 @@ impl WebSeedHealth {
         let wait = match fault {
             WebSeedFault::Unreachable(_) | WebSeedFault::ServerError(_) => self.doubled(FIRST_WAIT),
             WebSeedFault::Busy(None) => self.doubled(BUSY_WAIT),
-            WebSeedFault::Busy(Some(wait)) => (*wait).clamp(SHORTEST_RETRY_AFTER, LONGEST_RETRY_AFTER),
+            WebSeedFault::Busy(Some(wait)) => (*wait).clamp(SHORTEST_RETRY_AFTER, MAX_RETRY_AFTER),
             WebSeedFault::NoFile(_) | WebSeedFault::WrongLength => {
                 let Some(file) = file else { return WebSeedStep::End };
                 self.missing.insert(file);
@@ -104,7 +104,7 @@ impl WebSeedHealth {
 
     /// The wait after the failures so far.
     fn doubled(&self, first: Duration) -> Duration {
-        first.saturating_mul(1 << self.failures.min(16)).min(LONGEST_WAIT)
+        first.saturating_mul(1 << self.failures.min(16)).min(MAX_WAIT)
     }
 }
 

@@ -20,7 +20,7 @@ impl PeerManager<'_> {
 
     /// Whether an address has come to be on the block list since it was added; it is forgotten then.
     pub(super) fn forget_if_blocked(&mut self, addr: SocketAddr) -> bool {
-        let is_blocked = self.registration.address_filter().refuses(addr.ip());
+        let is_blocked = self.registration.address_filter().count_if_blocked(addr.ip());
         if is_blocked {
             self.peer_list.remove(&addr);
         }

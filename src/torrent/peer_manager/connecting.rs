@@ -12,7 +12,7 @@ use log::Level;
 use crate::peer::{Connection, DisconnectReason, Peer, TorrentContext};
 use crate::strategy::dial_rate;
 use crate::strategy::slow_reader::ReadingPace;
-use crate::torrent::connection_entry::{ConnectionEntry, DeliveryProgress};
+use crate::torrent::connection_entry::{ConnectionAddress, ConnectionEntry, DeliveryProgress};
 use crate::torrent::events::Event;
 use crate::torrent::peer_manager::PeerManager;
 use crate::torrent::send_event;
@@ -307,15 +307,12 @@ impl PeerManager<'_> {
         }
     }
 
-    /// The address of a connection, even if it has ended, and whether it was incoming.
-    pub fn address_of(&self, key: PeerKey) -> Option<(SocketAddr, bool)> {
-        let there = self.connections.get(&key).map(|entry| (entry.connection.addr, entry.is_incoming));
-        there.or_else(|| {
-            self.ended_connections
-                .iter()
-                .find(|ended_connections| ended_connections.0 == key)
-                .map(|&(_, addr, incoming)| (addr, incoming))
-        })
+    /// The address of a connection, even if it has ended.
+    pub fn address_of(&self, key: PeerKey) -> Option<ConnectionAddress> {
+        let there = self.connections.get(&key);
+        let there =
+            there.map(|entry| ConnectionAddress { addr: entry.connection.addr, is_incoming: entry.is_incoming });
+        there.or_else(|| self.ended_connections.iter().find(|(ended, _)| *ended == key).map(|(_, address)| *address))
     }
 
     /// Remembers the address of a connection that has ended, in case it turns out to have sent wrong data.
@@ -323,7 +320,7 @@ impl PeerManager<'_> {
         if self.ended_connections.len() >= MAX_DEPARTED {
             self.ended_connections.pop_front();
         }
-        self.ended_connections.push_back((key, addr, is_incoming));
+        self.ended_connections.push_back((key, ConnectionAddress { addr, is_incoming }));
     }
 
     /// Bans a peer for a while, and closes all connections that the ban covers.

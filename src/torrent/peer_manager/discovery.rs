@@ -49,7 +49,7 @@ pub struct Discovery {
     lsd: Option<(InfoHash, Arc<Lsd>)>,
     found: Receiver<FoundPeers>,
     /// The other end of `found`.
-    tell_found: Option<Sender<FoundPeers>>,
+    found_sender: Option<Sender<FoundPeers>>,
     lsd_peers: Receiver<(InfoHash, SocketAddr)>,
     next_reachability_check: Duration,
     /// What has yet to be started.
@@ -72,7 +72,7 @@ impl Discovery {
             dht: None,
             lsd: None,
             found: never(),
-            tell_found: None,
+            found_sender: None,
             lsd_peers: never(),
             next_reachability_check: REACHABILITY_INTERVAL,
             not_started: NotStarted::default(),
@@ -108,17 +108,17 @@ impl Discovery {
     fn try_start(&mut self, config: &TorrentConfig, info_hash: InfoHash, registration: &Registration, now: Duration) {
         self.retry_at = Duration::MAX;
         if self.not_started.lacks_dht {
-            let (tell, found) = bounded(MAX_FOUND);
-            let begun = registration.start_dht_search(&tell);
+            let (found_sender, found) = bounded(MAX_FOUND);
+            let begun = registration.start_dht_search(&found_sender);
             self.not_started.lacks_dht = self.should_retry("DHT", Level::Warn, begun.as_ref().err(), now);
             if let Ok(Some(dht)) = begun {
                 dht.add_hosts(config.search.nodes.clone());
-                (self.dht, self.found, self.tell_found) = (Some((info_hash, dht)), found, Some(tell));
+                (self.dht, self.found, self.found_sender) = (Some((info_hash, dht)), found, Some(found_sender));
             }
         }
         if self.not_started.lacks_lsd {
-            let (tell, lsd_peers) = bounded(MAX_LSD_PEERS);
-            let begun = registration.start_lsd_search(tell);
+            let (lsd_sender, lsd_peers) = bounded(MAX_LSD_PEERS);
+            let begun = registration.start_lsd_search(lsd_sender);
             self.not_started.lacks_lsd = self.should_retry("local discovery", Level::Info, begun.as_ref().err(), now);
             if let Ok(Some(lsd)) = begun {
                 (self.lsd, self.lsd_peers) = (Some((info_hash, lsd)), lsd_peers);
@@ -190,8 +190,8 @@ impl Discovery {
 
     /// Announces these ports in the DHT, over IPv4 and over IPv6, in place of the former ones.
     pub fn announce_ports(&self, v4: u16, v6: u16) {
-        if let Some(((info_hash, dht), tell)) = self.dht.as_ref().zip(self.tell_found.as_ref()) {
-            dht.search_with_ports(*info_hash, v4, v6, tell);
+        if let Some(((info_hash, dht), found_sender)) = self.dht.as_ref().zip(self.found_sender.as_ref()) {
+            dht.search_with_ports(*info_hash, v4, v6, found_sender);
         }
     }
 
@@ -229,7 +229,7 @@ impl Discovery {
     }
 
     fn forget(&mut self) {
-        (self.found, self.lsd_peers, self.tell_found) = (never(), never(), None);
+        (self.found, self.lsd_peers, self.found_sender) = (never(), never(), None);
         (self.not_started, self.retry_at) = (NotStarted::default(), Duration::MAX);
         if let Some((info_hash, lsd)) = self.lsd.take() {
             lsd.remove(info_hash);

@@ -49,8 +49,8 @@ fn waker() -> (StreamWaker, Arc<AtomicUsize>) {
 #[test]
 fn readers_get_their_pieces_first_and_in_turn_and_are_woken_once() {
     let (context, registry) = (context(), Arc::new(StreamRegistry::default()));
-    let tell = Arc::downgrade(&registry);
-    context.pieces.on_verified(move |piece| tell.upgrade().iter().for_each(|registry| registry.piece_verified(piece)));
+    let weak = Arc::downgrade(&registry);
+    context.pieces.on_verified(move |piece| weak.upgrade().iter().for_each(|registry| registry.piece_verified(piece)));
     let [first, second] = [(); 2].map(|()| registry.open(None).expect("a place"));
     let (wakes, wake_second) = (waker(), waker());
     let poll = |id, pieces, wake: &StreamWaker| registry.poll(id, Some(&context), pieces, wake);

@@ -1,6 +1,7 @@
 //! Main's reaction to wrong data: what to do with peers that sent blocks of a failed piece, and with those proven to have
 //! lied.
 
+use crate::torrent::connection_entry::ConnectionAddress;
 use crate::torrent::transfer::Transfer;
 use crate::torrent::{Event, send_event};
 use crate::types::{PeerKey, PieceIndex};
@@ -11,7 +12,7 @@ impl Transfer<'_, '_> {
     /// (`has_resumed_blocks`); it does not count against any peer of this run.
     pub(crate) fn piece_failed(&mut self, piece: PieceIndex, senders: &[PeerKey], has_resumed_blocks: bool) {
         let known: Vec<_> =
-            senders.iter().filter_map(|key| self.peer_manager.address_of(*key)).map(|(addr, _)| addr).collect();
+            senders.iter().filter_map(|key| self.peer_manager.address_of(*key)).map(|address| address.addr).collect();
         send_event(&self.peer_manager.events, Event::PieceFailed { piece, senders: known.clone() });
         if has_resumed_blocks {
             log::info!("{piece:?} does not verify with blocks of an earlier run, and is downloaded again");
@@ -37,13 +38,12 @@ impl Transfer<'_, '_> {
             }
             let now = self.context.now();
             // The peer may have sent wrong blocks of several pieces; that counts as one offence.
-            let Some((addr, incoming)) =
-                self.peer_manager.address_of(key).filter(|(a, _)| !self.peer_manager.peer_list.is_banned(a, now))
-            else {
+            let Some(ConnectionAddress { addr, is_incoming }) = self.peer_manager.address_of(key) else { continue };
+            if self.peer_manager.peer_list.is_banned(&addr, now) {
                 continue;
-            };
+            }
             log::info!("{addr} sent wrong data and is banned");
-            self.peer_manager.ban(addr, incoming, now);
+            self.peer_manager.ban(addr, is_incoming, now);
             send_event(&self.peer_manager.events, Event::PeerBanned { addr, piece });
         }
     }

@@ -21,18 +21,18 @@ fn ports(answer: &AnnounceResponse) -> Vec<u16> {
 fn our_own_tracker_follows_a_peer_from_started_to_stopped() {
     let server = TrackerServer::start("127.0.0.1:0".parse().unwrap(), TrackerServerConfig::default()).unwrap();
     let (url, client) = (format!("udp://{}/announce", server.addr()), UdpTracker::new());
-    let tell = |port, left, event| client.announce(&url, &Announce::of_port(port, left, event), PATIENT).unwrap();
-    assert_eq!(ports(&tell(1001, 5, Some(AnnounceEvent::Started))), [0u16; 0]);
-    let second = tell(1002, 0, Some(AnnounceEvent::Started));
+    let announce = |port, left, event| client.announce(&url, &Announce::of_port(port, left, event), PATIENT).unwrap();
+    assert_eq!(ports(&announce(1001, 5, Some(AnnounceEvent::Started))), [0u16; 0]);
+    let second = announce(1002, 0, Some(AnnounceEvent::Started));
     assert_eq!(second.peers, ["127.0.0.1:1001".parse().unwrap()]);
     assert_eq!((second.complete, second.incomplete, second.interval.as_secs()), (Some(1), Some(1), 120));
-    tell(1001, 0, Some(AnnounceEvent::Completed));
-    assert_eq!(ports(&tell(1003, 5, None)), [1001, 1002]);
+    announce(1001, 0, Some(AnnounceEvent::Completed));
+    assert_eq!(ports(&announce(1003, 5, None)), [1001, 1002]);
     let figures = client.scrape(&url, &[InfoHash([8; 20]), InfoHash([7; 20])], PATIENT).unwrap();
     assert_eq!(figures[0], Some(ScrapeCounts::default()));
     assert_eq!(figures[1], Some(ScrapeCounts { complete: 2, incomplete: 1, downloaded: 1 }));
-    tell(1002, 0, Some(AnnounceEvent::Stopped));
-    assert_eq!(ports(&tell(1003, 5, None)), [1001]);
+    announce(1002, 0, Some(AnnounceEvent::Stopped));
+    assert_eq!(ports(&announce(1003, 5, None)), [1001]);
     // A tracker on the internet cannot know peers on this machine.
     let public = UdpTracker::with(|_| false).announce(&url, &Announce::of_port(1003, 5, None), PATIENT).unwrap();
     assert_eq!((ports(&public), public.private_dropped), (vec![], 1));
@@ -48,9 +48,9 @@ fn clients_on_ipv6_get_peers_on_ipv6() {
         return;
     };
     let (url, client) = (format!("udp://{}/announce", server.addr()), UdpTracker::new());
-    let tell = |port| client.announce(&url, &Announce::of_port(port, 1, None), PATIENT).unwrap().peers;
-    assert_eq!(tell(1001), []);
-    assert_eq!(tell(1002), ["[::1]:1001".parse().unwrap()]);
+    let announce = |port| client.announce(&url, &Announce::of_port(port, 1, None), PATIENT).unwrap().peers;
+    assert_eq!(announce(1001), []);
+    assert_eq!(announce(1002), ["[::1]:1001".parse().unwrap()]);
     server.stop();
 }
 

@@ -112,7 +112,7 @@ impl NetworkCheck {
 
     fn is_decided(&self, client: &Client) -> bool {
         let is_asking = |state: &MappingState| matches!(state, MappingState::Asking);
-        let mapping = client.port_mapping().map_or(!client.maps_port(), |status| {
+        let mapping = client.port_mapping().map_or(!client.is_port_mapping_on(), |status| {
             !is_asking(&status.ipv4) && !status.ipv6.as_ref().is_some_and(is_asking)
         });
         let status = client.network_status();
@@ -133,7 +133,7 @@ impl NetworkCheck {
         vec![
             results::mapping_check(
                 client.port_mapping().as_ref(),
-                client.maps_port(),
+                client.is_port_mapping_on(),
                 self.options.has_proxy,
                 client.port(),
                 self.ipv4,

@@ -89,15 +89,15 @@ fn a_reader_that_is_gone_costs_nothing() {
         }
     }
     let output_queue = OutputQueue::new(Box::new(BrokenWriter), 10, |_| String::new());
-    let (tell, told) = bounded(2);
-    let again = tell.clone();
-    output_queue.on_failure(move || _ = tell.send("then"));
+    let (failure_sender, failures) = bounded(2);
+    let again = failure_sender.clone();
+    output_queue.on_failure(move || _ = failure_sender.send("then"));
     output_queue.push_always("0123456789");
     output_queue.finish(&StopSignal::default());
-    assert_eq!(told.recv_timeout(PATIENCE), Ok("then"));
+    assert_eq!(failures.recv_timeout(PATIENCE), Ok("then"));
     assert_eq!(output_queue.failure().map(io::Error::kind), Some(io::ErrorKind::BrokenPipe));
     output_queue.on_failure(move || _ = again.send("at once"));
-    assert_eq!(told.try_recv(), Ok("at once"));
+    assert_eq!(failures.try_recv(), Ok("at once"));
     (0..1000).for_each(|_| assert!(output_queue.push("0123456789"), "nothing is kept, and nothing lost"));
     output_queue.finish(&StopSignal::default());
 }

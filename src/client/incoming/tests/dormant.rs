@@ -42,8 +42,9 @@ impl HandshakerFixture {
 
     /// The dormant torrent starts.
     fn start(&mut self) {
-        let (tell, connections) = bounded(16);
-        let torrent = self.registry.register(DORMANT, Encryption::Allow, tell).expect("it does not run yet");
+        let (connection_sender, connections) = bounded(16);
+        let torrent =
+            self.registry.register(DORMANT, Encryption::Allow, connection_sender).expect("it does not run yet");
         self.registry.set_accepting(&torrent, true);
         self.torrents.push((DORMANT, connections));
     }

@@ -18,7 +18,7 @@ use crate::net::proxy::state::Proxy;
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// The pause after a proxy has refused an association, or has ended one; it doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5 * 60);
+const MAX_PAUSE: Duration = Duration::from_secs(5 * 60);
 /// After an association that lasted so long, the first pause comes again.
 const LASTED: Duration = Duration::from_secs(60);
 const STACK: usize = 128 * 1024;
@@ -92,7 +92,7 @@ fn associate_repeatedly(
                 failures = if since.elapsed() < LASTED { failures + 1 } else { 1 };
             }
             Err(error) => {
-                let is_new = failures == 0 && error.is_of_target();
+                let is_new = failures == 0 && error.concerns_only_target();
                 log::log!(
                     if is_new { log::Level::Info } else { log::Level::Debug },
                     "no DHT through the proxy: {error}"
@@ -114,7 +114,7 @@ fn sleep(time: Duration, stopped: &Receiver<Infallible>) -> Result<(), HasStoppe
 
 /// The pause after this many failures in a row.
 fn pause(failures: u32) -> Duration {
-    FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1))).min(LONGEST_PAUSE)
+    FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1))).min(MAX_PAUSE)
 }
 
 #[cfg(test)]
@@ -124,6 +124,6 @@ mod tests {
     #[test]
     fn pauses_grow_up_to_a_bound() {
         assert_eq!([1, 2, 3].map(pause), [1, 2, 4].map(Duration::from_secs));
-        assert_eq!([10, u32::MAX].map(pause), [LONGEST_PAUSE; 2]);
+        assert_eq!([10, u32::MAX].map(pause), [MAX_PAUSE; 2]);
     }
 }

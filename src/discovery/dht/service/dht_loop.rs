@@ -21,7 +21,7 @@ use crate::types::InfoHash;
 use crate::util::random;
 
 /// The longest time that a thread sleeps.
-const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+const MAX_SLEEP: Duration = Duration::from_secs(30);
 /// The pause after a socket error other than a timeout, so that a broken network does not cause a busy loop.
 const ERROR_PAUSE: Duration = Duration::from_secs(1);
 
@@ -72,7 +72,7 @@ impl DhtLoop {
             }
             let sleep = self.do_due_work();
             match self.inbox.receive(&mut buffer, sleep) {
-                Ok((from, _)) if self.filter.refuses(from.ip()) => {}
+                Ok((from, _)) if self.filter.count_if_blocked(from.ip()) => {}
                 Ok((from, packet)) => self.on_packet(from, packet),
                 Err(error) if is_timeout(&error) => {}
                 Err(error) => {
@@ -101,10 +101,10 @@ impl DhtLoop {
             *handle.stats.lock() = self.dht.stats(now);
         }
         if !is_connected {
-            return LONGEST_SLEEP;
+            return MAX_SLEEP;
         }
         let due = self.names.next_deadline().map_or(self.dht.next_deadline(), |due| due.min(self.dht.next_deadline()));
-        due.saturating_sub(self.clock.now()).clamp(Duration::from_millis(1), LONGEST_SLEEP)
+        due.saturating_sub(self.clock.now()).clamp(Duration::from_millis(1), MAX_SLEEP)
     }
 
     fn ping_names(&mut self, now: Duration) {
@@ -161,8 +161,8 @@ impl DhtLoop {
                 self.names.restart(now);
             }
             // Nobody can reach us through a proxy.
-            DhtCommand::ReadOnly(read_only) => {
-                self.dht.set_read_only(read_only || self.inbox.socket.is_proxied());
+            DhtCommand::SetReadOnly { is_read_only } => {
+                self.dht.set_read_only(is_read_only || self.inbox.socket.is_proxied());
             }
             DhtCommand::Stop => return true,
         }
@@ -173,7 +173,7 @@ impl DhtLoop {
         while let Some(output) = self.dht.next_output() {
             match output {
                 // The query fails later, as if the node did not answer.
-                DhtOutput::Send { to, .. } if self.filter.refuses(to.ip()) => {}
+                DhtOutput::Send { to, .. } if self.filter.count_if_blocked(to.ip()) => {}
                 DhtOutput::Send { to, bytes } => {
                     if let Err(error) = self.inbox.socket.send_to(to, &bytes) {
                         log::trace!("no DHT packet to {to}: {error}");

@@ -13,7 +13,7 @@ use crate::net::proxy::ProxyTarget;
 const MAX_NAMES: usize = 64;
 /// The first pause before a name without a response is tried again; it doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5 * 60);
+const MAX_PAUSE: Duration = Duration::from_secs(5 * 60);
 /// A node of a torrent is given up after this many attempts. The user's nodes and routers are not.
 const TRIES: u32 = 6;
 
@@ -92,7 +92,7 @@ impl NamedNodes {
             waiting.due > now || waiting.tries < TRIES || waiting.node.is_router || waiting.node.is_trusted
         });
         let waiting = self.waiting.iter_mut().find(|waiting| waiting.due <= now)?;
-        waiting.due = now + FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(waiting.tries)).min(LONGEST_PAUSE);
+        waiting.due = now + FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(waiting.tries)).min(MAX_PAUSE);
         waiting.tries += 1;
         waiting.transaction = Some(transaction);
         Some(waiting.node.target.clone())

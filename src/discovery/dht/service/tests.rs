@@ -79,9 +79,9 @@ fn a_receiver_gets_peers_of_its_own_torrent_only() {
         std::thread::sleep(Duration::from_millis(10));
     }
     let (third, unasked) = start(&with_entry(local(3)));
-    let ((tell_one, one), (tell_other, other)) = (unbounded(), unbounded());
-    third.search_for(HASH, None, tell_one);
-    third.search_for(OTHER, None, tell_other);
+    let ((sender_of_one, one), (sender_of_other, other)) = (unbounded(), unbounded());
+    third.search_for(HASH, None, sender_of_one);
+    third.search_for(OTHER, None, sender_of_other);
     let peer = |port| {
         Ok(FoundPeers {
             info_hash: if port == 4321 { HASH } else { OTHER },
@@ -127,7 +127,7 @@ fn a_command_wakes_a_thread_that_hears_nothing() {
         let error = inbox.receive(&mut [0; 8], PATIENCE * 2).unwrap_err();
         sender.send((error.kind(), inbox.commands.try_recv().is_ok()))
     });
-    handle.send_command(DhtCommand::ReadOnly(true));
+    handle.send_command(DhtCommand::SetReadOnly { is_read_only: true });
     assert_eq!(woken.recv_timeout(PATIENCE), Ok((io::ErrorKind::WouldBlock, true)), "woken, by no packet");
     thread.join().unwrap().unwrap();
 }

@@ -9,7 +9,7 @@ mod hosts;
 mod results;
 mod stopped;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -47,8 +47,8 @@ pub struct DormantJob {
     pub tracker_id: Option<Box<[u8]>>,
 }
 
-/// A tracker's URL, which all torrents that have it share.
-#[derive(Debug)]
+/// A tracker of dormant torrents. All torrents that have it share its URL.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct DormantTracker {
     /// The URL.
     pub url: Box<str>,
@@ -123,7 +123,7 @@ pub struct DormantSchedule {
     /// Announces of `stopped` by the torrent's former number. They wait until the announce that is under way ends, because the tracker
     /// would count the torrent again if it got `stopped` first. A `None` as the tracker: none had accepted `started`.
     waiting_to_stop: HashMap<DormantId, (Arc<DormantAnnounce>, Option<RegisteredAt>)>,
-    trackers: HashMap<(Box<str>, bool), Arc<DormantTracker>>,
+    trackers: HashSet<Arc<DormantTracker>>,
     hosts: Hosts,
     rng: fastrand::Rng,
 }
@@ -141,7 +141,7 @@ impl Entry {
 
 impl DormantSchedule {
     /// Adds a torrent, which is announced at once.
-    pub fn add(&mut self, torrent: DormantAnnounce, tiers: &[Vec<(String, bool)>], now: Duration) -> DormantId {
+    pub fn add(&mut self, torrent: DormantAnnounce, tiers: &[Vec<DormantTracker>], now: Duration) -> DormantId {
         let entry = Entry {
             torrent: Arc::new(torrent),
             registered: None,
@@ -189,7 +189,7 @@ impl DormantSchedule {
     }
 
     /// Replaces a torrent's trackers. One that stays and knows the torrent keeps doing so.
-    pub fn set_trackers(&mut self, id: DormantId, tiers: &[Vec<(String, bool)>], now: Duration) {
+    pub fn set_trackers(&mut self, id: DormantId, tiers: &[Vec<DormantTracker>], now: Duration) {
         let trackers = self.interned(tiers);
         let Some(entry) = self.entries.get_mut(&id) else { return };
         let known = entry.registered.and_then(|at| entry.trackers.get(at)).map(|(tracker, _)| tracker.url.clone());
@@ -324,17 +324,18 @@ impl DormantSchedule {
     }
 
     /// The trackers in order, without repetitions and those that btsync does not support. URLs are kept once for all torrents.
-    fn interned(&mut self, tiers: &[Vec<(String, bool)>]) -> Box<[(Arc<DormantTracker>, u32)]> {
+    fn interned(&mut self, tiers: &[Vec<DormantTracker>]) -> Box<[(Arc<DormantTracker>, u32)]> {
         let mut all: Vec<(Arc<DormantTracker>, u32)> = Vec::new();
         for (tier, number) in tiers.iter().zip(0..) {
-            let mut order: Vec<&(String, bool)> = tier.iter().collect();
+            let mut order: Vec<&DormantTracker> = tier.iter().collect();
             self.rng.shuffle(&mut order);
-            for (url, is_trusted) in order {
+            for DormantTracker { url, is_trusted } in order {
                 let url = url.trim();
                 if is_supported(url) && all.len() < MAX_TRACKERS && all.iter().all(|(known, _)| *known.url != *url) {
-                    let key = (Box::from(url), *is_trusted);
-                    let new = || Arc::new(DormantTracker { url: url.into(), is_trusted: *is_trusted });
-                    all.push((self.trackers.entry(key).or_insert_with(new).clone(), number));
+                    let tracker = DormantTracker { url: url.into(), is_trusted: *is_trusted };
+                    let tracker = self.trackers.get(&tracker).cloned().unwrap_or_else(|| Arc::new(tracker));
+                    self.trackers.insert(tracker.clone());
+                    all.push((tracker, number));
                 }
             }
         }
@@ -344,7 +345,7 @@ impl DormantSchedule {
     /// Forgets URLs that no torrent has any more, once there are many.
     fn forget_unused_trackers(&mut self) {
         if self.trackers.len() > 64 && self.trackers.len() > 4 * self.entries.len() {
-            self.trackers.retain(|_, tracker| Arc::strong_count(tracker) > 1);
+            self.trackers.retain(|tracker| Arc::strong_count(tracker) > 1);
         }
     }
 }

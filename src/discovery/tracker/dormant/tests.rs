@@ -86,7 +86,7 @@ fn a_silent_tracker_holds_two_threads_and_the_end_does_not_wait_for_it() {
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}/announce", silent.local_addr().expect("an address"));
     let (pool, _, announced) = pool();
-    let tiers = [vec![(url, false)]];
+    let tiers = [vec![DormantTracker { url: url.into(), is_trusted: false }]];
     let ids: Vec<DormantId> = (0..50).map(|n| pool.add(torrent(n, false), &tiers, false, None)).collect();
     let connections = [silent.accept(), silent.accept()];
     assert!(connections.iter().all(Result::is_ok));

@@ -84,7 +84,7 @@ impl AddressGuard {
     }
 
     fn blocks(&self, ip: IpAddr) -> bool {
-        self.block_list.as_ref().is_some_and(|list| list.refuses(ip))
+        self.block_list.as_ref().is_some_and(|list| list.count_if_blocked(ip))
     }
 
     /// The addresses that the system's resolver finds, or found lately.

@@ -30,7 +30,9 @@ pub(crate) fn from_ureq(error: ureq::Error, url: &str) -> TrackerError {
         E::Io(e) => from_io(&e),
         E::Other(e) if e.is::<NoFamily>() => TrackerError::NoFamily,
         E::Other(e) if e.is::<ProxyConnectError>() => match e.downcast_ref() {
-            Some(error @ ProxyConnectError::Proxy(_)) if error.is_of_target() => TrackerError::Connect(line(error)),
+            Some(error @ ProxyConnectError::Proxy(_)) if error.concerns_only_target() => {
+                TrackerError::Connect(line(error))
+            }
             Some(ProxyConnectError::Io(error)) if is_shortage(error) => TrackerError::Shortage,
             Some(ProxyConnectError::Io(error)) => TrackerError::ProxyFailed(printable(&reason(error))),
             _ => TrackerError::ProxyFailed(line(&e)),

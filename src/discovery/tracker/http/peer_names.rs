@@ -109,11 +109,11 @@ mod tests {
     fn no_further_name_is_looked_up_after_the_deadline() {
         static THREADS: Amount = Amount::new(0);
         let (unblock, blocked) = bounded::<()>(0);
-        let (tell, asked) = crossbeam_channel::unbounded();
+        let (name_sender, asked) = crossbeam_channel::unbounded();
         let addr = SocketAddr::from(([192, 0, 2, 1], 1));
         let end = Instant::now() + Duration::from_millis(50);
         let found = resolve_names(&THREADS, end, move |host, _| {
-            let _ = tell.send(host.to_owned());
+            let _ = name_sender.send(host.to_owned());
             let _ = if host == NAMES[0] { Ok(()) } else { blocked.recv() }; // until the deadline has passed
             Ok(vec![addr; ADDRESSES_OF_A_NAME + 1])
         });

@@ -107,30 +107,30 @@ impl RangedFetcher {
     /// If the server does not respond, or redirects to where btsync must not go. Error messages contain no secrets of the URL.
     pub fn get(&mut self, url: &str, range: Option<&Range<u64>>) -> Result<RangedResponse, TrackerError> {
         if let Some(RememberedRedirect { to, is_from_public }) = self.redirects.remove(url)
-            && let Ok((response, to, is_from_public)) = self.follow(to, is_from_public, range)
+            && let Ok((response, redirect)) = self.follow(to, is_from_public, range)
             && response.answer.status < 400
         {
-            self.redirects.insert(url.to_owned(), RememberedRedirect { to, is_from_public });
+            self.redirects.insert(url.to_owned(), redirect);
             return Ok(response);
         }
         let sendable = utf8_percent_encode(url, url::UNSENDABLE).to_string();
-        let (response, to, is_from_public) = self.follow(sendable.clone(), false, range)?;
-        if to != sendable {
+        let (response, redirect) = self.follow(sendable.clone(), false, range)?;
+        if redirect.to != sendable {
             if self.redirects.len() >= MAX_REMEMBERED {
                 self.redirects.clear();
             }
-            self.redirects.insert(url.to_owned(), RememberedRedirect { to, is_from_public });
+            self.redirects.insert(url.to_owned(), redirect);
         }
         Ok(response)
     }
 
-    /// Requests a URL, and follows redirects. Returns where they led, and whether a public host sent one of them.
+    /// Requests a URL, and follows redirects. Returns where they led.
     fn follow(
         &self,
         mut url: String,
         mut is_from_public: bool,
         range: Option<&Range<u64>>,
-    ) -> Result<(RangedResponse, String, bool), TrackerError> {
+    ) -> Result<(RangedResponse, RememberedRedirect), TrackerError> {
         url::check_scheme(&url)?;
         for _ in 0..=MAX_REDIRECTS {
             let (bare, credentials) = without_credentials(&url);
@@ -147,7 +147,7 @@ impl RangedFetcher {
             let hop = self.http.hop_by(&self.http.any, &bare, self.trust, is_from_public, send)?;
             let response = hop.response;
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
-                return Ok((received(response), url, is_from_public));
+                return Ok((received(response), RememberedRedirect { to: url, is_from_public }));
             }
             is_from_public |= hop.is_public;
             let location = response.headers().get(LOCATION).map(HeaderValue::as_bytes);

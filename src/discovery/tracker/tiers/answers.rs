@@ -7,7 +7,7 @@ use crate::discovery::tracker::error::Retry;
 use crate::discovery::tracker::tiers::{AnnounceList, AnnounceTerms, FIRST_RETRY, PendingJob, RoundPhase};
 
 /// The longest back-off delay.
-const LONGEST_RETRY: Duration = Duration::from_secs(30 * 60);
+const MAX_RETRY: Duration = Duration::from_secs(30 * 60);
 /// The minimum time between two announces if the tracker names none.
 const DEFAULT_MIN_INTERVAL: Duration = Duration::from_secs(60);
 /// The lowest factor by which a back-off is multiplied.
@@ -95,5 +95,5 @@ impl AnnounceList {
 
 /// The delay after `failures` consecutive failures.
 pub(crate) fn backoff(failures: u32, jitter: f64) -> Duration {
-    FIRST_RETRY.saturating_mul(1u32.checked_shl(failures).unwrap_or(u32::MAX)).min(LONGEST_RETRY).mul_f64(jitter)
+    FIRST_RETRY.saturating_mul(1u32.checked_shl(failures).unwrap_or(u32::MAX)).min(MAX_RETRY).mul_f64(jitter)
 }

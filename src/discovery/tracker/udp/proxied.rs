@@ -19,7 +19,7 @@ use crate::util::printable_text::printable;
 use crate::util::random::Random;
 
 /// The longest time that a datagram is waited for: then the association may have ended.
-const LONGEST_WAIT: Duration = Duration::from_secs(3);
+const MAX_WAIT: Duration = Duration::from_secs(3);
 /// Never zero, which sockets take for "forever".
 const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 
@@ -61,7 +61,7 @@ impl UdpTracker {
             if let Some(datagram) = exchange.next_datagram(now) {
                 is_lost(association.send_to(to, &datagram))?;
             }
-            let wait = exchange.due().saturating_sub(self.now()).clamp(SHORTEST_WAIT, LONGEST_WAIT);
+            let wait = exchange.due().saturating_sub(self.now()).clamp(SHORTEST_WAIT, MAX_WAIT);
             association.socket().set_read_timeout(Some(wait)).map_err(|error| connect_error(&error))?;
             let Some(Some((from, data))) = is_lost(association.receive(&mut buffer))? else { continue };
             if let Some(result) = exchange.receive_through_proxy(self.now(), from, data) {
@@ -85,5 +85,5 @@ fn is_lost<T>(result: io::Result<T>) -> Result<Option<T>, TrackerError> {
 fn proxy_error(error: &ProxyConnectError) -> TrackerError {
     let words = printable(&error.to_string());
     // The proxy works, but carries no datagrams.
-    if error.is_of_target() { TrackerError::Connect(words) } else { TrackerError::ProxyFailed(words) }
+    if error.concerns_only_target() { TrackerError::Connect(words) } else { TrackerError::ProxyFailed(words) }
 }

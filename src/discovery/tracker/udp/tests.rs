@@ -294,14 +294,14 @@ fn stopping_at_one_tracker_forgets_only_its_connection() {
     let [one, other] =
         [(); 2].map(|()| Scripted::start(|transaction, request| vec![(false, honest(transaction, &request))]));
     let client = UdpTracker::new();
-    let tell =
+    let announce =
         |tracker: &Scripted, event| client.announce(&tracker.url(), &Announce::of_port(1, 1, event), PATIENT).unwrap();
     for tracker in [&one, &other] {
-        tell(tracker, Some(AnnounceEvent::Started));
+        announce(tracker, Some(AnnounceEvent::Started));
     }
-    tell(&one, Some(AnnounceEvent::Stopped));
+    announce(&one, Some(AnnounceEvent::Stopped));
     assert_eq!(client.connections.lock().keys().copied().collect::<Vec<_>>(), [other.addr]);
-    tell(&other, None);
+    announce(&other, None);
     assert_eq!((one.end(), other.end()), (1, 1), "connection ids");
 }
 

@@ -46,7 +46,7 @@ fn a_proxy_that_hangs_up_or_is_silent_is_an_error_of_the_proxy() {
     let request = ProxyRequest::Connect(ProxyTarget::Name("t".into(), 80));
     let (url, stream, thread) = proxy(|mut stream| expect(&mut stream, &[5, 1, 0]));
     let error = shake_hands(&stream, &url, &request, deadline()).expect_err("no answer");
-    assert!(matches!(error, ProxyConnectError::Io(_)) && !error.is_of_target(), "{error}");
+    assert!(matches!(error, ProxyConnectError::Io(_)) && !error.concerns_only_target(), "{error}");
     thread.join().expect("no panic");
 
     let (over, is_over) = std::sync::mpsc::channel::<()>();

@@ -79,7 +79,7 @@ fn socks5_refusals() {
     assert_eq!(of("socks5://h:1", &[5, 0, 5, 0, 0, 9]), ProxyError::Malformed, "an unknown kind of address");
     assert_eq!(of("socks5://h:1", b"HTTP/1.1 400"), ProxyError::Malformed);
     let of = |result: u8| of("socks5://h:1", &[5, 0, 5, result, 0, 1]);
-    assert!([3, 4, 5, 6, 8].into_iter().all(|result| of(result).is_of_target()));
+    assert!([3, 4, 5, 6, 8].into_iter().all(|result| of(result).concerns_only_target()));
     assert!([1, 2, 7, 9, 255].into_iter().all(|result| matches!(of(result), ProxyError::Refused(_))));
 }
 
@@ -91,10 +91,10 @@ fn socks4a() {
     let (sent, ..) = run("socks4a://h:1", &named("t.x"), &granted);
     assert_eq!(sent, [&[4, 1, 0, 80, 0, 0, 0, 1, 0][..], b"t.x\0"].concat());
     let of = |request: &ProxyRequest, result: u8| run("socks4a://h:1", request, &[0, result, 0, 0, 0, 0, 0, 0]).1;
-    assert!(of(&to("1.2.3.4:1"), 0x5b).expect_err("a refusal").is_of_target());
+    assert!(of(&to("1.2.3.4:1"), 0x5b).expect_err("a refusal").concerns_only_target());
     assert_eq!(of(&to("1.2.3.4:1"), 0x5d), Err(ProxyError::Credentials));
     assert_eq!(of(&to("1.2.3.4:1"), 5), Err(ProxyError::Malformed));
-    assert!(of(&to("[2001:db8::1]:1"), 0x5a).expect_err("no IPv6").is_of_target());
+    assert!(of(&to("[2001:db8::1]:1"), 0x5a).expect_err("no IPv6").concerns_only_target());
     assert!(of(&named("a\0b"), 0x5a).is_err() && of(&named(""), 0x5a).is_err());
 }
 
@@ -110,7 +110,7 @@ fn http() {
     let of = |response: &str| run("http://h:1", &named("t"), response.as_bytes()).1.map(drop);
     assert_eq!(of("HTTP/1.0 407 No\r\n\r\n"), Err(ProxyError::Credentials));
     assert_eq!(of("HTTP/1.1 403 No\r\n\r\n"), Err(ProxyError::Refused("HTTP status 403".into())));
-    assert!(of("HTTP/1.1 503 No\r\n\r\n").expect_err("a failure").is_of_target());
+    assert!(of("HTTP/1.1 503 No\r\n\r\n").expect_err("a failure").concerns_only_target());
     for bad in ["SSH-2.0-x\r\n\r\n", "HTTP/2 200 OK\r\n\r\n", "\r\n\r\n", &"x".repeat(100_000)] {
         assert_eq!(of(bad), Err(ProxyError::Malformed));
     }

@@ -83,7 +83,7 @@ fn a_blocked_writer_gives_up_its_slab_and_sends_the_right_bytes_later(cipher: Op
     );
     peer.serving.queued_requests.set(BLOCKS);
     assert!(
-        to_writer.push(WriterCommand::Choke(false))
+        to_writer.push(WriterCommand::SetChoke { is_choked: false })
             && to_writer.push(WriterCommand::Serve((0..BLOCKS).map(block).collect()))
     );
     let expected = unchoke_and_blocks(&payload);

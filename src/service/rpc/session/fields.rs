@@ -77,7 +77,7 @@ pub const FIELDS: &[SessionField] = &[
     }),
     field("pex-enabled", "pex_enabled", |to, of| to.bool(of.settings.network.uses_pex)),
     field("port-forwarding-enabled", "port_forwarding_enabled", |to, of| {
-        to.bool(of.context.control.maps_port());
+        to.bool(of.context.control.is_port_mapping_on());
     }),
     field("preferred_transports", "preferred_transports", |to, _| to.array(["tcp"], JsonWriter::string)),
     field("queue-stalled-enabled", "queue_stalled_enabled", |to, of| to.bool(of.settings.queue.ignores_stalled)),

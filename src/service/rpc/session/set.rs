@@ -16,7 +16,7 @@ const LAST_MINUTE: i64 = 24 * 60 - 1;
 /// All days of the week.
 const ALL_DAYS: i64 = 127;
 /// The longest queue that a setting asks for.
-const LONGEST_QUEUE: i64 = 1_000_000;
+const MAX_QUEUE: i64 = 1_000_000;
 
 /// Carries out the request: all of it or, if one value is not valid, nothing.
 pub fn set(call: &MethodCall<'_>, _to: &mut JsonWriter) -> Result<(), RpcError> {
@@ -30,9 +30,9 @@ pub fn set(call: &MethodCall<'_>, _to: &mut JsonWriter) -> Result<(), RpcError> 
         starts_added: params.bool("start_added_torrents"),
         deletes_watched: params.bool("trash_original_torrent_files"),
         alternative_days: days,
-        queue_downloads: params.bounded("download_queue_size", 0, LONGEST_QUEUE),
+        queue_downloads: params.bounded("download_queue_size", 0, MAX_QUEUE),
         queue_limits_downloads: params.bool("download_queue_enabled"),
-        queue_seeds: params.bounded("seed_queue_size", 0, LONGEST_QUEUE),
+        queue_seeds: params.bounded("seed_queue_size", 0, MAX_QUEUE),
         queue_limits_seeds: params.bool("seed_queue_enabled"),
         queue_stalled_minutes: params.bounded("queue_stalled_minutes", 0, i64::from(u16::MAX)),
         queue_ignores_stalled: params.bool("queue_stalled_enabled"),

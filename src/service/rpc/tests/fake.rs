@@ -338,7 +338,7 @@ impl Control for Fake {
         self.is_port_open
     }
 
-    fn maps_port(&self) -> bool {
+    fn is_port_mapping_on(&self) -> bool {
         true
     }
 

@@ -24,7 +24,8 @@ pub(super) fn record(it: &Fixture, is_complete: bool) -> ResumeData {
 }
 
 fn delete(it: &Fixture, record: Option<&ResumeData>, was_complete: bool) -> Vec<String> {
-    let kept = storage(it).delete_files(&HASH, (record, was_complete), &hashes(), (&[], &GO_ON)).unwrap();
+    let evidence = FileEvidence { record, was_complete, hashes: &hashes() };
+    let kept = storage(it).delete_files(&HASH, evidence, (&[], &GO_ON)).unwrap();
     kept.iter().map(|kept| kept.path.strip_prefix(it.old()).unwrap().display().to_string()).collect()
 }
 
@@ -86,7 +87,10 @@ fn files_that_btsync_never_completed_stay_unless_it_created_them() {
 fn a_complete_file_that_is_not_selected_stays_unless_btsync_created_it() {
     let delete = |it: &Fixture, record: Option<&ResumeData>| {
         let mut storage = storage(it).select(&[true, false], &part_name(&HASH));
-        storage.delete_files(&HASH, (record, true), &hashes(), (&[], &GO_ON)).unwrap().len()
+        storage
+            .delete_files(&HASH, FileEvidence { record, was_complete: true, hashes: &hashes() }, (&[], &GO_ON))
+            .unwrap()
+            .len()
     };
     for has_record in [true, false] {
         let it = Fixture::new();
@@ -155,7 +159,11 @@ fn a_deletion_follows_no_link_and_enters_no_private_folder() {
     assert_eq!(files(&outside), [("b".to_owned(), 2, 20_000)]);
     let it = Fixture::new();
     let private = [it.old().join("t")];
-    let refused = storage(&it).delete_files(&HASH, (None, true), &hashes(), (&private, &GO_ON));
+    let refused = storage(&it).delete_files(
+        &HASH,
+        FileEvidence { record: None, was_complete: true, hashes: &hashes() },
+        (&private, &GO_ON),
+    );
     assert!(refused.is_err());
     assert_eq!(files(&it.old()), torrent());
 }
@@ -166,7 +174,11 @@ fn a_deletion_that_was_killed_at_any_step_completes_when_it_is_repeated() {
         let it = Fixture::new();
         let record = record(&it, true);
         let stop = KillAt(AtomicUsize::new(kills));
-        let result = storage(&it).delete_files(&HASH, (Some(&record), true), &hashes(), (&[], &stop));
+        let result = storage(&it).delete_files(
+            &HASH,
+            FileEvidence { record: Some(&record), was_complete: true, hashes: &hashes() },
+            (&[], &stop),
+        );
         assert!(delete(&it, Some(&record), true).is_empty(), "{kills}");
         assert_eq!(files(&it.old()), []);
         if result.is_ok() {

@@ -27,8 +27,8 @@ fn torrent(number: u64) -> DormantAnnounce {
 }
 
 /// One tier per URL, so that the order is known.
-fn tiers(urls: &[&str]) -> Vec<Vec<(String, bool)>> {
-    urls.iter().map(|url| vec![((*url).to_owned(), false)]).collect()
+fn tiers(urls: &[&str]) -> Vec<Vec<DormantTracker>> {
+    urls.iter().map(|url| vec![DormantTracker { url: (*url).into(), is_trusted: false }]).collect()
 }
 
 fn answer(interval: u64) -> AnnounceResponse {

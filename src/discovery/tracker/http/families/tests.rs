@@ -19,7 +19,7 @@ type ReplyFn = fn(usize) -> Option<&'static [u8]>;
 
 impl DualStackTracker {
     fn start(four: Option<ReplyFn>, six: Option<ReplyFn>) -> DualStackTracker {
-        let (tell, asked) = crossbeam_channel::unbounded();
+        let (request_sender, asked) = crossbeam_channel::unbounded();
         // Another process may have taken the port in the second family.
         let (port, listeners) = std::iter::repeat_with(|| {
             let four = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -31,14 +31,14 @@ impl DualStackTracker {
         .expect("a loopback address of each family");
         for (family, listener) in listeners {
             let Some(says) = (if family == IpFamily::V4 { four } else { six }) else { continue };
-            let tell = tell.clone();
+            let request_sender = request_sender.clone();
             thread::spawn(move || {
                 let mut unanswered = Vec::new();
                 for (number, stream) in listener.incoming().flatten().enumerate() {
                     let mut lines = BufReader::new(&stream).lines();
                     let request = lines.next().and_then(Result::ok).unwrap_or_default();
                     while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
-                    let _ = tell.send((family, request));
+                    let _ = request_sender.send((family, request));
                     match says(number) {
                         Some(body) => {
                             let head = format!(
@@ -95,8 +95,8 @@ fn ask(
         event,
         tracker_id: None,
     };
-    let (tell, more) = crossbeam_channel::unbounded();
-    let result = client.announce_in_both(url, &a, is_private, PATIENT, move |answer| drop(tell.send(answer)));
+    let (answer_sender, more) = crossbeam_channel::unbounded();
+    let result = client.announce_in_both(url, &a, is_private, PATIENT, move |answer| drop(answer_sender.send(answer)));
     (result, more)
 }
 

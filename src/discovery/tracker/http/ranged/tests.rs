@@ -12,7 +12,7 @@ use crate::util::atomics::Flag;
 fn server(ip: &str, responses: Vec<String>) -> (String, mpsc::Receiver<(usize, Vec<String>)>) {
     let listener = TcpListener::bind((ip, 0)).unwrap();
     let addr = listener.local_addr().unwrap().to_string();
-    let (tell, told) = mpsc::channel();
+    let (request_sender, requests) = mpsc::channel();
     thread::spawn(move || {
         let mut responses = responses.into_iter().peekable();
         let mut number = 0;
@@ -24,7 +24,7 @@ fn server(ip: &str, responses: Vec<String>) -> (String, mpsc::Receiver<(usize, V
                 let head: Vec<String> =
                     lines.by_ref().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
                 let Some(response) = responses.peek().filter(|_| !head.is_empty()) else { break };
-                let _ = tell.send((number, head));
+                let _ = request_sender.send((number, head));
                 (&stream).write_all(response.as_bytes()).unwrap();
                 let closes = response.contains("Connection: close");
                 responses.next();
@@ -34,7 +34,7 @@ fn server(ip: &str, responses: Vec<String>) -> (String, mpsc::Receiver<(usize, V
             }
         }
     });
-    (addr, told)
+    (addr, requests)
 }
 
 fn part(range: &str, body: &str) -> String {
@@ -51,7 +51,7 @@ fn body(response: &mut RangedResponse) -> String {
 
 #[test]
 fn requests_share_a_connection_and_name_their_ranges() {
-    let (addr, told) = server("127.0.0.1", vec![part("0-2/9", "abc"), part("3-4/9", "de")]);
+    let (addr, requests) = server("127.0.0.1", vec![part("0-2/9", "abc"), part("3-4/9", "de")]);
     let mut fetcher = users();
     let url = format!("http://me:p%40w@{addr}/f");
     for (range, expected) in [(0..3, "abc"), (3..5, "de")] {
@@ -61,7 +61,7 @@ fn requests_share_a_connection_and_name_their_ranges() {
         assert_eq!(response.read(&mut end).unwrap(), 0);
     }
     for header in ["range: bytes=0-2", "range: bytes=3-4"] {
-        let (connection, head) = told.recv().unwrap();
+        let (connection, head) = requests.recv().unwrap();
         let has = |text: &str| head.iter().any(|line| line.eq_ignore_ascii_case(text));
         assert!(has(header) && has("accept-encoding: identity"), "{head:?}");
         assert!(has("authorization: Basic bWU6cEB3"), "{head:?}");
@@ -71,7 +71,7 @@ fn requests_share_a_connection_and_name_their_ranges() {
 
 #[test]
 fn credentials_do_not_follow_a_redirect_to_another_host() {
-    let (target, told) = server("127.0.0.1", vec![part("0-0/1", "x"), part("0-0/1", "x")]);
+    let (target, requests) = server("127.0.0.1", vec![part("0-0/1", "x"), part("0-0/1", "x")]);
     let moved =
         format!("HTTP/1.1 302 Found\r\nLocation: http://{target}/g\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     let (addr, first) = server("127.0.0.1", vec![moved]);
@@ -79,7 +79,7 @@ fn credentials_do_not_follow_a_redirect_to_another_host() {
     for _ in 0..2 {
         let mut response = fetcher.get(&format!("http://u:p@{addr}/f"), Some(&(0..1))).unwrap();
         assert_eq!(body(&mut response), "x");
-        let (_, head) = told.recv().unwrap();
+        let (_, head) = requests.recv().unwrap();
         assert!(head[0].starts_with("GET /g ") && !head.iter().any(|line| line.contains("Basic")), "{head:?}");
     }
     assert!(first.recv().unwrap().1.iter().any(|line| line.contains("Basic dTpw")));
@@ -106,7 +106,7 @@ fn nothing_is_requested_from_blocked_addresses() {
     let list = Arc::new(AddressFilter::default());
     let is_outdated = Flag::default();
     assert!(list.set(ranges.build(), &is_outdated));
-    let (blocked, told) = server("127.0.0.2", vec![part("0-0/1", "x")]);
+    let (blocked, requests) = server("127.0.0.2", vec![part("0-0/1", "x")]);
     let mut fetcher = RangedFetcher::new(&Route::default(), None, true, &list);
     let why = |fetcher: &mut RangedFetcher, url: &str| fetcher.get(url, None).err().map(|error| error.to_string());
     let is_refused = |why: Option<String>| why.is_some_and(|why| why.contains("on the block list"));
@@ -114,7 +114,7 @@ fn nothing_is_requested_from_blocked_addresses() {
     let moved = format!("HTTP/1.1 302 Found\r\nLocation: http://{blocked}/f\r\nContent-Length: 0\r\n\r\n");
     let (addr, _) = server("127.0.0.1", vec![moved]);
     assert!(is_refused(why(&mut fetcher, &format!("http://{addr}/f"))), "after a redirect");
-    assert!(told.try_recv().is_err(), "nobody asked it");
+    assert!(requests.try_recv().is_err(), "nobody asked it");
     assert_eq!(list.stats().map(|stats| stats.hits), Some(2));
     ranges = RangeSetBuilder::default();
     ranges.add(AddressRange::V4(0x7f00_0001, 0x7f00_0001));
