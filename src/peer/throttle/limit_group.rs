@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 
 use crate::strategy::rate_limiter::{Direction, FlowId, Grant, Limits, RateLimiter};
 use crate::types::PeerKey;
-use crate::util::atomics::{Counter, Gauge};
+use crate::util::atomics::{Counter, Flag, Gauge};
 
 /// Rate limits that several connections share: those of all torrents of a client, of some of them, or of one. The connections'
 /// keys must come from one client.
@@ -19,6 +19,8 @@ pub struct LimitGroup {
     started: Instant,
     /// The number of torrents that transfer data under these limits.
     torrents: Gauge,
+    /// Whether the client's limits do not apply to these torrents.
+    ignores_client: Flag,
 }
 
 impl Default for LimitGroup {
@@ -29,6 +31,7 @@ impl Default for LimitGroup {
             up: Counter::default(),
             started: Instant::now(),
             torrents: Gauge::default(),
+            ignores_client: Flag::default(),
         }
     }
 }
@@ -52,6 +55,16 @@ impl LimitGroup {
         limiter.set(self.started.elapsed(), limits);
         self.down.set(limits.down);
         self.up.set(limits.up);
+    }
+
+    /// Sets whether the client's limits do not apply to the torrents of this group.
+    pub fn set_ignores_client(&self, ignores_client: bool) {
+        self.ignores_client.set(ignores_client);
+    }
+
+    /// Whether the client's limits do not apply to the torrents of this group.
+    pub(super) fn ignores_client(&self) -> bool {
+        self.ignores_client.is_set()
     }
 
     /// Another torrent starts to transfer data.

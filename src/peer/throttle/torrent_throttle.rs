@@ -90,7 +90,7 @@ impl TorrentThrottle {
         self.update_custom(&self.membership.lock());
     }
 
-    /// Sets whether the client's limits apply.
+    /// Sets whether the client's limits do not apply to this torrent.
     pub fn set_ignores_client(&self, ignores_client: bool) {
         self.ignores_client.set(ignores_client);
         self.update_custom(&self.membership.lock());
@@ -154,12 +154,9 @@ impl TorrentThrottle {
         if !self.is_custom.is_set() {
             return LimitLevels { choked, own: None, group: None, client };
         }
-        LimitLevels {
-            choked,
-            own: Some(&self.own),
-            group: self.group(),
-            client: client.filter(|_| !self.ignores_client.is_set()),
-        }
+        let group = self.group();
+        let ignores_client = self.ignores_client.is_set() || group.as_ref().is_some_and(|group| group.ignores_client());
+        LimitLevels { choked, own: Some(&self.own), group, client: client.filter(|_| !ignores_client) }
     }
 
     /// The limit in this direction, in bytes per second; 0 for none.

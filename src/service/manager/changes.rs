@@ -164,6 +164,7 @@ impl Manager {
         let limits = rate_limits(group.down_limit, group.up_limit);
         let shared = self.limits.groups.entry(name.to_owned()).or_insert_with(|| Arc::new(LimitGroup::new(limits)));
         shared.set(limits);
+        shared.set_ignores_client(!group.honors_session_limits);
         Some(shared.clone())
     }
 

@@ -40,7 +40,7 @@ pub struct SessionSums {
 }
 
 /// A bandwidth group: limits that several torrents share.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BandwidthGroup {
     /// Its name.
@@ -51,6 +51,13 @@ pub struct BandwidthGroup {
     pub up_limit: RateLimit,
     /// Whether the session's limits apply too.
     pub honors_session_limits: bool,
+}
+
+impl Default for BandwidthGroup {
+    fn default() -> BandwidthGroup {
+        let (down_limit, up_limit) = (RateLimit::default(), RateLimit::default());
+        BandwidthGroup { name: String::new(), down_limit, up_limit, honors_session_limits: true }
+    }
 }
 
 /// The state of the block list, for display.

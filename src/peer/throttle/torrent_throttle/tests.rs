@@ -43,6 +43,11 @@ fn a_torrent_needs_the_permission_of_each_level_that_has_a_limit() {
     assert_eq!(collect(&throttle, &mut grants), Grant::Go(u64::MAX));
     throttle.set_ignores_client(false);
     assert!(waits(&throttle, &mut grants));
+
+    group.set_ignores_client(true);
+    assert_eq!(collect(&throttle, &mut grants), Grant::Go(u64::MAX));
+    throttle.set_group(None);
+    assert!(waits(&throttle, &mut grants), "its group is no longer there to ignore them");
 }
 
 #[test]

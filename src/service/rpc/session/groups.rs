@@ -46,11 +46,7 @@ pub fn set(call: &MethodCall<'_>, _to: &mut JsonWriter) -> Result<(), RpcError> 
         return Err(RpcError::invalid("No group name given"));
     }
     let known = call.control().groups().into_iter().find(|group| group.name == name);
-    let mut group = known.unwrap_or_else(|| BandwidthGroup {
-        name: name.to_owned(),
-        honors_session_limits: true,
-        ..BandwidthGroup::default()
-    });
+    let mut group = known.unwrap_or_else(|| BandwidthGroup { name: name.to_owned(), ..BandwidthGroup::default() });
     let kilobytes = |name| params.bounded(name, 0, i64::from(u32::MAX));
     group.down_limit.kilobytes = kilobytes("speed_limit_down").unwrap_or(group.down_limit.kilobytes);
     group.down_limit.is_enabled = params.bool("speed_limit_down_enabled").unwrap_or(group.down_limit.is_enabled);

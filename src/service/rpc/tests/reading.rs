@@ -290,7 +290,7 @@ fn groups_are_read_by_name() {
     }
     assert_eq!(result(&fake, "group_get", &json!({}))["group"].as_array().unwrap().len(), 2);
     let expected = json!({"group": [{
-        "honors_session_limits": false, "name": "fast", "speed_limit_down": 10, "speed_limit_down_enabled": true,
+        "honors_session_limits": true, "name": "fast", "speed_limit_down": 10, "speed_limit_down_enabled": true,
         "speed_limit_up": 0, "speed_limit_up_enabled": false,
     }]});
     assert_eq!(result(&fake, "group_get", &json!({"name": "fast"})), expected);
