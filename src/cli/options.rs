@@ -166,16 +166,16 @@ pub struct DownloadArgs {
     /// use only this network interface or local address
     #[argh(option, arg_name = "IF", from_str_fn(values::interface))]
     pub interface: Option<Bind>,
-    /// ask the router at once to forward the port, even with --interface
+    /// request port forwarding from the router at once, even with --interface
     #[argh(switch)]
     pub port_mapping: bool,
-    /// never ask the router to forward the port
+    /// do not request port forwarding from the router
     #[argh(switch)]
     pub no_port_mapping: bool,
     /// connect through this proxy only; socks5://, socks5h://, socks4a:// or http://
     #[argh(option, arg_name = "URL", from_str_fn(values::proxy))]
     pub proxy: Option<String>,
-    /// do not reveal the name and version of btsync; nor addresses of this machine
+    /// send neither the name and version of btsync nor the addresses of this machine
     #[argh(switch)]
     pub anonymous: bool,
     /// do not connect to the addresses in this block list; a file or URL, in P2P, DAT or CIDR form

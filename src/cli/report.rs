@@ -226,24 +226,8 @@ impl EventText {
             Event::Selected { files, total_files, bytes } => {
                 Some(format!("selected {files} of {}, {}", count(*total_files, "file"), size(*bytes)))
             }
-            Event::Announced { tracker, peers, warning, .. } => {
-                let warning = warning.as_ref().map(|words| sanitize(words)).unwrap_or_default();
-                let well = self.complaints.iter().any(|(name, last)| name == tracker && last.is_empty());
-                if self.record_complaint(tracker, &warning) {
-                    return Some(format!("tracker {} warns: {warning}", sanitize(tracker)));
-                }
-                let told = !self.is_verbose || well || !warning.is_empty();
-                (!told).then(|| format!("tracker {} returned {}", sanitize(tracker), count(*peers, "peer")))
-            }
-            Event::AnnounceFailed { tracker, error, retry } => {
-                let reason = tracker_error(error);
-                self.record_complaint(tracker, &reason).then(|| {
-                    // A tracker may forbid further announces, which arrives as a retry interval of many years.
-                    let next = retry.filter(|retry| *retry < NEVER_RETRIED);
-                    let next = next.map(|retry| format!("; next try in {}", duration(retry))).unwrap_or_default();
-                    format!("tracker {}: {}{next}", sanitize(tracker), sanitize(&reason))
-                })
-            }
+            Event::Announced { tracker, peers, warning, .. } => self.announced(tracker, *peers, warning.as_deref()),
+            Event::AnnounceFailed { tracker, error, retry } => self.announce_failed(tracker, error, *retry),
             Event::PieceFailed { piece, senders } => {
                 let senders: Vec<_> = senders.iter().map(ToString::to_string).collect();
                 if senders.is_empty() {
@@ -257,6 +241,28 @@ impl EventText {
             Event::PeerBanned { addr, piece } => Some(format!("{addr} sent wrong data (piece {}): banned", piece.0)),
             _ => None,
         }
+    }
+
+    /// The line for an announce that succeeded.
+    fn announced(&mut self, tracker: &str, peers: usize, warning: Option<&str>) -> Option<String> {
+        let warning = warning.map(sanitize).unwrap_or_default();
+        let has_worked = self.complaints.iter().any(|(name, last)| name == tracker && last.is_empty());
+        if self.record_complaint(tracker, &warning) {
+            return Some(format!("tracker {} warns: {warning}", sanitize(tracker)));
+        }
+        let is_worth_a_line = self.is_verbose && !has_worked && warning.is_empty();
+        is_worth_a_line.then(|| format!("tracker {} returned {}", sanitize(tracker), count(peers, "peer")))
+    }
+
+    /// The line for an announce that failed.
+    fn announce_failed(&mut self, tracker: &str, error: &TrackerError, retry: Option<Duration>) -> Option<String> {
+        let reason = tracker_error(error);
+        self.record_complaint(tracker, &reason).then(|| {
+            // A tracker may forbid further announces, which arrives as a retry interval of many years.
+            let next = retry.filter(|retry| *retry < NEVER_RETRIED);
+            let next = next.map(|retry| format!("; next try in {}", duration(retry))).unwrap_or_default();
+            format!("tracker {}: {}{next}", sanitize(tracker), sanitize(&reason))
+        })
     }
 
     /// Records the tracker's complaint; true if it is new. An empty complaint means that the tracker works again.

@@ -14,14 +14,14 @@ mod requests;
 mod stats;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{RecvTimeoutError, Sender};
 use parking_lot::Mutex;
 
-use crate::client::Client;
+use crate::client::{Client, ClientBuilder, ClientError};
 use crate::discovery::tracker::announce::TorrentIdentity;
 use crate::peer::LimitGroup;
 use crate::service::block_list::ServiceBlockList;
@@ -116,17 +116,8 @@ impl Manager {
         descriptors::keep_free(KEPT_FREE);
         let state_folder = StateFolder::open(&options.state_folder)?;
         let SavedState { settings, mut session, records, left_out } = state_folder.load()?;
-        let mut settings = settings.unwrap_or_default();
-        if settings.download_folder.as_os_str().is_empty() {
-            settings.download_folder.clone_from(&options.download_folder);
-        }
-        if let Some(port) = options.peer_port {
-            settings.network.port = port;
-        }
-        let mut dht = options.dht.clone();
-        dht.state_file.get_or_insert_with(|| state_folder.path().join("dht.dat"));
-        let base = Client::builder().proxy(options.proxy.as_deref())?.dht(Some(dht));
-        let base = base.port_mapping(options.port_mapping).anonymous(options.is_anonymous);
+        let settings = with_options(settings.unwrap_or_default(), options);
+        let base = client_builder(options, state_folder.path())?;
         let list_copy = state_folder.path().join("block-list");
         let block_list =
             ServiceBlockList::start(options.block_list.as_deref(), &settings.block_list, list_copy, base.route())?;
@@ -315,6 +306,25 @@ impl Manager {
         self.save_stats(usize::MAX);
         self.work.file_jobs.stop();
     }
+}
+
+/// The saved settings with those that the options set.
+fn with_options(mut settings: SessionSettings, options: &ServiceOptions) -> SessionSettings {
+    if settings.download_folder.as_os_str().is_empty() {
+        settings.download_folder.clone_from(&options.download_folder);
+    }
+    if let Some(port) = options.peer_port {
+        settings.network.port = port;
+    }
+    settings
+}
+
+/// The builder of each of the service's clients, without what the settings decide.
+fn client_builder(options: &ServiceOptions, state_folder: &Path) -> Result<ClientBuilder, ClientError> {
+    let mut dht = options.dht.clone();
+    dht.state_file.get_or_insert_with(|| state_folder.join("dht.dat"));
+    let base = Client::builder().proxy(options.proxy.as_deref())?.dht(Some(dht));
+    Ok(base.port_mapping(options.port_mapping).anonymous(options.is_anonymous))
 }
 
 /// What to tell users about torrents that are left out. The log has all of them.

@@ -128,43 +128,55 @@ impl Storage {
             return Ok(evidence);
         }
         for piece in self.layout.pieces_of(number).map(PieceIndex) {
-            let size = self.layout.piece_size(piece);
-            let spans: Vec<Span> = self.layout.spans(self.layout.offset(piece, 0), u64::from(size)).collect();
-            let Some(own) = spans.iter().find(|span| span.file == number) else { continue };
-            let upto = (own.offset + own.len).min(seen.size);
-            // The resume data may vouch for this file's part of the piece even if another part has changed.
-            let right = input.have.has(piece) || (input.vouched)(number, piece);
-            let whole = right && own.len == u64::from(self.layout.piece_length());
-            if whole && input.hashes.get(piece.as_usize()).is_some_and(|hash| *hash != zeros.full) {
-                evidence.verified += 1;
-                continue;
-            }
-            let data = has_data(own.offset, upto)?;
-            if right {
-                evidence.verified += u32::from(data);
-                continue;
-            }
-            let mut others = spans.iter().filter(|span| span.file != number);
-            let absent = others.try_fold(false, |any, span| Ok(any || self.is_absent(span, input)?))?;
-            // A piece that cannot be hashed does not count as this file's fault.
-            evidence.failed += u32::from(data && !absent);
-            evidence.unhashable += u32::from(data && absent);
-            // Another client may have left a piece partly downloaded.
-            evidence.may_be_right &=
-                data && absent && !self.has_zero_page(number, whole_pages(own), u64::MAX, input)?;
-            let is_begun = data
-                && match claim {
-                    OwnershipClaim::None | OwnershipClaim::Refused => false,
-                    OwnershipClaim::MadeButChanged => self.is_partial(piece, input)?,
-                    OwnershipClaim::StartedHere => self.lacks_block((number, piece), own, input)?,
-                    // The missing bytes may be in another file's part of the piece.
-                    OwnershipClaim::MadeButReusable => {
-                        own.len < u64::from(size) || self.has_zero_page(number, whole_pages(own), u64::MAX, input)?
-                    }
-                };
-            evidence.partial += u32::from(is_begun);
+            self.add_piece(&mut evidence, piece, (number, claim), seen, (input, zeros))?;
         }
         Ok(evidence)
+    }
+
+    /// Adds what the bytes of one piece say.
+    fn add_piece(
+        &self,
+        evidence: &mut Evidence,
+        piece: PieceIndex,
+        (number, claim): (usize, OwnershipClaim),
+        seen: &FileSnapshot,
+        (input, zeros): (&DecisionInput<'_>, &ZeroPieces),
+    ) -> Result<(), StorageError> {
+        let size = self.layout.piece_size(piece);
+        let spans: Vec<Span> = self.layout.spans(self.layout.offset(piece, 0), u64::from(size)).collect();
+        let Some(own) = spans.iter().find(|span| span.file == number) else { return Ok(()) };
+        let upto = (own.offset + own.len).min(seen.size);
+        // The resume data may vouch for this file's part of the piece even if another part has changed.
+        let right = input.have.has(piece) || (input.vouched)(number, piece);
+        let whole = right && own.len == u64::from(self.layout.piece_length());
+        if whole && input.hashes.get(piece.as_usize()).is_some_and(|hash| *hash != zeros.full) {
+            evidence.verified += 1;
+            return Ok(());
+        }
+        let data = self.has_data_in(number, own.offset, upto, input)?;
+        if right {
+            evidence.verified += u32::from(data);
+            return Ok(());
+        }
+        let mut others = spans.iter().filter(|span| span.file != number);
+        let absent = others.try_fold(false, |any, span| Ok(any || self.is_absent(span, input)?))?;
+        // A piece that cannot be hashed does not count as this file's fault.
+        evidence.failed += u32::from(data && !absent);
+        evidence.unhashable += u32::from(data && absent);
+        // Another client may have left a piece partly downloaded.
+        evidence.may_be_right &= data && absent && !self.has_zero_page(number, whole_pages(own), u64::MAX, input)?;
+        let is_begun = data
+            && match claim {
+                OwnershipClaim::None | OwnershipClaim::Refused => false,
+                OwnershipClaim::MadeButChanged => self.is_partial(piece, input)?,
+                OwnershipClaim::StartedHere => self.lacks_block((number, piece), own, input)?,
+                // The missing bytes may be in another file's part of the piece.
+                OwnershipClaim::MadeButReusable => {
+                    own.len < u64::from(size) || self.has_zero_page(number, whole_pages(own), u64::MAX, input)?
+                }
+            };
+        evidence.partial += u32::from(is_begun);
+        Ok(())
     }
 
     /// Whether this piece has a whole block of zeros, or one past the end of the file. Only looks at blocks that lie entirely in

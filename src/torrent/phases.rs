@@ -9,7 +9,7 @@ use crate::client::Registration;
 use crate::discovery::tracker::announce::TorrentIdentity;
 use crate::metainfo::{Magnet, Metainfo};
 use crate::peer::super_seed::SuperSeeding;
-use crate::peer::{ContextSettings, TorrentContext, TorrentMessage};
+use crate::peer::{ContextSettings, PayloadSums, TorrentContext, TorrentMessage};
 use crate::pieces::PieceManager;
 use crate::storage::{Layout, StopCheck as _, Storage};
 use crate::torrent::events::EventSender;
@@ -156,12 +156,23 @@ impl<'a> TorrentRun<'a> {
             // Before the first piece can arrive: no download may complete without this record.
             self.record_unreported(metainfo);
         }
+        self.transfer(metainfo, OpenedFiles { storage, plan, have, resume_store }, earlier, kept_peers)
+    }
+
+    /// Downloads and seeds until the torrent ends, or its files have to be opened again. `earlier` is the payload of this run so far.
+    fn transfer(
+        &mut self,
+        metainfo: &Metainfo,
+        OpenedFiles { storage, plan, have, resume_store }: OpenedFiles,
+        earlier: PayloadSums,
+        kept_peers: Option<KeptPeers<'a>>,
+    ) -> Result<DownloadEnd<'a>, TorrentError> {
         let pieces = PieceManager::with_plan(storage.clone(), metainfo.pieces.clone(), have, plan);
         pieces.restore(resume_store.as_ref().map_or(&[], ResumeStore::resumed_blocks));
         let context = self.transfer_context(metainfo, pieces);
         context.payload.continue_from(earlier);
         let mut peer_manager = if let Some(kept_peers) = kept_peers {
-            kept_peers.peer_manager.with_config(config)
+            kept_peers.peer_manager.with_config(self.config.clone())
         } else {
             let has_web_seeds = !metainfo.web_seeds.is_empty() || !metainfo.http_seeds.is_empty();
             self.peer_manager(&context, &metainfo.tiers, metainfo.is_private, has_web_seeds)?

@@ -215,13 +215,13 @@ fn while_the_proxy_is_away_everything_waits_and_then_goes_on() {
         let through = format!("socks5://{at}");
         let limited = ["--proxy", &through, "--max-download-limit", "100K", "--stop-timeout", "170"];
         let mut btsync = scene.btsync("waits", &scene.torrent(), &limited);
-        btsync.wait_for_output("does not work, and everything waits for it: connection refused");
+        btsync.wait_for_output("does not work; connections through it wait until it works: connection refused");
         let name = |proxy: TestProxy| proxy.with_name("tracker.test", address(1).parse().expect("an address"));
         let proxy = name(TestProxy::start(at));
         until("a peer is reached", || proxy.has_request(&scene.seeder_port.to_string()));
         until("the first data is there", || scene.payload.right_pieces(&scene.temp.path("waits-out")) > 0);
         drop(proxy);
-        let failures = |btsync: &Running| btsync.log().matches("everything waits for it").count();
+        let failures = |btsync: &Running| btsync.log().matches("connections through it wait").count();
         until("the end of the proxy is noticed", || failures(&btsync) == 2);
         let proxy = name(TestProxy::start(at));
         btsync.expect_exit(0);

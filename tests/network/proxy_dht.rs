@@ -112,7 +112,7 @@ fn the_dht_gets_another_association_when_one_has_ended() {
         assert_eq!(relays.len(), 1);
         drop(first);
         btsync.wait_for_output("the proxy has ended the DHT's association");
-        btsync.wait_for_output("everything waits for it");
+        btsync.wait_for_output("connections through it wait");
         scene.far.forget();
         let second = proxy_at(at);
         until("there is another association", || second.has_request("associate"));

@@ -80,10 +80,10 @@ pub struct DoctorArgs {
     /// check this proxy; socks5://, socks5h://, socks4a:// or http://
     #[argh(option, arg_name = "URL", from_str_fn(values::proxy))]
     pub proxy: Option<String>,
-    /// ask the router even with --interface or a public address
+    /// request port forwarding from the router even with --interface or a public address
     #[argh(switch)]
     pub port_mapping: bool,
-    /// do not ask the router
+    /// do not request port forwarding from the router
     #[argh(switch)]
     pub no_port_mapping: bool,
     /// do not use the DHT
@@ -202,16 +202,16 @@ pub struct ServeArgs {
     /// listen for peers on this port; instead of the port in the settings
     #[argh(option, arg_name = "PORT")]
     pub peer_port: Option<u16>,
-    /// ask the router to forward the port even if our address is public
+    /// request port forwarding from the router even if this machine has a public address
     #[argh(switch)]
     pub port_mapping: bool,
-    /// never ask the router to forward the port
+    /// do not request port forwarding from the router
     #[argh(switch)]
     pub no_port_mapping: bool,
     /// connect through this proxy only; socks5://, socks5h://, socks4a:// or http://
     #[argh(option, arg_name = "URL", from_str_fn(values::proxy))]
     pub proxy: Option<String>,
-    /// do not reveal the name and version of btsync; nor addresses of this machine
+    /// send neither the name and version of btsync nor the addresses of this machine
     #[argh(switch)]
     pub anonymous: bool,
     /// do not connect to the addresses in this block list; a file or URL

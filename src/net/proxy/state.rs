@@ -250,7 +250,7 @@ impl Proxy {
         }
         drop(state);
         if did_work && self.is_of_client {
-            log::warn!("the proxy {} does not work, and everything waits for it: {reason}", self.url);
+            log::warn!("the proxy {} does not work; connections through it wait until it works: {reason}", self.url);
         }
     }
 }

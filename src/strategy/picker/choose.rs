@@ -320,6 +320,27 @@ impl Picker {
     pub(super) fn take_duplicates(&mut self, pick: &mut Pick, urgent: Option<&[PieceIndex]>) {
         let mut candidates = std::mem::take(&mut self.buffers.duplicates);
         candidates.clear();
+        self.find_duplicates(pick, urgent, &mut candidates);
+        let room = pick.goal.saturating_sub(pick.out.len()).min(MAX_DUPLICATES);
+        if candidates.len() > room {
+            candidates.select_nth_unstable(room);
+            candidates.truncate(room);
+        }
+        candidates.sort_unstable();
+        for candidate in &candidates {
+            // If the others are late, this peer's due time applies.
+            let late = candidate.due <= pick.context.ticks();
+            let due = if late { pick.due() } else { pick.due().min(candidate.due) };
+            if let Some(begun) = self.begun.get_mut(&candidate.piece) {
+                begun.request(candidate.at, pick.key, due);
+                pick.out.push(self.geometry.block(candidate.piece, candidate.at));
+            }
+        }
+        self.buffers.duplicates = candidates;
+    }
+
+    /// Finds the blocks of [`Picker::take_duplicates`], in any order.
+    fn find_duplicates(&self, pick: &mut Pick, urgent: Option<&[PieceIndex]>, candidates: &mut Vec<RankedBlock>) {
         let (bits, end) = (&self.peers[pick.peer].bits, urgent.is_some() || self.order.is_exhausted());
         let is_meant = |piece: &PieceIndex| urgent.is_none_or(|urgent| urgent.contains(piece)) && bits.has(*piece);
         let places = MAX_PEERS_PER_BLOCK - usize::from(!pick.context.is_proven());
@@ -361,21 +382,5 @@ impl Picker {
         if again < u32::MAX {
             pick.look_again_at(again);
         }
-        let room = pick.goal.saturating_sub(pick.out.len()).min(MAX_DUPLICATES);
-        if candidates.len() > room {
-            candidates.select_nth_unstable(room);
-            candidates.truncate(room);
-        }
-        candidates.sort_unstable();
-        for candidate in &candidates {
-            // If the others are late, this peer's due time applies.
-            let late = candidate.due <= pick.context.ticks();
-            let due = if late { pick.due() } else { pick.due().min(candidate.due) };
-            if let Some(begun) = self.begun.get_mut(&candidate.piece) {
-                begun.request(candidate.at, pick.key, due);
-                pick.out.push(self.geometry.block(candidate.piece, candidate.at));
-            }
-        }
-        self.buffers.duplicates = candidates;
     }
 }

@@ -256,11 +256,8 @@ impl PeerManager<'_> {
         let worked = entry.handshake_done.is_some_and(|since| now >= since + MIN_USEFUL_DURATION) || received > 0;
         if let Some(stays) = duplicate {
             self.peer_list.note_duplicate(key, stays, now);
-        } else if matches!(why, DisconnectReason::Proxy(_)) {
-            self.peer_list.dial_not_started(addr);
-            self.next.dial = now; // `waits_for_proxy` decides
-        } else if !(*why == DisconnectReason::Unanswered && self.peer_list.note_unanswered(addr, key)) {
-            self.peer_list.disconnected(addr, key, now, worked);
+        } else {
+            self.note_disconnected((key, addr), why, worked, now);
         }
         if let Some(record) = self.peer_list.record(addr).filter(|_| !entry.is_incoming) {
             if entry.is_closing {
@@ -278,6 +275,22 @@ impl PeerManager<'_> {
             &self.events,
             if was_connected { Event::PeerDisconnected { addr, reason } } else { Event::PeerFailed { addr, reason } },
         );
+    }
+
+    /// Records in the peer list that the only connection to a peer has ended.
+    fn note_disconnected(
+        &mut self,
+        (key, addr): (PeerKey, SocketAddr),
+        why: &DisconnectReason,
+        has_worked: bool,
+        now: Duration,
+    ) {
+        if matches!(why, DisconnectReason::Proxy(_)) {
+            self.peer_list.dial_not_started(addr);
+            self.next.dial = now; // `waits_for_proxy` decides
+        } else if !(*why == DisconnectReason::Unanswered && self.peer_list.note_unanswered(addr, key)) {
+            self.peer_list.disconnected(addr, key, now, has_worked);
+        }
     }
 
     /// Sends the events for connections that end without an event of their own.
