@@ -37,7 +37,7 @@ const MARKS: [(&[u8], &str); 17] = [
 ];
 
 /// The marks that the recorded packets contain, each with a flow.
-fn marks(scene: &Scene) -> Vec<String> {
+pub(crate) fn marks(scene: &Scene) -> Vec<String> {
     let mut found = Vec::new();
     for (flow, payload) in scene.far.payloads() {
         let payload = payload.to_ascii_lowercase();

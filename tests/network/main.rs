@@ -16,6 +16,8 @@ mod port_mapping;
 mod private;
 mod proxy;
 mod proxy_dht;
+mod proxy_environment;
+mod proxy_service;
 mod tls;
 mod tracker;
 mod web_seed_addresses;

@@ -42,17 +42,28 @@ impl Scene {
 
     /// A proxy that knows the names of the tracker and of the mirror.
     pub fn proxy() -> TestProxy {
-        TestProxy::start((PROXY, 0).into())
+        Scene::proxy_at((PROXY, 0).into())
+    }
+
+    /// The same at this address.
+    pub fn proxy_at(at: SocketAddr) -> TestProxy {
+        TestProxy::start(at)
             .with_name("tracker.test", address(1).parse().expect("an address"))
             .with_name("mirror.test", [127, 0, 0, 1].into())
     }
 
     /// Starts btsync on the far machine.
     pub fn btsync(&self, name: &str, what: &Path, args: &[&str]) -> Running {
+        self.btsync_with(name, what, args, &[])
+    }
+
+    /// The same with variables in its environment.
+    pub fn btsync_with(&self, name: &str, what: &Path, args: &[&str], environment: &[(&str, &str)]) -> Running {
         let mut command = self.far.machine.command(Path::new(env!("CARGO_BIN_EXE_btsync")));
         without_settings(&mut command);
         command.arg(what).arg(self.temp.path(&format!("{name}-out"))).args(args);
         command.env("RUST_LOG", "debug").env("XDG_CACHE_HOME", self.temp.path(&format!("{name}-cache")));
+        command.envs(environment.iter().copied());
         self.temp.start(name, &mut command)
     }
 
