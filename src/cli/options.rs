@@ -175,7 +175,7 @@ pub struct DownloadArgs {
     /// connect through this proxy only; socks5://, socks5h://, socks4a:// or http://
     #[argh(option, arg_name = "URL", from_str_fn(values::proxy))]
     pub proxy: Option<String>,
-    /// send neither the name and version of btsync nor the addresses of this machine
+    /// do not send btsync's name and version or this machine's addresses
     #[argh(switch)]
     pub anonymous: bool,
     /// do not connect to the addresses in this block list; a file or URL, in P2P, DAT or CIDR form

@@ -80,7 +80,7 @@ pub struct DoctorArgs {
     /// check this proxy; socks5://, socks5h://, socks4a:// or http://
     #[argh(option, arg_name = "URL", from_str_fn(values::proxy))]
     pub proxy: Option<String>,
-    /// request port forwarding from the router even with --interface or a public address
+    /// request port forwarding even with --interface or a public address
     #[argh(switch)]
     pub port_mapping: bool,
     /// do not request port forwarding from the router
@@ -202,7 +202,7 @@ pub struct ServeArgs {
     /// listen for peers on this port; instead of the port in the settings
     #[argh(option, arg_name = "PORT")]
     pub peer_port: Option<u16>,
-    /// request port forwarding from the router even if this machine has a public address
+    /// request port forwarding even if this machine has a public address
     #[argh(switch)]
     pub port_mapping: bool,
     /// do not request port forwarding from the router
@@ -211,7 +211,7 @@ pub struct ServeArgs {
     /// connect through this proxy only; socks5://, socks5h://, socks4a:// or http://
     #[argh(option, arg_name = "URL", from_str_fn(values::proxy))]
     pub proxy: Option<String>,
-    /// send neither the name and version of btsync nor the addresses of this machine
+    /// do not send btsync's name and version or this machine's addresses
     #[argh(switch)]
     pub anonymous: bool,
     /// do not connect to the addresses in this block list; a file or URL
