@@ -56,7 +56,7 @@ fn a_service_waits_for_its_proxy() {
         let mut service = start(&scene, "waits", &["--proxy", &format!("socks5://{at}")]);
         let what = json!({ "metainfo": base64(&scene.payload.torrent(&scene.tracker.url("tracker.test"))) });
         scene.far.machine.run_inside(|| service.rpc("torrent_add", what));
-        service.running.wait_for_output("everything waits for it");
+        service.running.wait_for_output("connections through it wait");
         let _proxy = Scene::proxy_at(at);
         let folder = Service::downloads(&scene.temp, "waits");
         until("the download is complete", || scene.payload.difference(&folder).is_none());

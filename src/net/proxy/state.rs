@@ -33,7 +33,7 @@ pub struct Proxy {
     url: ProxyUrl,
     /// The interface or address for the connections to the proxy.
     bind: Bind,
-    /// Whether it is a client's, for which everything waits; otherwise it is that of one request.
+    /// Whether all connections of a client go through it; otherwise it is that of one request.
     is_of_client: bool,
     state: Mutex<ProxyState>,
 }
