@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Compares a download from one web seed with curl, on loopback: bench-web-seed.py [--mib N] [--rounds N] [--btsync PROGRAM].
+"""Compares a download from one web seed with curl, on loopback: bench-web-seed.py [--mib N] [--rounds N] [--btsync PROGRAM] [--proxy].
 
 nginx, and a server of this script that is one thread and one sendfile() a request, each serve a file from memory. Each round runs curl,
-btsync, and a program that only hashes the file. The table has medians and ranges, in seconds of wall time and of CPU time. Use an idle
+btsync, and a program that only hashes the file. With --proxy, it runs them directly and through a SOCKS 5 proxy
+(microsocks), and downloads from a peer in both ways. The table has medians and ranges, in seconds of wall time and of CPU time. Use an idle
 machine, and `unshare -rn` to be sure that nothing leaves it (`make bench-web-seed`).
 """
 
@@ -58,6 +59,17 @@ server {{ listen 127.0.0.1:8081; root {root}; }} }}
     sys.exit("nginx does not start")
 
 
+def start_and_wait(command, port):
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            return process
+        except OSError:
+            time.sleep(0.05)
+    sys.exit(f"{command[0]} does not start")
+
+
 def serve(listener, root):
     """Answers ranges with sendfile(), one connection at a time."""
     while True:
@@ -99,6 +111,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--mib", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--proxy", action="store_true")
     parser.add_argument("--btsync", default="target/release/btsync")
     args = parser.parse_args()
     folder = tempfile.mkdtemp(dir="/dev/shm")
@@ -113,24 +126,39 @@ def main():
     listener = socket.create_server(("127.0.0.1", 8082))
     threading.Thread(target=serve, args=(listener, root), daemon=True).start()
     nginx = start_nginx(folder, root)
+    offline = ["--no-dht", "--no-lsd", "--no-port-mapping"]
+    servers = [nginx]
+    curl = ["curl", "-sS", "-o", out]
+    download = [args.btsync, torrent, out, *offline]
+
+    def of_web_seed(name, port):
+        url = f"http://127.0.0.1:{port}/payload"
+        return [(name, "curl", [*curl, url]), (name, "btsync", [*download, "--web-seed", url])]
+
+    cases = of_web_seed("nginx", 8081)
+    if args.proxy:
+        seed = [args.btsync, torrent, root, "--seed", "--listen-port", "8083", *offline]
+        servers.append(start_and_wait(seed, 8083))
+        servers.append(start_and_wait(["microsocks", "-i", "127.0.0.1", "-p", "8084"], 8084))
+        cases.append(("a peer", "btsync", [*download, "--peer", "127.0.0.1:8083"]))
+        by = {"curl": ["-x", "socks5h://127.0.0.1:8084"], "btsync": ["--proxy", "socks5://127.0.0.1:8084"]}
+        cases += [(f"{name}, through the proxy", program, command + by[program]) for name, program, command in cases]
+    else:
+        cases += of_web_seed("sendfile", 8082)
+    cases.append(("–", "hashing", [args.btsync, "verify", torrent, root]))
     rows = {}
     try:
         for _ in range(args.rounds):
-            for name, port in (("nginx", 8081), ("sendfile", 8082)):
-                url = f"http://127.0.0.1:{port}/payload"
-                for program, command in (
-                    ("curl", ["curl", "-sS", "-o", out, url]),
-                    ("btsync", [args.btsync, torrent, out, "--web-seed", url, "--no-dht", "--no-lsd", "--no-port-mapping"]),
-                    ("hashing", [args.btsync, "verify", torrent, root]),
-                ):
-                    rows.setdefault((name, program), []).append(run(command))
-                    if os.path.isdir(out):
-                        shutil.rmtree(out)
-                    elif os.path.exists(out):
-                        os.remove(out)
+            for name, program, command in cases:
+                rows.setdefault((name, program), []).append(run(command))
+                if os.path.isdir(out):
+                    shutil.rmtree(out)
+                elif os.path.exists(out):
+                    os.remove(out)
     finally:
-        nginx.terminate()
-        nginx.wait()
+        for server in servers:
+            server.terminate()
+            server.wait()
         shutil.rmtree(folder)
     print("| server | program | wall s | CPU s |\n|---|---|---|---|")
     for (server, program), figures in rows.items():

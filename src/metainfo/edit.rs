@@ -23,7 +23,7 @@ pub struct TorrentEdit {
     pub tiers: Option<Vec<Vec<String>>>,
     /// The comment; `Some(None)` removes it.
     pub comment: Option<Option<String>>,
-    /// Web seeds (BEP 19); an empty list removes them.
+    /// Web seeds (BEP 19) in place of all that the torrent has, those of BEP 17 included; an empty list removes them.
     pub web_seeds: Option<Vec<String>>,
 }
 
@@ -44,6 +44,7 @@ impl TorrentEdit {
         }
         if let Some(seeds) = &self.web_seeds {
             top.web_seeds(seeds);
+            top.set(b"httpseeds", false, |_| ());
         }
         Ok(top.to_bytes())
     }
@@ -224,6 +225,22 @@ mod tests {
         assert_eq!(Metainfo::parse(&one).unwrap().comment.as_deref(), Some("é"));
         let none = TorrentEdit { tiers: Some(vec![]), comment: Some(None), web_seeds: Some(vec![]) };
         assert_eq!(edit(&one, &none).unwrap(), bare);
+    }
+
+    #[test]
+    fn all_web_seeds_are_replaced_those_of_bep_17_too() {
+        let old = torrent(b"9:httpseedsl8:http://se", b"8:url-listl8:http://oe");
+        let seeds = |bytes: &[u8]| {
+            let torrent = Metainfo::parse(bytes).unwrap();
+            (torrent.web_seeds, torrent.http_seeds)
+        };
+        assert_eq!(seeds(&old), (words("http://o"), words("http://s")));
+        let kept = TorrentEdit { comment: Some(None), ..TorrentEdit::default() };
+        assert_eq!(edit(&old, &kept).unwrap(), old);
+        let replaced = TorrentEdit { web_seeds: Some(words("http://w")), ..TorrentEdit::default() };
+        assert_eq!(seeds(&edit(&old, &replaced).unwrap()), (words("http://w"), vec![]));
+        let removed = TorrentEdit { web_seeds: Some(vec![]), ..TorrentEdit::default() };
+        assert_eq!(edit(&old, &removed).unwrap(), torrent(b"", b""));
     }
 
     #[test]

@@ -50,6 +50,7 @@ struct Shared {
     respond: Box<Respond>,
     requests: AtomicUsize,
     connections: AtomicUsize,
+    open_connections: AtomicUsize,
     sent: AtomicU64,
     stop: AtomicBool,
 }
@@ -114,6 +115,7 @@ impl TestWebSeed {
             respond: Box::new(respond),
             requests: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
+            open_connections: AtomicUsize::new(0),
             sent: AtomicU64::new(0),
             stop: AtomicBool::new(false),
         });
@@ -124,14 +126,18 @@ impl TestWebSeed {
                     return;
                 }
                 all.connections.fetch_add(1, Ordering::Relaxed);
+                all.open_connections.fetch_add(1, Ordering::Relaxed);
                 let shared = all.clone();
                 // Ends when the client disconnects.
-                std::thread::spawn(move || match &shared.options.tls {
-                    Some(config) => {
-                        let session = ServerConnection::new(config.clone()).expect("a session");
-                        shared.serve(StreamOwned::new(session, stream));
+                std::thread::spawn(move || {
+                    match &shared.options.tls {
+                        Some(config) => {
+                            let session = ServerConnection::new(config.clone()).expect("a session");
+                            shared.serve(StreamOwned::new(session, stream));
+                        }
+                        None => shared.serve(stream),
                     }
-                    None => shared.serve(stream),
+                    shared.open_connections.fetch_sub(1, Ordering::Relaxed);
                 });
             }
         });
@@ -157,6 +163,11 @@ impl TestWebSeed {
     /// How many connections were made.
     pub fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::Relaxed)
+    }
+
+    /// How many connections are open.
+    pub fn open_connections(&self) -> usize {
+        self.shared.open_connections.load(Ordering::Relaxed)
     }
 
     /// How many bytes the client took, heads included.

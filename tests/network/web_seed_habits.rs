@@ -1,7 +1,10 @@
 //! Web servers that misbehave. Those of the first table still send everything; those of the second are of no use, so a peer has to.
 
+use std::time::Duration;
+
 use crate::common::TestDir;
-use crate::common::web_seed::{CLOSE, HANG, SeedRequest, TestWebSeed, part, response, status, whole};
+use crate::common::payload::Payload;
+use crate::common::web_seed::{CLOSE, HANG, SeedRequest, TestWebSeed, WebSeedOptions, part, response, status, whole};
 use crate::web_seeds::{inverted, single, start, tree, with_peer};
 
 type Respond = fn(&SeedRequest, &[u8]) -> Option<Vec<u8>>;
@@ -237,4 +240,22 @@ fn peers_replace_useless_servers() {
             assert!(seed.requests() < 40, "{what}: {} requests", seed.requests());
         }
     });
+}
+
+/// Slow is not wrong: such a server is used as long as nobody else has the data, and delays nobody who has.
+#[test]
+fn a_server_that_sends_byte_by_byte_is_of_use_and_delays_no_peer() {
+    let trickle = || WebSeedOptions { part: 1, pause: Duration::from_millis(10), ..WebSeedOptions::default() };
+    let (temp, payload) = (TestDir::new(), Payload::single("x.bin", 100, 16 * 1024));
+    let seed = TestWebSeed::with_options(&payload, trickle());
+    let mut btsync = start(&temp, &payload, &seed.url(), "", &[]);
+    btsync.expect_exit(0);
+    payload.assert_at(&temp.path("out"));
+    assert_eq!(seed.requests(), 1);
+    for payload in [single(), tree()] {
+        let seed = TestWebSeed::with_options(&payload, trickle());
+        let log = with_peer(&payload, &seed);
+        assert!(!log.contains("is banned"), "{log}");
+        assert!(seed.sent() < 100_000, "the peer has sent the payload, not the web seed: {}", seed.sent());
+    }
 }

@@ -4,9 +4,11 @@
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use crate::common::payload::Payload;
 use crate::common::seeder::{FakePeer, block, full_bitfield};
+use crate::common::web_seed::{TestWebSeed, WebSeedOptions};
 use crate::common::wire::{Message, Wire, id};
 use crate::common::{PATIENCE, TestDir, free_port, until};
 use btsync::metainfo::Metainfo;
@@ -77,6 +79,26 @@ fn requests_are_cancelled_at_a_pause_and_sent_again_after_it() {
     hears("asked again");
     assert_eq!(thread.join().expect("no panic"), Outcome::Completed);
     payload.assert_at(&temp.path("out"));
+}
+
+#[test]
+fn a_pause_drops_the_response_of_a_web_seed_which_is_requested_again_after_it() {
+    let (temp, payload) = (TestDir::new(), Payload::single("x.bin", 64 * 32 * 1024, 32 * 1024));
+    let options = WebSeedOptions { part: 4096, pause: Duration::from_millis(5), ..WebSeedOptions::default() };
+    let seed = TestWebSeed::with_options(&payload, options);
+    let (torrent, handle) = new_torrent(&temp, &payload, "out", |config| config.search.web_seeds = vec![seed.url()]);
+    let thread = std::thread::spawn(move || torrent.run().expect("no error"));
+    until("the web seed sends", || seed.sent() > 300_000);
+    handle.pause();
+    until("the response is dropped", || seed.open_connections() == 0);
+    let requests = seed.requests();
+    assert!(handle.is_paused() && payload.difference(&temp.path("out")).is_some());
+    handle.resume();
+    assert_eq!(thread.join().expect("no panic"), Outcome::Completed);
+    payload.assert_at(&temp.path("out"));
+    assert!(seed.requests() > requests && seed.connections() == 2, "{} connections", seed.connections());
+    let wasted = seed.sent() - 64 * 32 * 1024;
+    assert!(wasted < 200_000, "{wasted} bytes more than the payload, heads included");
 }
 
 #[test]

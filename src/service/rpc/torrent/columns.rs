@@ -62,7 +62,7 @@ pub fn has(bitfield: &[u8], piece: usize) -> bool {
     bitfield.get(piece / 8).is_some_and(|byte| byte & 0x80 >> (piece % 8) != 0)
 }
 
-/// An element of `webseeds_ex`. btsync does not download from web seeds.
+/// An element of `webseeds_ex`. btsync does not measure the rate of each web seed.
 pub fn write_web_seed(to: &mut JsonWriter, url: &str) {
     to.object(|to| {
         to.name("download_bytes_per_second");
