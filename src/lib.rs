@@ -128,7 +128,7 @@ mod util;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod util;
-// The threads that drive it are not written yet.
+// The threads that drive it do not use all of it yet.
 #[cfg(not(feature = "internals"))]
 #[allow(dead_code)]
 mod utp;

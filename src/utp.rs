@@ -8,7 +8,18 @@
 //!
 //! `docs/dev/utp.md` explains the design.
 
+pub mod byte_ring;
+pub mod connection;
+pub mod deadline_queue;
+pub mod delay_history;
 pub mod endpoint;
+pub mod ledbat;
+pub mod packet;
+pub mod path_mtu;
+pub mod reassembly;
+pub mod round_trip;
+pub mod send_buffer;
+pub mod seq_nr;
 
 use std::net::SocketAddr;
 
@@ -155,3 +166,6 @@ pub struct UtpTransmit {
     /// Whether no router may fragment the datagram, because its size is to be tested. It is a single one then.
     pub dont_fragment: bool,
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,100 +1,271 @@
 //! All connections of one UDP socket.
 
+mod incoming;
+mod resets;
+mod table;
+
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::util::random::Random;
+use crate::utp::connection::{UtpConnection, UtpSecrets};
+use crate::utp::deadline_queue::DeadlineQueue;
+use crate::utp::endpoint::resets::ResetQueue;
+use crate::utp::endpoint::table::ConnectionTable;
+use crate::utp::seq_nr::SeqNr;
 use crate::utp::{UtpConfig, UtpConnectError, UtpEvent, UtpKey, UtpTime, UtpTransmit};
+
+/// How often a free number for a connection is looked for.
+const ID_ATTEMPTS: usize = 16;
 
 /// All connections of one UDP socket. See [`crate::utp`] for what its driver does.
 #[derive(Debug)]
 pub struct UtpEndpoint {
     config: UtpConfig,
     random: Random,
+    table: ConnectionTable,
+    /// Incoming connections that are half open, the oldest first. Some of them may not be any more.
+    half_open: VecDeque<UtpKey>,
+    events: VecDeque<UtpEvent>,
+    /// The slots of connections that may have something to send.
+    ready: VecDeque<u32>,
+    deadlines: DeadlineQueue,
+    resets: ResetQueue,
+    is_accepting: bool,
+    /// A buffer for selective acknowledgements.
+    sack: Vec<u8>,
+    /// The time of the last call that told it.
+    now: UtpTime,
 }
 
-#[allow(unused_variables, clippy::unused_self, clippy::needless_pass_by_ref_mut, reason = "not written yet")]
 impl UtpEndpoint {
     /// An endpoint without connections.
     pub fn new(config: UtpConfig, random: Random) -> UtpEndpoint {
-        UtpEndpoint { config, random }
+        UtpEndpoint {
+            config,
+            random,
+            table: ConnectionTable::default(),
+            half_open: VecDeque::new(),
+            events: VecDeque::new(),
+            ready: VecDeque::new(),
+            deadlines: DeadlineQueue::default(),
+            resets: ResetQueue::default(),
+            is_accepting: true,
+            sack: Vec::new(),
+            now: UtpTime::default(),
+        }
     }
 
     /// Starts to connect. [`UtpEvent::Connected`] or [`UtpEvent::Closed`] follows. Data may be written at once.
     pub fn connect(&mut self, now: UtpTime, addr: SocketAddr) -> Result<UtpKey, UtpConnectError> {
-        Err(UtpConnectError::TooMany)
+        self.now = now;
+        if self.table.len() >= self.config.max_connections {
+            return Err(UtpConnectError::TooMany);
+        }
+        let secrets = self.draw_secrets();
+        let mut ids = (0..ID_ATTEMPTS).map(|_| self.random.u32() as u16);
+        let id = ids.find(|id| !self.table.has(addr, *id)).ok_or(UtpConnectError::TooMany)?;
+        let mut connection = UtpConnection::connecting(now, addr, id, secrets, &self.config);
+        connection.start_syn_timeout(now, &self.config);
+        let key = self.table.insert(connection);
+        self.settle(key.slot);
+        Ok(key)
+    }
+
+    fn draw_secrets(&mut self) -> UtpSecrets {
+        let number = self.random.u64();
+        UtpSecrets { first: SeqNr(number as u16), clock_offset: (number >> 32) as u32 }
     }
 
     /// Whether incoming connections are accepted; they are at first. Otherwise SYNs are ignored.
-    pub fn set_accepting(&mut self, is_accepting: bool) {}
-
-    /// Handles a received datagram. Returns whether it was one of uTP, whatever it did; other protocols get those that were not.
-    pub fn receive(&mut self, now: UtpTime, from: SocketAddr, datagram: &[u8]) -> bool {
-        false
+    pub fn set_accepting(&mut self, is_accepting: bool) {
+        self.is_accepting = is_accepting;
     }
 
     /// The system says that datagrams to this address may have at most so many bytes (`EMSGSIZE`, "fragmentation needed").
-    pub fn note_mtu(&mut self, addr: IpAddr, max_datagram: usize) {}
+    pub fn note_mtu(&mut self, addr: IpAddr, max_datagram: usize) {
+        for connection in self.table.iter_mut().filter(|connection| connection.addr.ip() == addr) {
+            connection.limit_datagram(max_datagram);
+        }
+    }
 
     /// The system says that nobody listens at this address (`ECONNREFUSED`). Only connections that are being opened believe it.
-    pub fn refuse(&mut self, addr: SocketAddr) {}
+    pub fn refuse(&mut self, addr: SocketAddr) {
+        for slot in 0..self.table.slots() {
+            if let Some(connection) = self.table.get_slot_mut(slot).filter(|connection| connection.addr == addr) {
+                connection.refuse();
+                self.settle(slot);
+            }
+        }
+    }
 
     /// The next change of a connection.
     pub fn next_event(&mut self) -> Option<UtpEvent> {
-        None
+        loop {
+            let event = self.events.pop_front()?;
+            let (UtpEvent::Incoming { key, .. }
+            | UtpEvent::Connected(key)
+            | UtpEvent::Readable(key)
+            | UtpEvent::Writable(key)
+            | UtpEvent::Finished(key)
+            | UtpEvent::Closed(key, _)) = event;
+            // Events of connections that were released are not interesting any more.
+            if self.table.forget_event(key, &event) {
+                return Some(event);
+            }
+        }
     }
 
     /// The peer's address; nothing if the key is not in use.
     pub fn addr(&self, key: UtpKey) -> Option<SocketAddr> {
-        None
+        self.table.get(key).map(|connection| connection.addr)
     }
 
     /// Received bytes in order: as many as are adjacent in memory, and none only if there are none.
     pub fn readable(&self, key: UtpKey) -> &[u8] {
-        &[]
+        self.table.get(key).map_or(&[], UtpConnection::readable)
     }
 
     /// Removes the first `count` readable bytes, which gives the peer space to send more.
-    pub fn consume(&mut self, key: UtpKey, count: usize) {}
+    pub fn consume(&mut self, key: UtpKey, count: usize) {
+        self.with(key, |connection| connection.consume(count));
+    }
 
     /// Takes as many of the bytes as there is space for. If not all, [`UtpEvent::Writable`] follows when there is more space.
     pub fn write(&mut self, key: UtpKey, bytes: &[u8]) -> usize {
-        0
+        let written = self.with(key, |connection| connection.write(bytes)).unwrap_or_default();
+        // Even if nothing can be sent now, `transmit` starts the clock for asking a peer that has no space.
+        self.enqueue(key);
+        written
     }
 
     /// How many bytes [`UtpEndpoint::write`] would take.
     pub fn write_space(&self, key: UtpKey) -> usize {
-        0
+        self.table.get(key).map_or(0, UtpConnection::write_space)
     }
 
     /// Ends our direction: after everything that is written, the peer sees the end of the stream. We can still read.
-    pub fn finish(&mut self, key: UtpKey) {}
+    pub fn finish(&mut self, key: UtpKey) {
+        self.with(key, UtpConnection::finish);
+    }
 
     /// Gives the key up. Written bytes are still delivered, as by [`UtpEndpoint::finish`]; what arrives is discarded.
-    pub fn release(&mut self, now: UtpTime, key: UtpKey) {}
+    pub fn release(&mut self, now: UtpTime, key: UtpKey) {
+        self.now = now;
+        if let Some(connection) = self.table.get_mut(key) {
+            connection.release(now, &self.config);
+            self.table.retire(key);
+            self.settle(key.slot);
+        }
+    }
 
     /// Ends the connection at once, tells the peer, and gives the key up.
-    pub fn reset(&mut self, key: UtpKey) {}
+    pub fn reset(&mut self, key: UtpKey) {
+        let now = self.now;
+        if let Some(connection) = self.table.get_mut(key) {
+            connection.abort(now);
+            self.table.retire(key);
+            self.settle(key.slot);
+        }
+    }
+
+    /// Changes a connection and does what follows from it.
+    fn with<T>(&mut self, key: UtpKey, change: impl FnOnce(&mut UtpConnection) -> T) -> Option<T> {
+        let result = change(self.table.get_mut(key)?);
+        self.settle(key.slot);
+        Some(result)
+    }
 
     /// Appends the next datagrams to send to `out`: of one connection, at most 64 and 65,507 bytes. Ask again until there are none.
     pub fn transmit(&mut self, now: UtpTime, out: &mut Vec<u8>) -> Option<UtpTransmit> {
+        self.now = now;
+        if let Some(transmit) = self.resets.transmit(out) {
+            return Some(transmit);
+        }
+        while let Some(slot) = self.ready.pop_front() {
+            let Some(connection) = self.table.dequeue(slot) else { continue };
+            let transmit = connection.transmit(now, out, &mut self.sack);
+            self.schedule(slot);
+            if transmit.is_some() {
+                self.settle(slot);
+                return transmit;
+            }
+        }
         None
     }
 
     /// When [`UtpEndpoint::handle_deadlines`] is to be called, at the latest.
     pub fn next_deadline(&mut self) -> Option<UtpTime> {
+        while let Some((at, slot)) = self.deadlines.peek() {
+            let deadline = self.table.get_slot_mut(slot).and_then(|connection| connection.next_deadline());
+            if deadline.is_some_and(|deadline| deadline <= at) {
+                return Some(at);
+            }
+            // It has moved.
+            self.deadlines.pop();
+            self.schedule(slot);
+        }
         None
     }
 
     /// Handles everything that is due: retransmission, acknowledgements, keep-alives, the end of connections.
-    pub fn handle_deadlines(&mut self, now: UtpTime) {}
+    pub fn handle_deadlines(&mut self, now: UtpTime) {
+        self.now = now;
+        while let Some((at, slot)) = self.deadlines.peek().filter(|(at, _)| *at <= now) {
+            self.deadlines.pop();
+            let Some(connection) = self.table.get_slot_mut(slot) else { continue };
+            if connection.next_deadline().is_some_and(|deadline| deadline <= at) {
+                connection.handle_deadlines(now, &self.config);
+            }
+            self.settle(slot);
+        }
+    }
 
     /// How many connections there are, with those that are half open and those that linger.
     pub fn len(&self) -> usize {
-        0
+        self.table.len()
     }
 
     /// Whether there are no connections.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// A connection, for tests and statistics.
+    pub fn connection(&self, key: UtpKey) -> Option<&UtpConnection> {
+        self.table.get(key)
+    }
+
+    /// Turns a connection's signals into events, lets it send, and notes its deadline.
+    fn settle(&mut self, slot: u32) {
+        let Some(connection) = self.table.get_slot_mut(slot) else { return };
+        let signals = std::mem::take(&mut connection.signals);
+        if signals.send_reset {
+            let header = connection.reset_header(self.now);
+            self.resets.push(connection.addr, &header);
+        }
+        if signals.is_over {
+            self.table.remove(slot);
+            self.deadlines.forget(slot);
+            return;
+        }
+        let has_output = connection.has_output(self.now);
+        self.table.collect_events(slot, signals, &mut self.events);
+        if has_output && self.table.mark_queued(slot) {
+            self.ready.push_back(slot);
+        }
+        self.schedule(slot);
+    }
+
+    fn enqueue(&mut self, key: UtpKey) {
+        if self.table.get(key).is_some() && self.table.mark_queued(key.slot) {
+            self.ready.push_back(key.slot);
+        }
+    }
+
+    fn schedule(&mut self, slot: u32) {
+        if let Some(at) = self.table.get_slot_mut(slot).and_then(|connection| connection.next_deadline()) {
+            self.deadlines.schedule(slot, at);
+        }
     }
 }

@@ -1,0 +1,367 @@
+//! One connection: what it knows and what its user does. [`incoming`] handles packets, [`outgoing`] makes them, [`deadlines`] handles
+//! the passing of time.
+
+mod deadlines;
+mod incoming;
+mod outgoing;
+
+use std::net::SocketAddr;
+
+use crate::utp::delay_history::DelayHistory;
+use crate::utp::ledbat::Ledbat;
+use crate::utp::packet::{HEADER, PacketKind, UtpHeader};
+use crate::utp::path_mtu::PathMtu;
+use crate::utp::reassembly::Reassembly;
+use crate::utp::round_trip::RoundTrip;
+use crate::utp::send_buffer::SendBuffer;
+use crate::utp::seq_nr::SeqNr;
+use crate::utp::{UtpCloseReason, UtpConfig, UtpTime};
+
+/// Written bytes are accepted up to twice the congestion window, and so many in any case: more would only age here.
+const MIN_SEND_BUFFER: usize = 64 << 10;
+/// The user hears of space for writing when there is so much.
+const WRITABLE: usize = 32 << 10;
+
+/// The phases of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UtpPhase {
+    /// We have sent a SYN.
+    SynSent,
+    /// A SYN has come, and nothing since. The address may be forged.
+    HalfOpen,
+    /// Both sides know each other.
+    Open,
+    /// Everything is delivered in both directions; repeated packets are still acknowledged.
+    Lingering,
+    /// The connection has failed.
+    Closed,
+}
+
+/// What happened to a connection that its user must learn. The endpoint makes events of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "a set")]
+pub struct UtpSignals {
+    /// An incoming connection is verified.
+    pub incoming: bool,
+    /// The peer has answered our SYN.
+    pub connected: bool,
+    /// Bytes have arrived.
+    pub readable: bool,
+    /// There is space for writing again.
+    pub writable: bool,
+    /// The peer's stream has ended.
+    pub finished: bool,
+    /// The connection has ended.
+    pub closed: Option<UtpCloseReason>,
+    /// The peer must be told that the connection has ended.
+    pub send_reset: bool,
+    /// Nothing is left to do: forget the connection.
+    pub is_over: bool,
+}
+
+/// One connection.
+#[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts")]
+pub struct UtpConnection {
+    /// The peer's address.
+    pub addr: SocketAddr,
+    /// The connection's number in packets that we receive.
+    pub recv_id: u16,
+    /// The number in packets that we send.
+    pub send_id: u16,
+    /// What the endpoint has to tell.
+    pub signals: UtpSignals,
+    phase: UtpPhase,
+    receive: Reassembly,
+    send: SendBuffer,
+    round_trip: RoundTrip,
+    /// The delay of our packets, as the peer measures it.
+    our_delay: DelayHistory,
+    /// The delay of the peer's packets.
+    their_delay: DelayHistory,
+    ledbat: Ledbat,
+    mtu: PathMtu,
+    /// Our timestamps are the driver's time plus this.
+    clock_offset: u32,
+    /// The last measured delay of the peer's packets, which our packets report.
+    reply_delay: u32,
+    peer_window: usize,
+    /// The window in our last packet.
+    advertised: usize,
+    /// When transmissions from this one on are lost, the window shrinks once more.
+    recovery_order: u64,
+    /// A packet that has just been found lost is sent at once, whatever the window.
+    is_fast_retransmit_due: bool,
+    /// One packet may be sent although the peer has no space, to learn whether it still has none.
+    is_window_probe_due: bool,
+    /// Whether the congestion window kept us from sending.
+    is_limited: bool,
+    /// How often the same acknowledgement has come.
+    duplicate_acks: u32,
+    /// How many timeouts have followed each other.
+    timeouts: u32,
+    syn_attempts: u32,
+    /// Packets with data that are not acknowledged.
+    unacknowledged: u32,
+    is_ack_due: bool,
+    is_syn_due: bool,
+    /// How many packets with data have arrived; the first ones are acknowledged at once.
+    data_packets: u32,
+    timeout_at: Option<UtpTime>,
+    ack_at: Option<UtpTime>,
+    /// When the phase has lasted too long.
+    phase_ends: Option<UtpTime>,
+    last_sent: UtpTime,
+    last_data_sent: UtpTime,
+    keep_alive: u64,
+    send_limit: usize,
+    wants_space: bool,
+    is_finish_known: bool,
+    is_released: bool,
+}
+
+/// What is drawn at random for a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct UtpSecrets {
+    /// The first number of our packets.
+    pub first: SeqNr,
+    /// An offset of our timestamps, so that they do not tell for how long the machine has been up.
+    pub clock_offset: u32,
+}
+
+impl UtpConnection {
+    /// A connection that we open: the SYN is due.
+    pub fn connecting(
+        now: UtpTime,
+        addr: SocketAddr,
+        recv_id: u16,
+        secrets: UtpSecrets,
+        config: &UtpConfig,
+    ) -> UtpConnection {
+        let mut connection =
+            UtpConnection::new(now, addr, (recv_id, recv_id.wrapping_add(1)), secrets, SeqNr(0), config);
+        connection.is_syn_due = true;
+        connection
+    }
+
+    /// A connection that a SYN opens: an acknowledgement is due.
+    pub fn accepting(
+        now: UtpTime,
+        addr: SocketAddr,
+        syn: &UtpHeader,
+        secrets: UtpSecrets,
+        config: &UtpConfig,
+    ) -> UtpConnection {
+        let ids = (syn.id.wrapping_add(1), syn.id);
+        let mut connection = UtpConnection::new(now, addr, ids, secrets, syn.seq.next(), config);
+        connection.phase = UtpPhase::HalfOpen;
+        connection.phase_ends = Some(now.after(config.half_open_timeout));
+        connection.note_times(now, syn);
+        connection.is_ack_due = true;
+        connection
+    }
+
+    fn new(
+        now: UtpTime,
+        addr: SocketAddr,
+        (recv_id, send_id): (u16, u16),
+        secrets: UtpSecrets,
+        next: SeqNr,
+        config: &UtpConfig,
+    ) -> UtpConnection {
+        let mtu = PathMtu::new(config.min_datagram.max(HEADER + 1), config.max_datagram);
+        UtpConnection {
+            addr,
+            recv_id,
+            send_id,
+            signals: UtpSignals::default(),
+            phase: UtpPhase::SynSent,
+            receive: Reassembly::new(next, config.receive_buffer),
+            // A SYN has a number, but no bytes.
+            send: SendBuffer::new(secrets.first.next()),
+            round_trip: RoundTrip::default(),
+            our_delay: DelayHistory::default(),
+            their_delay: DelayHistory::default(),
+            ledbat: Ledbat::new(config.target_delay, mtu.size() - HEADER),
+            mtu,
+            clock_offset: secrets.clock_offset,
+            reply_delay: 0,
+            peer_window: 0,
+            advertised: config.receive_buffer,
+            recovery_order: 0,
+            is_fast_retransmit_due: false,
+            is_window_probe_due: false,
+            is_limited: false,
+            duplicate_acks: 0,
+            timeouts: 0,
+            syn_attempts: 0,
+            unacknowledged: 0,
+            is_ack_due: false,
+            is_syn_due: false,
+            data_packets: 0,
+            timeout_at: None,
+            ack_at: None,
+            phase_ends: None,
+            last_sent: now,
+            last_data_sent: now,
+            keep_alive: config.keep_alive,
+            send_limit: config.send_buffer,
+            wants_space: false,
+            is_finish_known: false,
+            is_released: false,
+        }
+    }
+
+    /// The connection's phase.
+    pub fn phase(&self) -> UtpPhase {
+        self.phase
+    }
+
+    /// The bytes that may be on their way, and those that are.
+    pub fn window(&self) -> (usize, usize) {
+        (self.ledbat.window(), self.send.in_flight())
+    }
+
+    /// The size of datagrams.
+    pub fn datagram(&self) -> usize {
+        self.mtu.size()
+    }
+
+    /// Received bytes in order, as many as are adjacent in memory.
+    pub fn readable(&self) -> &[u8] {
+        self.receive.readable()
+    }
+
+    /// Removes readable bytes. Tells the peer of the space if it may be waiting for it.
+    pub fn consume(&mut self, count: usize) {
+        self.receive.consume(count);
+        let window = self.receive.window();
+        let capacity = window.max(self.receive.capacity());
+        let is_much = window >= self.advertised + capacity / 4;
+        if self.phase == UtpPhase::Open && !self.receive.is_finished() && self.advertised < capacity / 2 && is_much {
+            self.is_ack_due = true;
+        }
+    }
+
+    /// How many bytes can be written.
+    pub fn write_space(&self) -> usize {
+        let is_writable = matches!(self.phase, UtpPhase::SynSent | UtpPhase::Open) && !self.send.is_ending();
+        let limit = (self.ledbat.window() * 2).max(MIN_SEND_BUFFER).min(self.send_limit);
+        if is_writable { limit.saturating_sub(self.send.unacknowledged()) } else { 0 }
+    }
+
+    /// Takes bytes to send, as many as there is space for.
+    pub fn write(&mut self, bytes: &[u8]) -> usize {
+        let count = bytes.len().min(self.write_space());
+        self.send.write(&bytes[..count]);
+        self.wants_space |= count < bytes.len();
+        count
+    }
+
+    fn notice_space(&mut self) {
+        if self.wants_space && self.write_space() >= WRITABLE.min(self.send_limit / 2) {
+            self.wants_space = false;
+            self.signals.writable = true;
+        }
+    }
+
+    /// Ends our stream after everything that is written.
+    pub fn finish(&mut self) {
+        if matches!(self.phase, UtpPhase::SynSent | UtpPhase::Open) {
+            self.send.finish();
+        }
+    }
+
+    /// The user needs the connection no more.
+    pub fn release(&mut self, now: UtpTime, config: &UtpConfig) {
+        if self.is_released {
+            return;
+        }
+        self.is_released = true;
+        self.receive.discard();
+        match self.phase {
+            UtpPhase::Open => {
+                self.send.finish();
+                self.phase_ends = Some(now.after(config.finish_timeout));
+                // The peer may be waiting for space.
+                self.is_ack_due = true;
+            }
+            UtpPhase::SynSent if self.send.unacknowledged() > 0 => {
+                self.send.finish();
+                self.phase_ends = Some(now.after(config.finish_timeout));
+            }
+            UtpPhase::Lingering if self.phase_ends.is_some() => {}
+            _ => self.signals.is_over = true,
+        }
+    }
+
+    /// The user ends the connection at once.
+    pub fn abort(&mut self, now: UtpTime) {
+        match self.phase {
+            UtpPhase::Open | UtpPhase::SynSent => self.signals.send_reset = true,
+            // The peer has everything; it may still ask for the last acknowledgement.
+            UtpPhase::Lingering if self.phase_ends.is_some_and(|at| at > now) => {
+                self.is_released = true;
+                self.receive.discard();
+                return;
+            }
+            _ => {}
+        }
+        self.signals.is_over = true;
+    }
+
+    /// The address refuses our datagrams. Only a SYN's sender believes that; anybody could say so.
+    pub fn refuse(&mut self) {
+        if self.phase == UtpPhase::SynSent {
+            self.close(UtpCloseReason::Refused);
+        }
+    }
+
+    /// Datagrams to this address may have at most so many bytes.
+    pub fn limit_datagram(&mut self, size: usize) {
+        self.mtu.limit(size);
+    }
+
+    fn close(&mut self, reason: UtpCloseReason) {
+        self.phase = UtpPhase::Closed;
+        self.send = SendBuffer::new(self.send.next_seq());
+        (self.is_ack_due, self.is_syn_due) = (false, false);
+        (self.timeout_at, self.ack_at, self.phase_ends) = (None, None, None);
+        if self.is_released {
+            self.signals.is_over = true;
+        } else {
+            self.signals.closed = Some(reason);
+        }
+    }
+
+    /// The header of our next packet.
+    fn header(&mut self, now: UtpTime, kind: PacketKind, seq: SeqNr) -> UtpHeader {
+        let window = self.receive.window();
+        self.advertised = window;
+        self.last_sent = now;
+        UtpHeader {
+            kind,
+            id: self.send_id,
+            timestamp: self.timestamp(now),
+            delay: self.reply_delay,
+            window: window as u32,
+            seq,
+            ack: self.receive.ack(),
+        }
+    }
+
+    /// The header of a packet that ends the connection.
+    pub fn reset_header(&mut self, now: UtpTime) -> UtpHeader {
+        let seq = self.send.next_seq();
+        self.header(now, PacketKind::Reset, seq)
+    }
+
+    fn timestamp(&self, now: UtpTime) -> u32 {
+        (now.0 as u32).wrapping_add(self.clock_offset)
+    }
+
+    /// The memory that the connection's buffers have.
+    pub fn allocated(&self) -> usize {
+        self.receive.allocated() + self.send.allocated()
+    }
+}

@@ -1,0 +1,111 @@
+//! Handles the passing of a connection's time.
+
+use crate::utp::connection::{UtpConnection, UtpPhase};
+use crate::utp::{UtpCloseReason, UtpConfig, UtpTime};
+
+/// After so many timeouts in a row, datagrams may be too large for the path.
+const SUSPICIOUS_TIMEOUTS: u32 = 2;
+
+impl UtpConnection {
+    /// When [`UtpConnection::handle_deadlines`] has something to do.
+    pub fn next_deadline(&self) -> Option<UtpTime> {
+        let keep_alive = (self.phase == UtpPhase::Open).then(|| self.last_sent.after(self.keep_alive));
+        [self.timeout_at, self.ack_at, self.phase_ends, keep_alive].into_iter().flatten().min()
+    }
+
+    /// Does what is due.
+    pub fn handle_deadlines(&mut self, now: UtpTime, config: &UtpConfig) {
+        let is_due = |at: Option<UtpTime>| at.is_some_and(|at| at <= now);
+        if is_due(self.phase_ends) {
+            self.phase_ends = None;
+            self.end_phase();
+        }
+        if is_due(self.ack_at) {
+            (self.ack_at, self.is_ack_due) = (None, true);
+        }
+        if is_due(self.timeout_at) {
+            self.timeout_at = None;
+            match self.phase {
+                UtpPhase::SynSent => self.syn_timed_out(now, config),
+                UtpPhase::Open => self.timed_out(now, config),
+                UtpPhase::HalfOpen | UtpPhase::Lingering | UtpPhase::Closed => {}
+            }
+        }
+        if self.phase == UtpPhase::Open && self.last_sent.after(self.keep_alive) <= now {
+            (self.is_ack_due, self.last_sent) = (true, now);
+            self.send.free_unused();
+            self.receive.free_unused();
+        }
+        self.arm_timeout(now);
+    }
+
+    /// The phase has lasted as long as it may.
+    fn end_phase(&mut self) {
+        match self.phase {
+            UtpPhase::Lingering => self.signals.is_over |= self.is_released,
+            UtpPhase::HalfOpen => self.signals.is_over = true,
+            // A released connection whose peer does not come to an end.
+            UtpPhase::SynSent | UtpPhase::Open => {
+                self.signals.send_reset |= self.phase == UtpPhase::Open;
+                self.close(UtpCloseReason::TimedOut);
+            }
+            UtpPhase::Closed => {}
+        }
+    }
+
+    fn syn_timed_out(&mut self, now: UtpTime, config: &UtpConfig) {
+        if self.syn_attempts >= config.syn_attempts {
+            return self.close(UtpCloseReason::ConnectTimedOut);
+        }
+        self.is_syn_due = true;
+        self.timeout_at = Some(now.after(self.syn_timeout(config)));
+    }
+
+    fn syn_timeout(&self, config: &UtpConfig) -> u64 {
+        config.syn_timeout << self.syn_attempts.min(6)
+    }
+
+    /// Starts to wait for the answer to the first SYN.
+    pub fn start_syn_timeout(&mut self, now: UtpTime, config: &UtpConfig) {
+        self.timeout_at = Some(now.after(self.syn_timeout(config)));
+    }
+
+    fn timed_out(&mut self, now: UtpTime, config: &UtpConfig) {
+        if !self.send.has_in_flight() {
+            self.is_window_probe_due = true;
+            return self.round_trip.back_off();
+        }
+        let losses = self.send.lose_all();
+        if losses.is_probe_lost {
+            self.mtu.probe_lost(now);
+        }
+        if losses.newest_order.is_none() {
+            // Only a probe of a larger datagram was on its way.
+            return;
+        }
+        self.timeouts += 1;
+        if self.timeouts > config.max_timeouts {
+            return self.close(UtpCloseReason::TimedOut);
+        }
+        self.round_trip.back_off();
+        self.recovery_order = self.send.next_order();
+        if self.peer_window >= self.payload() {
+            self.ledbat.timed_out(self.payload());
+            if self.timeouts >= SUSPICIOUS_TIMEOUTS {
+                self.mtu.suspect(now);
+            }
+        }
+    }
+
+    /// Sets the time at which packets on their way, or a peer without space, are given up for now.
+    pub(super) fn arm_timeout(&mut self, now: UtpTime) {
+        if self.phase != UtpPhase::Open {
+            return;
+        }
+        if !self.send.has_in_flight() && !self.is_stalled(now) {
+            self.timeout_at = None;
+        } else if self.timeout_at.is_none() {
+            self.timeout_at = Some(now.after(self.round_trip.timeout()));
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Makes a connection's packets.
+
+use crate::utp::connection::{UtpConnection, UtpPhase};
+use crate::utp::packet::{HEADER, PacketKind, write_header, write_padded, write_with_sack};
+use crate::utp::send_buffer::{MAX_PACKETS, OutgoingPacket};
+use crate::utp::{UtpTime, UtpTransmit};
+
+/// The most datagrams at once, and their most bytes: what Linux sends with one call.
+const MAX_BATCH: usize = 64;
+const MAX_BATCH_BYTES: usize = 65_507;
+/// The data of a packet that tries a larger datagram. Somebody who receives only the start of a datagram must not take it for less
+/// data than it was; with so little data at its end, that is next to impossible.
+const PROBE_PAYLOAD: usize = 16;
+
+/// The next packet with data or a FIN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SendPlan {
+    /// A lost one again, with that payload.
+    Again(usize),
+    /// New bytes; none, and it is the FIN.
+    New(usize),
+    /// A few new bytes in a datagram of that size.
+    Probe(usize),
+}
+
+/// Why nothing can be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SendBlock {
+    /// There is no data.
+    NoData,
+    /// The congestion window is full.
+    Window,
+    /// The peer has no space.
+    PeerWindow,
+}
+
+/// Datagrams that are being put together.
+#[derive(Clone, Copy, Debug)]
+struct SendBatch {
+    start: usize,
+    segment: usize,
+    count: usize,
+    is_probe: bool,
+}
+
+impl UtpConnection {
+    /// Whether [`UtpConnection::transmit`] would return something.
+    pub fn has_output(&self, now: UtpTime) -> bool {
+        match self.phase {
+            UtpPhase::SynSent => self.is_syn_due,
+            UtpPhase::HalfOpen | UtpPhase::Lingering => self.is_ack_due,
+            UtpPhase::Open => self.is_ack_due || self.plan(now).is_ok(),
+            UtpPhase::Closed => false,
+        }
+    }
+
+    /// Appends the next datagrams to `out`. `sack` is a buffer for a selective acknowledgement.
+    pub fn transmit(&mut self, now: UtpTime, out: &mut Vec<u8>, sack: &mut Vec<u8>) -> Option<UtpTransmit> {
+        let mut batch = SendBatch { start: out.len(), segment: 0, count: 0, is_probe: false };
+        match self.phase {
+            UtpPhase::SynSent if self.is_syn_due => {
+                self.write_syn(now, out);
+                (batch.segment, batch.count) = (HEADER, 1);
+            }
+            UtpPhase::Open => {
+                self.write_data(now, out, &mut batch);
+                self.write_state(now, out, sack, &mut batch);
+            }
+            UtpPhase::HalfOpen | UtpPhase::Lingering => self.write_state(now, out, sack, &mut batch),
+            UtpPhase::SynSent | UtpPhase::Closed => {}
+        }
+        self.arm_timeout(now);
+        let SendBatch { segment, count, is_probe, .. } = batch;
+        (count > 0).then_some(UtpTransmit { to: self.addr, segment, count, dont_fragment: is_probe })
+    }
+
+    fn write_syn(&mut self, now: UtpTime, out: &mut Vec<u8>) {
+        let seq = self.send.acked();
+        let mut header = self.header(now, PacketKind::Syn, seq);
+        header.id = self.recv_id;
+        write_header(out, &header);
+        self.is_syn_due = false;
+        self.syn_attempts += 1;
+    }
+
+    /// Appends packets with data: equally long ones, of which the last may be shorter.
+    fn write_data(&mut self, now: UtpTime, out: &mut Vec<u8>, batch: &mut SendBatch) {
+        if !self.send.has_in_flight() && now.since(self.last_data_sent) > self.round_trip.timeout() {
+            self.ledbat.rested(self.payload());
+            self.last_data_sent = now;
+        }
+        self.is_limited = true;
+        while batch.count < MAX_BATCH {
+            let plan = match self.plan(now) {
+                Ok(plan) => plan,
+                Err(block) => {
+                    self.is_limited = block == SendBlock::Window;
+                    break;
+                }
+            };
+            let (size, is_probe) = match plan {
+                SendPlan::Again(len) | SendPlan::New(len) => (HEADER + len, false),
+                SendPlan::Probe(size) => (size, true),
+            };
+            let is_first = batch.count == 0;
+            if !is_first && (is_probe || size > batch.segment || out.len() - batch.start + size > MAX_BATCH_BYTES) {
+                break;
+            }
+            self.write_packet(now, plan, out);
+            batch.count += 1;
+            if is_first {
+                (batch.segment, batch.is_probe) = (size, is_probe);
+            }
+            if size < batch.segment || is_probe {
+                break;
+            }
+        }
+        if batch.count > 0 {
+            self.acknowledged();
+            // A packet with data does not say what has arrived after a gap.
+            self.is_ack_due &= self.receive.has_gap();
+            self.last_data_sent = now;
+        }
+    }
+
+    fn write_packet(&mut self, now: UtpTime, plan: SendPlan, out: &mut Vec<u8>) {
+        let full = self.payload();
+        let (packet, padding) = match plan {
+            SendPlan::Again(_) => {
+                self.is_fast_retransmit_due = false;
+                let Some(packet) = self.send.retransmit(now) else { return };
+                (packet, 0)
+            }
+            SendPlan::New(len) => {
+                self.is_window_probe_due = false;
+                (self.send.send_new(now, len, len < full && len > 0, false), 0)
+            }
+            SendPlan::Probe(size) => {
+                self.mtu.probe_sent(size);
+                let len = PROBE_PAYLOAD.min(self.send.unsent());
+                (self.send.send_new(now, len, false, true), size - HEADER - len)
+            }
+        };
+        let OutgoingPacket { seq, is_fin, .. } = packet;
+        let header = self.header(now, if is_fin { PacketKind::Fin } else { PacketKind::Data }, seq);
+        write_padded(out, &header, padding);
+        self.send.copy_payload(&packet, out);
+    }
+
+    /// What can be sent next. Lost packets go before new ones.
+    fn plan(&self, now: UtpTime) -> Result<SendPlan, SendBlock> {
+        let (in_flight, window) = (self.send.in_flight(), self.ledbat.window());
+        let has_space = |len: usize| in_flight + len <= window || in_flight == 0;
+        if let Some(len) = self.send.lost_len() {
+            let may_send = self.is_fast_retransmit_due || has_space(len);
+            return if may_send { Ok(SendPlan::Again(len)) } else { Err(SendBlock::Window) };
+        }
+        if self.send.packets() >= MAX_PACKETS {
+            return Err(SendBlock::PeerWindow);
+        }
+        let (unsent, full) = (self.send.unsent(), self.payload());
+        if unsent == 0 {
+            return if self.send.is_fin_next() { Ok(SendPlan::New(0)) } else { Err(SendBlock::NoData) };
+        }
+        let peer_space = self.peer_window.saturating_sub(self.send.outstanding());
+        let mut len = unsent.min(full);
+        // A last small packet goes at once, but the next one waits until there is more, or the first is acknowledged.
+        if len < full && self.send.has_small_in_flight() && !self.send.is_ending() {
+            return Err(SendBlock::NoData);
+        }
+        if !has_space(len) {
+            return Err(SendBlock::Window);
+        }
+        if let Some(size) = self.mtu.wanted_probe(now)
+            && self.timeouts == 0
+            && in_flight + size <= window
+            && peer_space >= PROBE_PAYLOAD
+        {
+            return Ok(SendPlan::Probe(size));
+        }
+        if len > peer_space && !self.is_window_probe_due {
+            // Small pieces only if the peer will not have space for more soon.
+            if in_flight > 0 || peer_space == 0 {
+                return Err(SendBlock::PeerWindow);
+            }
+            len = peer_space;
+        }
+        Ok(SendPlan::New(len))
+    }
+
+    /// Whether there is data that only the peer's lack of space holds back.
+    pub(super) fn is_stalled(&self, now: UtpTime) -> bool {
+        !self.send.has_in_flight() && self.plan(now) == Err(SendBlock::PeerWindow)
+    }
+
+    /// Appends an acknowledgement if one is due, after data if it is not longer.
+    fn write_state(&mut self, now: UtpTime, out: &mut Vec<u8>, sack: &mut Vec<u8>, batch: &mut SendBatch) {
+        if !self.is_ack_due || batch.is_probe || batch.count == MAX_BATCH {
+            return;
+        }
+        self.receive.write_sack(sack);
+        let size = HEADER + if sack.is_empty() { 0 } else { 2 + sack.len() };
+        let is_last = out.len() - batch.start < batch.segment * batch.count;
+        if batch.count > 0 && (is_last || size > batch.segment || out.len() - batch.start + size > MAX_BATCH_BYTES) {
+            return;
+        }
+        let seq = self.send.next_seq();
+        let header = self.header(now, PacketKind::State, seq);
+        write_with_sack(out, &header, sack);
+        self.acknowledged();
+        self.is_ack_due = false;
+        if batch.count == 0 {
+            batch.segment = size;
+        }
+        batch.count += 1;
+    }
+
+    fn acknowledged(&mut self) {
+        (self.unacknowledged, self.ack_at) = (0, None);
+    }
+}

@@ -1,0 +1,166 @@
+//! Strangers and hostile peers.
+
+use std::net::SocketAddr;
+
+use super::handshake::{Probe, header};
+use crate::util::random::Random;
+use crate::utp::packet::{PacketKind, UtpHeader, write_with_sack};
+use crate::utp::seq_nr::SeqNr;
+use crate::utp::{UtpConfig, UtpEvent};
+
+fn addr(number: u32) -> SocketAddr {
+    SocketAddr::from((std::net::Ipv4Addr::from(0x0a00_0000 + number), 4000))
+}
+
+#[test]
+fn floods_of_syns_are_bounded_and_never_amplified() {
+    let mut probe = Probe::new(UtpConfig::new(false));
+    let mut answered = 0;
+    for number in 0..5_000 {
+        probe.give(addr(number), header(PacketKind::Syn, number as u16, 1, 0), &[]);
+        let sent = probe.sent();
+        assert!(sent.iter().all(|(to, _, payload)| *to == addr(number) && payload.is_empty()));
+        answered += sent.len();
+    }
+    assert!(answered <= 5_000);
+    assert_eq!(probe.endpoint.len(), 256);
+    // One address cannot take all places.
+    for id in 1..1_000 {
+        probe.give(addr(9_999), header(PacketKind::Syn, id * 3, 1, 0), &[]);
+    }
+    assert_eq!(probe.sent().len(), 8);
+    probe.endpoint.set_accepting(false);
+    probe.give(addr(70_000), header(PacketKind::Syn, 7, 1, 0), &[]);
+    assert_eq!(probe.sent(), []);
+    probe.pass(20_000_000);
+    assert!(probe.endpoint.is_empty());
+}
+
+#[test]
+fn unknown_packets_are_answered_seldom_and_resets_never() {
+    let mut probe = Probe::new(UtpConfig::new(false));
+    let mut answers = 0;
+    for number in 0..10_000 {
+        probe.give(addr(number), header(PacketKind::Data, 3, 1, 0), &[0; 500]);
+        answers += probe.sent().len();
+        probe.now = probe.now.after(1_000);
+    }
+    assert!((400..=560).contains(&answers), "{answers} in ten seconds");
+    probe.pass(10_000_000);
+    probe.give(addr(1), header(PacketKind::Reset, 3, 1, 0), &[]);
+    assert_eq!(probe.sent(), []);
+    assert!(probe.endpoint.is_empty());
+}
+
+#[test]
+fn acknowledgements_of_what_was_not_sent_are_ignored() {
+    let mut probe = Probe::new(UtpConfig::new(false));
+    let (key, next) = probe.open(addr(1));
+    probe.endpoint.write(key, &[7; 60_000]);
+    let sent = probe.sent().len();
+    let (window, in_flight) = probe.endpoint.connection(key).expect("it").window();
+    let state = UtpHeader { kind: PacketKind::State, ..next };
+    for ahead in [5_u16, 100, 1_000, 30_000, 40_000] {
+        for sack in [&[][..], &[0xff; 32], &[0xff; 252]] {
+            let mut bytes = Vec::new();
+            write_with_sack(&mut bytes, &UtpHeader { ack: next.ack.plus(sent as u16 + ahead), ..state }, sack);
+            probe.endpoint.receive(probe.now, addr(1), &bytes);
+        }
+    }
+    assert_eq!(probe.endpoint.connection(key).expect("it").window(), (window, in_flight));
+    // Bits after the last packet are ignored, too.
+    let mut bytes = Vec::new();
+    write_with_sack(&mut bytes, &UtpHeader { ack: next.ack, ..state }, &[0xff; 252]);
+    for _ in 0..100 {
+        probe.endpoint.receive(probe.now, addr(1), &bytes);
+        probe.sent();
+    }
+    let (after, _) = probe.endpoint.connection(key).expect("it").window();
+    assert!(after <= window * 2 + 4_000, "{after} and {window}");
+}
+
+#[test]
+fn an_acknowledgement_that_goes_back_changes_nothing() {
+    let mut probe = Probe::new(UtpConfig::new(false));
+    let (key, next) = probe.open(addr(1));
+    let state = UtpHeader { kind: PacketKind::State, ..next };
+    probe.endpoint.write(key, &[7; 4_000]);
+    let sent = probe.sent().len() as u16;
+    probe.give(addr(1), UtpHeader { ack: next.ack.plus(sent), window: 9_000, ..state }, &[]);
+    let before = probe.endpoint.connection(key).expect("it").window();
+    for back in 0..sent {
+        probe.give(addr(1), UtpHeader { ack: next.ack.plus(back), window: 0, ..state }, &[]);
+    }
+    assert_eq!(probe.endpoint.connection(key).expect("it").window(), before);
+    probe.endpoint.write(key, &[7; 1_000]);
+    assert_eq!(probe.sent().len(), 1, "the old packets' window of 0 does not count");
+}
+
+#[test]
+fn resets_that_name_no_packet_of_ours_are_ignored() {
+    let mut probe = Probe::new(UtpConfig::new(false));
+    let (key, next) = probe.open(addr(1));
+    for ack in [5_000_u16, 20_000, 40_000] {
+        let reset = UtpHeader { kind: PacketKind::Reset, ack: next.ack.plus(ack), ..next };
+        probe.give(addr(1), reset, &[]);
+    }
+    assert_eq!(probe.events().iter().filter(|event| matches!(event, UtpEvent::Closed(..))).count(), 0);
+    assert!(probe.endpoint.addr(key).is_some());
+}
+
+#[test]
+fn a_peer_that_leaves_gaps_holds_little_memory() {
+    let mut probe = Probe::new(UtpConfig::new(false));
+    let (key, next) = probe.open(addr(1));
+    for number in 1..u16::MAX {
+        let payload = &[1; 1400][..if number % 2 == 0 { 1400 } else { 1 }];
+        probe.give(addr(1), UtpHeader { seq: next.seq.plus(number), ..next }, payload);
+        if number % 50 == 0 {
+            probe.sent();
+        }
+    }
+    let allocated = probe.endpoint.connection(key).expect("it").allocated();
+    assert!(allocated < (1 << 20) + (64 << 10), "{allocated}");
+    let before = probe.endpoint.readable(key).len();
+    probe.give(addr(1), next, b"the missing one");
+    let readable = probe.endpoint.readable(key).len();
+    assert!(readable > before + 100_000 && readable <= (1 << 20) + 100, "{readable}");
+}
+
+/// Nonsense in the middle of a connection, of every kind that has the right number: nothing panics, nothing grows.
+#[test]
+fn nonsense_from_a_peer_does_not_break_the_endpoint() {
+    let mut random = Random::seeded(11);
+    for round in 0..60 {
+        let mut probe = Probe::new(UtpConfig::new(false));
+        let (key, next) = probe.open(addr(1));
+        let mut sent_to_peer = 0;
+        for _ in 0..400 {
+            let kinds = [PacketKind::Data, PacketKind::State, PacketKind::State, PacketKind::Fin, PacketKind::Syn];
+            let near = |random: &mut Random, from: SeqNr| from.plus((random.up_to(40) as u16).wrapping_sub(20));
+            let header = UtpHeader {
+                kind: kinds[random.up_to(if round % 2 == 0 { 2 } else { 4 }) as usize],
+                id: next.id,
+                timestamp: random.u32(),
+                delay: random.u32() >> random.up_to(31),
+                window: random.u32() >> random.up_to(31),
+                seq: near(&mut random, next.seq),
+                ack: near(&mut random, next.ack.plus(20)),
+            };
+            let mut sack = vec![0; random.up_to(3) as usize * 4];
+            random.fill(&mut sack);
+            let mut bytes = Vec::new();
+            write_with_sack(&mut bytes, &header, &sack);
+            bytes.resize(bytes.len() + random.up_to(300) as usize, 3);
+            probe.endpoint.receive(probe.now, addr(1), &bytes);
+            probe.endpoint.write(key, &[5; 900][..random.up_to(900) as usize]);
+            let count = probe.endpoint.readable(key).len();
+            probe.endpoint.consume(key, count / 2);
+            sent_to_peer += probe.sent().len();
+            probe.pass(u64::from(random.up_to(200_000)));
+            probe.events();
+        }
+        assert!(sent_to_peer < 20_000, "{sent_to_peer}");
+        assert!(probe.endpoint.connection(key).is_none_or(|connection| connection.allocated() < 4 << 20));
+    }
+}
