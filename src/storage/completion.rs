@@ -7,6 +7,7 @@ use std::path::Path;
 use crate::storage::error::shown;
 use crate::storage::error::{Operation, StorageError};
 use crate::storage::files::Storage;
+use crate::storage::lock::MarkerLock;
 use crate::storage::marker::{self, Marker};
 use crate::storage::ownership::Refusal;
 use crate::storage::snapshot::identity;
@@ -20,7 +21,14 @@ impl Storage {
     pub fn finish(&self, have: &Bitfield) {
         self.remember_completed();
         // It has notes of this run.
-        let noted = self.marker.lock.as_ref().and_then(|lock| self.read_marker(&lock.info_hash()?));
+        let info_hash = self.marker.lock.as_ref().and_then(MarkerLock::info_hash);
+        let noted = match info_hash.map_or(Ok(None), |info_hash| self.read_marker(&info_hash)) {
+            Ok(noted) => noted,
+            Err(error) => {
+                log::warn!("{error}; the marker stays until a later run");
+                return self.release(None);
+            }
+        };
         let mut marker = noted.or_else(|| self.marker.content.clone()).unwrap_or_default();
         if self.safeguards.writable_identities.is_some() {
             marker.modified_at = 0; // This process has written until now.
@@ -85,9 +93,12 @@ impl Storage {
     /// Like [`Storage::clear_marker`], with the marker already locked, and gives up the right to write. Reads the marker again:
     /// another process may have replaced it before the lock.
     pub(crate) fn clear_locked(&mut self, info_hash: &InfoHash, have: &Bitfield) {
-        self.marker.content = self.read_marker(info_hash);
-        if self.names_complete(info_hash, have) {
-            self.finish(have);
+        // An unreadable marker stays as it is.
+        if let Ok(content) = self.read_marker(info_hash) {
+            self.marker.content = content;
+            if self.names_complete(info_hash, have) {
+                self.finish(have);
+            }
         }
         self.marker.lock = None;
     }
@@ -114,9 +125,10 @@ impl Storage {
     /// Whether there is a marker that names a complete file, or names no file.
     fn names_complete(&self, info_hash: &InfoHash, have: &Bitfield) -> bool {
         match self.read_marker(info_hash) {
-            Some(mut marker) => self.remove_complete_files(&mut marker, have) || !marker.is_needed(),
+            Err(_) => false,
+            Ok(Some(mut marker)) => self.remove_complete_files(&mut marker, have) || !marker.is_needed(),
             // An empty marker: btsync could not remove it when the download completed.
-            None => {
+            Ok(None) => {
                 self.root.metadata(&self.marker_path(info_hash)).is_ok_and(|found| found.is_file() && found.len() == 0)
             }
         }

@@ -73,7 +73,7 @@ impl Storage {
         if facts.needs_evidence()
             && let (Some(found), Some(seen)) = (&mut facts.found, seen)
         {
-            found.is_link = self.root.is_link(self.name(number));
+            found.is_link = self.root.may_be_link(self.name(number));
             found.evidence = self.evidence((number, facts.claim), seen, input, zeros)?;
             // btsync only reads an unwanted file, unless it is its own.
             let is_unwanted = !facts.is_wanted && facts.claim == OwnershipClaim::None;

@@ -114,8 +114,10 @@ impl Storage {
     /// Checks that the file with an unfinished file's name is the one that btsync made, and returns its snapshot.
     fn check_incomplete_file(&self, file: usize) -> Result<Option<FileSnapshot>, StorageError> {
         let Some(writable) = &self.safeguards.writable_identities else {
-            let found = self.root.metadata_inside(self.name(file));
-            return Ok(found.ok().map(|found| FileSnapshot::of(&found)));
+            return match self.root.metadata_inside(self.name(file)) {
+                Err(error) if is_shortage(&error) => Err(self.failed(Operation::Rename, file, error)),
+                found => Ok(found.ok().map(|found| FileSnapshot::of(&found))),
+            };
         };
         let found = self.root.metadata_inside(self.name(file));
         let found = found.map_err(|error| self.failed(Operation::Rename, file, error))?;
@@ -124,7 +126,7 @@ impl Storage {
         let is_named = || {
             self.marker.content.as_ref().is_some_and(|marker| marker.is_created_file(self.name(file), identity(&found)))
         };
-        let is_ours = (is_written || is_named()) && !self.root.is_link(self.name(file));
+        let is_ours = (is_written || is_named()) && !self.root.may_be_link(self.name(file));
         if is_ours { Ok(Some(FileSnapshot::of(&found))) } else { Err(self.in_the_way(file, Refusal::Replaced)) }
     }
 
@@ -136,7 +138,7 @@ impl Storage {
             let Some(seen) = survey.file(file).filter(|_| self.wants(file)) else { return false };
             let is_named =
                 self.marker.content.as_ref().is_some_and(|marker| marker.is_created_file(&spec.path, seen.identity));
-            let is_plain = seen.links == 1 && seen.size == spec.length && !self.root.is_link(&spec.path);
+            let is_plain = seen.links == 1 && seen.size == spec.length && !self.root.may_be_link(&spec.path);
             let is_read = matches!(actions.get(file), Some(FileAction::Leave | FileAction::Compare));
             is_read && !(is_named && is_plain)
         };
@@ -190,7 +192,7 @@ impl crate::storage::open::Root {
     fn remove_old_name(&self, from: &Path, to: &Path) -> io::Result<()> {
         let ours = FileSnapshot::of(&self.metadata_inside(to)?);
         let is_it =
-            |name: &Path| Ok::<_, io::Error>(!self.is_link(name) && ours.is_renamed(&self.metadata_inside(name)?));
+            |name: &Path| Ok::<_, io::Error>(!self.may_be_link(name) && ours.is_renamed(&self.metadata_inside(name)?));
         let temp = from.with_file_name(format!(".{:08x}{:08x}.btsync-copy", random::u32(), random::u32()));
         match self.rename(from, &temp) {
             Ok(()) if is_it(&temp)? => self.remove(&temp),

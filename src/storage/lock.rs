@@ -72,7 +72,10 @@ pub(super) fn try_lock(file: &impl AsFd) -> Result<bool, Errno> {
 
 impl Storage {
     /// The torrent's marker, if there is one. Only reads.
-    pub fn read_marker(&self, info_hash: &InfoHash) -> Option<Marker> {
+    ///
+    /// # Errors
+    /// If it cannot be read, so that it is unknown whose the files are.
+    pub fn read_marker(&self, info_hash: &InfoHash) -> Result<Option<Marker>, StorageError> {
         read(&self.root, &self.marker_path(info_hash), info_hash)
     }
 
@@ -87,7 +90,7 @@ impl Storage {
     /// [`StorageError::InUse`] if one does.
     pub fn probe_lock(&self, info_hash: &InfoHash) -> Result<(), StorageError> {
         let name = self.marker_path(info_hash);
-        let Ok(file) = self.root.open_own(&name, OFlags::RDONLY) else { return Ok(()) };
+        let Some(file) = open_marker(&self.root, &name)? else { return Ok(()) };
         let _folder = FolderLock::take(&self.root);
         match try_lock(&file) {
             Ok(false) => Err(StorageError::InUse { path: self.root.path().join(name) }),
@@ -356,13 +359,29 @@ pub(super) fn is_write_action(action: FileAction) -> bool {
     matches!(action, FileAction::Create | FileAction::Continue | FileAction::Copy | FileAction::ReplaceEmpty)
 }
 
+/// Opens a marker for reading; `None` if there is none, or if this user may not read it. Any other failure is an error.
+pub(super) fn open_marker(root: &Root, name: &Path) -> Result<Option<File>, StorageError> {
+    match root.open_own(name, OFlags::RDONLY) {
+        Ok(file) => Ok(Some(file)),
+        // A link, a folder, a socket or a device has its name, or a file that of its folder.
+        Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR | Errno::NXIO | Errno::NODEV | Errno::ACCESS | Errno::PERM) => {
+            Ok(None)
+        }
+        Err(errno) => Err(StorageError::io(Operation::Open, &root.path().join(name))(errno.into())),
+    }
+}
+
 /// Reads a marker; `None` if it is missing or invalid.
-pub(super) fn read(root: &Root, name: &Path, info_hash: &InfoHash) -> Option<Marker> {
-    let file = root.open_own(name, OFlags::RDONLY).ok()?;
-    let found = file.metadata().ok().filter(|found| found.is_file() && found.len() <= marker::MAX_MARKER_SIZE)?;
+pub(super) fn read(root: &Root, name: &Path, info_hash: &InfoHash) -> Result<Option<Marker>, StorageError> {
+    let Some(file) = open_marker(root, name)? else { return Ok(None) };
+    let failed = |error: std::io::Error| StorageError::io(Operation::Read, &root.path().join(name))(error);
+    let found = file.metadata().map_err(failed)?;
+    if !found.is_file() || found.len() > marker::MAX_MARKER_SIZE {
+        return Ok(None);
+    }
     let mut bytes = Vec::new();
-    file.take(marker::MAX_MARKER_SIZE).read_to_end(&mut bytes).ok()?;
-    Some(Marker { modified_at: mtime(&found), ..Marker::decode(&bytes, info_hash)? })
+    file.take(marker::MAX_MARKER_SIZE).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(Marker::decode(&bytes, info_hash).map(|marker| Marker { modified_at: mtime(&found), ..marker }))
 }
 
 #[cfg(test)]

@@ -179,7 +179,11 @@ impl Storage {
         seen: &FileSnapshot,
         is_as_recorded: bool,
     ) -> bool {
-        let Ok(found) = self.root.metadata(&self.marker_path(info_hash)) else { return false };
+        let found = match self.root.metadata(&self.marker_path(info_hash)) {
+            Ok(found) => found,
+            // An edit that cannot be excluded counts as one.
+            Err(error) => return error.kind() != io::ErrorKind::NotFound,
+        };
         let ran_until = latest_run_time(marker.has_stopped, marker.ran_until, &FileSnapshot::of(&found));
         let changed_at = Some(seen.changed_at()).filter(|_| !is_as_recorded);
         is_later([Some(seen.modified_at()), changed_at], ran_until, clock())

@@ -5,11 +5,12 @@
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
+use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::storage::error::StorageError;
+use crate::storage::error::{Operation, StorageError};
 use crate::storage::files::Storage;
 use crate::storage::lock::is_write_action;
 use crate::storage::ownership::{FileAction, Refusal};
@@ -38,12 +39,16 @@ impl Storage {
         let outputs = outputs();
         let mut empty: HashMap<FileId, usize> = HashMap::new();
         for (number, action) in written().filter(|(_, action)| **action != FileAction::Create) {
-            let Ok(found) = self.root.metadata(self.name(number)) else { continue };
+            let found = match self.root.metadata(self.name(number)) {
+                Ok(found) => found,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(self.failed(Operation::Open, number, error)),
+            };
             if outputs.contains(&id(&found)) {
                 return Err(self.in_the_way(number, Refusal::IsOurOutput));
             }
             // A file without data may be one that another program has just emptied.
-            let is_empty = || *action == FileAction::ReplaceEmpty || self.seems_empty(number);
+            let is_empty = || *action == FileAction::ReplaceEmpty || self.may_be_empty(number);
             if !may_overwrite && *action == FileAction::ReplaceEmpty {
                 self.check_owner(number, &found)?;
             }

@@ -163,11 +163,14 @@ impl Root {
         self.open_beneath(name, FOLDER)
     }
 
-    /// Whether the name is a symbolic link.
-    pub fn is_link(&self, name: &Path) -> bool {
+    /// Whether the name is a symbolic link, or may be one, because it cannot be examined.
+    pub fn may_be_link(&self, name: &Path) -> bool {
         let folder = self.folder_of(name);
         let found = folder.and_then(|folder| rustix::fs::statat(folder, file_name(name), AtFlags::SYMLINK_NOFOLLOW));
-        found.is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::Symlink)
+        match found {
+            Ok(found) => FileType::from_raw_mode(found.st_mode) == FileType::Symlink,
+            Err(errno) => errno != Errno::NOENT,
+        }
     }
 
     /// Opens a file in the download folder without following any link.

@@ -5,16 +5,15 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use rustix::fs::OFlags;
-
-use crate::storage::error::StorageError;
+use crate::storage::error::{Operation, StorageError};
 use crate::storage::files::Storage;
-use crate::storage::lock::{LOCK_RETRY_DELAY, LOCK_TIMEOUT, is_write_action, read, try_lock};
+use crate::storage::lock::{LOCK_RETRY_DELAY, LOCK_TIMEOUT, is_write_action, open_marker, read, try_lock};
 use crate::storage::marker;
 use crate::storage::open::Root;
 use crate::storage::ownership::{FileAction, Refusal};
 use crate::storage::survey::Survey;
 use crate::types::InfoHash;
+use crate::util::descriptors::is_shortage;
 
 /// A lock on the download folder, held while a starting process compares its files with other downloads' markers.
 pub(crate) struct FolderLock {
@@ -60,13 +59,13 @@ impl Storage {
         may_overwrite: bool,
     ) -> Result<Vec<usize>, StorageError> {
         let mut taken = Vec::new();
-        for (marker_path, other) in self.markers().into_iter().filter(|(_, other)| other != info_hash) {
-            let Some(found) = read(&self.root, &marker_path, &other) else { continue };
+        for (marker_path, other) in self.markers()?.into_iter().filter(|(_, other)| other != info_hash) {
+            let Some(found) = read(&self.root, &marker_path, &other)? else { continue };
             let has =
                 |number: &usize| survey.file(*number).is_some_and(|seen| found.uses(self.name(*number), seen.identity));
             let Some(number) = write_targets(actions).find(has) else { continue };
-            let file = self.root.open_own(&marker_path, OFlags::RDONLY);
-            if file.is_ok_and(|file| matches!(try_lock(&file), Ok(false))) {
+            let file = open_marker(&self.root, &marker_path)?;
+            if file.is_some_and(|file| matches!(try_lock(&file), Ok(false))) {
                 return Err(StorageError::InUse { path: self.root.path().join(marker_path) });
             }
             if !may_overwrite {
@@ -79,16 +78,19 @@ impl Storage {
     }
 
     /// All markers where other torrents with files in the same folders have them.
-    fn markers(&self) -> Vec<(PathBuf, InfoHash)> {
-        let own = self.torrent_folder();
-        let folders = [Some(PathBuf::new()), own].into_iter().flatten();
-        let in_folder = |folder: PathBuf| {
-            let entries = self.root.with_retry(|| fs::read_dir(self.root.path().join(&folder)));
-            let names = entries.into_iter().flatten().flatten().map(|entry| entry.file_name());
-            let marker = move |name: OsString| Some((folder.join(&name), marker::marker_info_hash(name.to_str()?)?));
-            names.filter_map(marker).collect::<Vec<_>>()
-        };
-        folders.flat_map(in_folder).collect()
+    fn markers(&self) -> Result<Vec<(PathBuf, InfoHash)>, StorageError> {
+        let mut markers = Vec::new();
+        for folder in [Some(PathBuf::new()), self.torrent_folder()].into_iter().flatten() {
+            let path = self.root.path().join(&folder);
+            let entries = match self.root.with_retry(|| fs::read_dir(&path)) {
+                Err(error) if is_shortage(&error) => return Err(StorageError::io(Operation::Open, &path)(error)),
+                // No such folder, or one that cannot be listed.
+                entries => entries.into_iter().flatten().flatten(),
+            };
+            let marker = |name: OsString| Some((folder.join(&name), marker::marker_info_hash(name.to_str()?)?));
+            markers.extend(entries.filter_map(|entry| marker(entry.file_name())));
+        }
+        Ok(markers)
     }
 }
 

@@ -23,22 +23,28 @@ impl Storage {
     /// The part file's path. libtorrent's part file has the same default name but another format; btsync leaves such a file
     /// alone, as it does a symbolic link or a file with other hard links, and uses another name.
     pub(super) fn part_file_name(&self, usual: &Path) -> PathBuf {
-        if self.part_file(usual).is_err() { usual.with_extension("btsync.parts") } else { usual.to_owned() }
+        let is_foreign = matches!(self.part_file(usual), Err(StorageError::InTheWay { .. }));
+        if is_foreign { usual.with_extension("btsync.parts") } else { usual.to_owned() }
     }
 
     /// The metadata of the part file of this name, if there is one and it can be opened; an error if it is not btsync's.
-    fn part_file(&self, name: &Path) -> Result<Option<Metadata>, Refusal> {
+    fn part_file(&self, name: &Path) -> Result<Option<Metadata>, StorageError> {
+        let path = || self.root.path().join(name);
+        let appeared = || StorageError::InTheWay { path: path(), why: Refusal::Appeared, more: 0 };
         let file = match self.root.open_own(name, OFlags::RDONLY) {
             Ok(file) => file,
-            Err(Errno::LOOP) => return Err(Refusal::Appeared),
+            Err(Errno::LOOP) => return Err(appeared()),
+            Err(errno @ (Errno::MFILE | Errno::NFILE)) => {
+                return Err(StorageError::io(Operation::Open, &path())(errno.into()));
+            }
             Err(_) => return Ok(None),
         };
         let mut head = [0; 8];
         let theirs = [self.layout.piece_count().to_be_bytes(), self.layout.piece_length().to_be_bytes()];
         let found = file.metadata().ok().filter(|found| found.is_file() && found.nlink() == 1);
-        let found = found.ok_or(Refusal::Appeared)?;
+        let found = found.ok_or_else(appeared)?;
         let is_theirs = file.read_exact_at(&mut head, 0).is_ok() && head == theirs.concat()[..];
-        if is_theirs { Err(Refusal::Appeared) } else { Ok(Some(found)) }
+        if is_theirs { Err(appeared()) } else { Ok(Some(found)) }
     }
 
     /// Looks for the part file and returns its snapshot.
@@ -50,7 +56,7 @@ impl Storage {
         if name.as_os_str().is_empty() {
             return Ok(None);
         }
-        let found = self.part_file(name).map_err(|why| self.in_the_way(self.layout.files().len(), why))?;
+        let found = self.part_file(name)?;
         self.placement.set_identity(found.as_ref().map(identity));
         Ok(found.as_ref().map(FileSnapshot::of))
     }

@@ -37,7 +37,7 @@ impl Storage {
             return Err(StorageError::InUse { path: self.root.path().join(&spec.path) });
         }
         // The user made a symbolic link, and so its empty target is the user's too.
-        if action == FileAction::ReplaceEmpty && self.root.is_link(&spec.path) {
+        if action == FileAction::ReplaceEmpty && self.root.may_be_link(&spec.path) {
             return Err(self.in_the_way(file, Refusal::Changed));
         }
         // A random name: a file that a killed process left behind looks like one of the user's, so it stays.

@@ -92,7 +92,7 @@ mod tests {
         let actions = [FileAction::Create, FileAction::Continue, FileAction::Create];
         let mut it = storage(dir);
         let mut survey = it.survey(&no).unwrap();
-        let earlier = it.read_marker(&HASH);
+        let earlier = it.read_marker(&HASH).unwrap();
         it.marker.content = earlier.clone();
         it.lock(&HASH).unwrap();
         it.create_files(&actions, &mut survey, &no).unwrap();
@@ -129,7 +129,7 @@ mod tests {
         File::options().write(true).open(dir.path().join("b")).unwrap().set_len(4).unwrap();
         drop(refused(dir.path(), false));
         assert!(dir.path().join(marker_name(&HASH)).exists() && !dir.path().join("a").exists());
-        let made = storage(dir.path()).read_marker(&HASH).unwrap();
+        let made = storage(dir.path()).read_marker(&HASH).unwrap().unwrap();
         assert!(made.is_unfinished_file(Path::new("b"), survey.file(1).unwrap().identity) && made.created.len() == 1);
     }
 
@@ -146,12 +146,12 @@ mod tests {
         it.unlock();
         let at = SystemTime::now() - Duration::from_secs(100);
         File::open(dir.path().join(marker_name(&HASH))).unwrap().set_modified(at).unwrap();
-        let before = it.read_marker(&HASH).unwrap();
+        let before = it.read_marker(&HASH).unwrap().unwrap();
         File::options().write(true).open(dir.path().join("b")).unwrap().set_len(4).unwrap();
         let edited = *it.survey(&no).unwrap().file(1).unwrap();
         drop(refused(dir.path(), false));
         let it = storage(dir.path());
-        assert_eq!(it.read_marker(&HASH).unwrap(), before);
+        assert_eq!(it.read_marker(&HASH).unwrap().unwrap(), before);
         assert!(before.is_changed_after_stop(Path::new("b"), &edited));
         assert!(it.is_newer_than_marker(&HASH, &before, &edited, false));
     }
@@ -166,7 +166,7 @@ mod tests {
         it.create_files(&actions, &mut survey, &no).unwrap();
         it.record_ownership(&HASH, &actions, &survey, false).unwrap();
         it.unlock();
-        let earlier = it.read_marker(&HASH);
+        let earlier = it.read_marker(&HASH).unwrap();
         let actions = [FileAction::Continue, FileAction::Continue, FileAction::Create];
         let mut it = storage(dir.path());
         it.marker.content = earlier.clone();
@@ -177,7 +177,7 @@ mod tests {
         File::options().append(true).open(dir.path().join("b")).unwrap().write_all(b"more").unwrap();
         assert!(it.resize_files(&actions, &survey, &no).is_err());
         it.roll_back(&actions, &survey, earlier);
-        let (marker, survey) = (it.read_marker(&HASH).unwrap(), it.survey(&no).unwrap());
+        let (marker, survey) = (it.read_marker(&HASH).unwrap().unwrap(), it.survey(&no).unwrap());
         let is_changed =
             |file: usize, path: &str| marker.is_changed_after_stop(Path::new(path), survey.file(file).unwrap());
         assert!(survey.file(0).unwrap().size == 100 && !is_changed(0, "a") && is_changed(1, "b"));

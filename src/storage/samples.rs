@@ -158,9 +158,9 @@ fn sample(file: &File, stop: &dyn StopCheck) -> io::Result<Sample> {
 }
 
 impl Storage {
-    /// Whether a file holds no data, as far as its parts of `PART` bytes show.
-    pub(super) fn seems_empty(&self, file_index: usize) -> bool {
-        self.root.open(self.name(file_index), Access::Read).is_ok_and(|handle| seems_empty(&handle.file))
+    /// Whether a file may hold no data: its parts of `PART` bytes show none, or it cannot be opened.
+    pub(super) fn may_be_empty(&self, file_index: usize) -> bool {
+        self.root.open(self.name(file_index), Access::Read).map_or(true, |handle| seems_empty(&handle.file))
     }
 
     /// Takes samples of the files that btsync writes to and that nothing else distinguishes from others, or whose times have steps of

@@ -15,6 +15,7 @@ use crate::storage::files::Storage;
 use crate::storage::layout::FileSpec;
 use crate::storage::snapshot::FileSnapshot;
 use crate::storage::stop_check::StopCheck;
+use crate::util::descriptors::is_shortage;
 
 /// The unit of a file that a failing system writes entirely or not at all.
 pub(super) const PAGE: u64 = 4096;
@@ -114,6 +115,7 @@ impl Storage {
         }
         match inside {
             Ok(found) if found.is_file() => Ok(Some(FileSnapshot::of(&found))),
+            Err(error) if is_shortage(&error) => Err(StorageError::io(Operation::Open, &path())(error)),
             _ if !is_wanted => Ok(None),
             Ok(_) => Err(StorageError::NotAFile { path: path() }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

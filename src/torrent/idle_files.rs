@@ -1,6 +1,7 @@
 //! Moves and deletes the files of a torrent that does not run, together with its resume data.
 
 use std::fs;
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -9,8 +10,8 @@ use thiserror::Error;
 use crate::metainfo::Metainfo;
 use crate::storage::resume::{PREEXISTING, ResumeData, Stamp};
 use crate::storage::{
-    FileEvidence, FileJobError, KeptFile, Layout, LayoutError, MovedFile, StopCheck, Storage, identity, is_reserved,
-    part_name,
+    FileEvidence, FileJobError, KeptFile, Layout, LayoutError, MovedFile, Operation, StopCheck, Storage, StorageError,
+    identity, is_reserved, part_name,
 };
 use crate::torrent::original_names::layout_as_found;
 use crate::torrent::record_files::{record_path, replace};
@@ -18,10 +19,14 @@ use crate::torrent::resume_store;
 use crate::torrent::verified_reads::VerifiedFile;
 use crate::torrent::wanted_files::layout;
 use crate::types::Bitfield;
+use crate::util::atomics::Amount;
 use crate::util::cold_sort;
+use crate::util::descriptors::is_shortage;
 
 /// How many files of a torrent may stay open.
 const MAX_OPEN_FILES: usize = 4;
+/// How often a job waits for a descriptor, a tenth of a second each time, before it fails.
+const MAX_WAITS: usize = 50;
 /// The suffix of qBittorrent's unfinished files.
 const OTHER_SUFFIX: &str = ".!qB";
 
@@ -79,7 +84,7 @@ impl IdleTorrent<'_> {
         let [source, target] =
             [(self.place.folder, source), (place.folder, target)].map(|(folder, layout)| self.storage(folder, layout));
         let old_path = self.record_path(self.place.folder);
-        let record = old_path.as_deref().and_then(|path| self.read_record(path, source.layout()));
+        let record = self.known_record(old_path.as_deref(), &source)?;
         let stamps: Vec<Option<Stamp>> = (0..source.layout().files().len()).map(|file| source.stamp(file)).collect();
         let evidence = FileEvidence { record: record.as_ref(), was_complete, hashes: &self.metainfo.pieces };
         let moved = source.move_files(&target, self.metainfo.info_hash, evidence, self.private_folders, stop)?;
@@ -111,7 +116,7 @@ impl IdleTorrent<'_> {
         let (source, _) = self.layouts(self.place)?;
         let mut storage = self.storage(self.place.folder, source);
         let path = self.record_path(self.place.folder);
-        let record = path.as_deref().and_then(|path| self.read_record(path, storage.layout()));
+        let record = self.known_record(path.as_deref(), &storage)?;
         let evidence = FileEvidence { record: record.as_ref(), was_complete, hashes: &self.metainfo.pieces };
         let limits = (self.private_folders, stop);
         let kept = storage.delete_files(&self.metainfo.info_hash, evidence, limits)?;
@@ -127,7 +132,7 @@ impl IdleTorrent<'_> {
         let (source, _) = self.layouts(self.place)?;
         let mut storage = self.storage(self.place.folder, source);
         let path = self.record_path(self.place.folder);
-        let record = path.as_deref().and_then(|path| self.read_record(path, storage.layout()));
+        let record = self.known_record(path.as_deref(), &storage)?;
         storage.delete_own_files(&self.metainfo.info_hash, record.as_ref())?;
         remove_record(path);
         Ok(())
@@ -182,7 +187,7 @@ impl IdleTorrent<'_> {
             return None;
         }
         let layout = layout(self.metainfo).ok()?;
-        let record = self.read_record(&self.record_path(self.place.folder)?, &layout)?;
+        let record = self.read_record(&self.record_path(self.place.folder)?, &layout).ok()??;
         let file = usize::try_from(number).ok()?;
         let length = layout.files().get(file)?.length;
         let seen = Stamp::of(&opened.metadata().ok()?)?;
@@ -199,12 +204,15 @@ impl IdleTorrent<'_> {
     /// The verified pieces, as the resume data has them. The files are not looked at.
     pub fn recorded_pieces(&self) -> Option<Bitfield> {
         let path = self.record_path(self.place.folder)?;
-        self.read_record(&path, &layout(self.metainfo).ok()?).map(|record| record.have)
+        self.read_record(&path, &layout(self.metainfo).ok()?).ok()?.map(|record| record.have)
     }
 
     fn storage(&self, folder: &Path, layout: Layout) -> Storage {
         let wanted: Vec<bool> = (0_u32..).zip(layout.files()).map(|(file, _)| !self.is_unwanted(file)).collect();
-        Storage::new(folder.to_owned(), layout, MAX_OPEN_FILES).select(&wanted, &part_name(&self.metainfo.info_hash))
+        let storage = Storage::new(folder.to_owned(), layout, MAX_OPEN_FILES);
+        let waits = Amount::new(0);
+        storage.wait_for_descriptors(move || waits.add_one_below(MAX_WAITS));
+        storage.select(&wanted, &part_name(&self.metainfo.info_hash))
     }
 
     /// The layouts with the names that the files have on disk, and that they would have at another place.
@@ -254,10 +262,23 @@ impl IdleTorrent<'_> {
         Some(record_path(self.resume_folder, self.metainfo.info_hash, &place))
     }
 
-    fn read_record(&self, path: &Path, layout: &Layout) -> Option<ResumeData> {
-        let bytes = resume_store::read(path, ResumeData::max_encoded_size(layout)).ok()?;
-        let record = ResumeData::decode(&bytes, layout).ok()?;
-        Some(record).filter(|record| record.info_hash == self.metainfo.info_hash)
+    /// The resume data for a job on the files of `storage`. Fails if no descriptor is free: then it is unknown whose the files are.
+    fn known_record(&self, path: Option<&Path>, storage: &Storage) -> Result<Option<ResumeData>, FileJobError> {
+        let Some(path) = path else { return Ok(None) };
+        let read = storage.with_retry(|| self.read_record(path, storage.layout()));
+        let failed = |source| StorageError::Io { operation: Operation::Open, path: path.to_owned(), source };
+        Ok(read.map_err(failed)?)
+    }
+
+    /// The torrent's resume data; `None` if there is none that can be used. The only error is that no descriptor is free.
+    fn read_record(&self, path: &Path, layout: &Layout) -> io::Result<Option<ResumeData>> {
+        let bytes = match resume_store::read(path, ResumeData::max_encoded_size(layout)) {
+            Ok(bytes) => bytes,
+            Err(error) if is_shortage(&error) => return Err(error),
+            Err(_) => return Ok(None),
+        };
+        let record = ResumeData::decode(&bytes, layout).ok();
+        Ok(record.filter(|record| record.info_hash == self.metainfo.info_hash))
     }
 }
 

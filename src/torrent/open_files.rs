@@ -126,7 +126,7 @@ impl FileOpener<'_> {
             if !self.storage.is_locked() && self.storage.has_missing_files(&survey) {
                 self.storage.probe_lock(&self.metainfo.info_hash)?;
             }
-            self.storage.marker.content = self.storage.read_marker(&self.metainfo.info_hash);
+            self.storage.marker.content = self.storage.read_marker(&self.metainfo.info_hash)?;
             self.storage.adopt_moved_files(&self.metainfo.info_hash, &survey);
             if self.storage.ignore_files_as_before(&survey, &self.metainfo.pieces, &*self.inner.run) {
                 survey = self.storage.survey(&*self.inner.run)?;
@@ -271,7 +271,7 @@ impl FileOpener<'_> {
         have: &mut Bitfield,
         resume_store: &mut Option<ResumeStore>,
     ) -> Result<(), TorrentError> {
-        let earlier = self.storage.read_marker(&self.metainfo.info_hash);
+        let earlier = self.storage.read_marker(&self.metainfo.info_hash)?;
         let prepared = self.prepare((actions, part_file_action), &mut survey, have).inspect_err(|error| {
             if matches!(error.kind(), StorageErrorKind::Exists | StorageErrorKind::InUse) {
                 self.storage.roll_back(actions, &survey, earlier);

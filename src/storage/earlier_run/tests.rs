@@ -94,7 +94,7 @@ fn copied(from: &TempDir, names: &[&str]) -> TempDir {
 
 fn decide(it: &mut Storage, claim: OwnershipClaim) -> (Survey, Result<Vec<FileAction>, StorageError>) {
     let no = AtomicBool::new(false);
-    it.marker.content = it.read_marker(&HASH);
+    it.marker.content = it.read_marker(&HASH).unwrap();
     let survey = it.survey(&no).unwrap();
     let hashes: Vec<Sha1Hash> = content().chunks(PIECE).map(|piece| Sha1::digest(piece).into()).collect();
     let have = check(it, &hashes, 1, &CheckProgress::default(), &no).unwrap();
@@ -133,7 +133,7 @@ fn a_download_that_was_moved_is_resumed_and_named_by_its_new_files() {
     it.create_files(&actions, &mut survey, &no).unwrap();
     it.record_ownership(&HASH, &actions, &survey, false).unwrap();
     it.unlock();
-    let marker = it.read_marker(&HASH).unwrap();
+    let marker = it.read_marker(&HASH).unwrap().unwrap();
     assert!(
         marker.is_unfinished_file(Path::new("one"), survey.file(1).unwrap().identity)
             && !marker.has_path(Path::new("big"))
@@ -211,7 +211,7 @@ fn a_copy_of_a_marker_makes_no_file_of_the_users_ours() {
             fs::write(in_dir(dir, marker), bytes).unwrap();
         }),
         ("it was edited while btsync ran", &|dir| {
-            let made = storage(dir).read_marker(&HASH).unwrap().created[&marker::path_hash(Path::new("one"))];
+            let made = storage(dir).read_marker(&HASH).unwrap().unwrap().created[&marker::path_hash(Path::new("one"))];
             let edited = MarkerNote::Edited(marker::path_hash(Path::new("one")), made).line();
             refill(dir, marker, &[fs::read(in_dir(dir, marker)).unwrap(), edited.into_bytes()].concat());
         }),
@@ -228,7 +228,7 @@ fn a_copy_of_a_marker_makes_no_file_of_the_users_ours() {
 fn complete_files_of_a_moved_download_get_their_final_names() {
     let (dir, no) = (moved(), AtomicBool::new(false));
     let mut it = storage(&dir);
-    let mut marker = it.read_marker(&HASH).unwrap();
+    let mut marker = it.read_marker(&HASH).unwrap().unwrap();
     let path_hash = marker::path_hash(Path::new("big"));
     marker.apply(MarkerNote::Completed(path_hash, marker.created[&path_hash], i64::MAX));
     it.marker.content = Some(marker);
@@ -247,7 +247,7 @@ fn complete_files_of_a_moved_download_get_their_final_names() {
 fn complete_files_of_a_moved_download_get_their_final_names_whether_recorded_as_complete_or_not() {
     let marks = |dir: &TempDir, actions: &[FileAction; 4], have: &Bitfield| {
         let mut it = storage(dir);
-        it.marker.content = it.read_marker(&HASH);
+        it.marker.content = it.read_marker(&HASH).unwrap();
         let survey = it.survey(&AtomicBool::new(false)).unwrap();
         it.adopt_moved_whole_files(&HASH, actions, &survey, have);
         let marker = it.marker.content.take().unwrap();
@@ -321,7 +321,7 @@ fn a_part_file_that_was_moved_is_btsyncs_if_its_times_say_so() {
             }
         }
         let mut it = storage(&to).select(&wanted, &part_name);
-        it.marker.content = it.read_marker(&HASH);
+        it.marker.content = it.read_marker(&HASH).unwrap();
         let seen = it.survey(&no).unwrap().part_file.unwrap();
         assert_eq!(
             it.may_be_of_earlier_run(&HASH, &part_name, &seen),
@@ -362,7 +362,7 @@ fn a_moved_file_that_lacks_no_data_is_compared_and_gets_its_final_name() {
         it.lock(&HASH).unwrap();
         it.create_files(&actions, &mut survey, &no).unwrap();
         it.record_ownership(&HASH, &actions, &survey, false).unwrap();
-        let (marker, seen) = (it.read_marker(&HASH).unwrap(), survey.file(number).unwrap());
+        let (marker, seen) = (it.read_marker(&HASH).unwrap().unwrap(), survey.file(number).unwrap());
         assert!(marker.is_created_file(path, seen.identity), "it gets its final name");
         assert!(!marker.is_unfinished_file(path, seen.identity) && !marker.is_completed_and_unchanged(path, seen));
     }

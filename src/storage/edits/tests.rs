@@ -52,7 +52,7 @@ pub(in crate::storage) fn write(path: &Path, bytes: &[u8]) {
 
 fn is_edited(it: &Storage, path: &str) -> bool {
     let found = fs::metadata(it.root.path().join(path)).unwrap();
-    it.read_marker(&HASH).unwrap().is_edited(Path::new(path), identity(&found))
+    it.read_marker(&HASH).unwrap().unwrap().is_edited(Path::new(path), identity(&found))
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn an_edit_of_an_idle_file_is_in_the_marker_when_the_run_ends() {
     write(&at("a"), b"mine");
     it.unlock();
     let length = fs::metadata(at(&format!(".{HASH}.btsync"))).unwrap().len();
-    assert!(is_edited(&it, "a") && !is_edited(&it, "b") && it.read_marker(&HASH).unwrap().has_stopped);
+    assert!(is_edited(&it, "a") && !is_edited(&it, "b") && it.read_marker(&HASH).unwrap().unwrap().has_stopped);
     it.unlock();
     assert_eq!(fs::metadata(at(&format!(".{HASH}.btsync"))).unwrap().len(), length);
 }
@@ -122,7 +122,7 @@ fn a_complete_file_has_no_time_in_the_marker_if_it_was_edited_before_that_was_re
         (0..10).for_each(|piece| _ = have.set(PieceIndex(piece)));
         it.record_complete_files(&have);
         let seen = *it.survey(&AtomicBool::new(false)).unwrap().file(0).unwrap();
-        let marker = it.read_marker(&HASH).unwrap();
+        let marker = it.read_marker(&HASH).unwrap().unwrap();
         assert!(marker.is_completed_file(Path::new("a"), seen.identity));
         assert_eq!(marker.is_completed_and_unchanged(Path::new("a"), &seen), !is_mine);
     }
@@ -208,7 +208,7 @@ fn an_edit_of_any_length_is_not_overwritten_and_ends_the_run() {
             assert_eq!(fs::read(dir.path().join("b")).unwrap(), mine, "{allocation:?} {is_begun}");
             write_at(&it, 0).unwrap();
             let identity = identity(&fs::metadata(dir.path().join("b")).unwrap());
-            assert!(it.read_marker(&HASH).unwrap().is_refused(Path::new("b"), identity));
+            assert!(it.read_marker(&HASH).unwrap().unwrap().is_refused(Path::new("b"), identity));
         }
     }
 }
@@ -294,7 +294,7 @@ fn the_marker_tells_how_a_run_leaves_its_files() {
         let later = std::time::SystemTime::now() + std::time::Duration::from_secs(3600);
         File::open(marker_path).unwrap().set_modified(later).unwrap();
         let survey = it.survey(&AtomicBool::new(false)).unwrap();
-        let marker = it.read_marker(&HASH).unwrap();
+        let marker = it.read_marker(&HASH).unwrap().unwrap();
         let changed = [0, 1].map(|file| {
             let path = &it.layout.files()[file].path;
             let seen = survey.file(file).unwrap();

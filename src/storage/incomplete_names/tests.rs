@@ -135,7 +135,7 @@ fn complete_files_that_are_not_ours_keep_the_names_that_they_have() {
         let layout = layout(&[("a", 6)]).with_incomplete_suffix(".part", |_, _, _| true);
         let mut storage = Storage::new(dir.to_owned(), layout, 4);
         let mut survey = storage.survey(&no).unwrap();
-        storage.marker.content = storage.read_marker(&hash);
+        storage.marker.content = storage.read_marker(&hash).unwrap();
         (survey.file(0).is_none(), storage.keep_unfinished_names(&[FileAction::Leave], &survey).len(), {
             if survey.file(0).is_none() {
                 storage.lock(&hash).unwrap();

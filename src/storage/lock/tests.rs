@@ -28,7 +28,7 @@ fn begin(it: &mut Storage, hash: &InfoHash) -> Result<(), StorageError> {
     let stop = AtomicBool::new(false);
     let mut survey = it.survey(&stop)?;
     let actions = [if survey.file(0).is_some() { FileAction::Continue } else { FileAction::Create }];
-    it.marker.content = it.read_marker(hash);
+    it.marker.content = it.read_marker(hash).unwrap();
     it.lock(hash)?;
     it.check_other_downloads(hash, &actions, &survey, false)?;
     it.create_files(&actions, &mut survey, &stop)?;
@@ -64,7 +64,9 @@ fn one_writes_and_the_next_one_may_when_it_is_done() {
     second.probe_lock(&ONE).unwrap();
     begin(&mut second, &ONE).unwrap();
     let seen = second.survey(&AtomicBool::new(false)).unwrap();
-    assert!(second.read_marker(&ONE).unwrap().is_unfinished_file(Path::new("a"), seen.file(0).unwrap().identity));
+    assert!(
+        second.read_marker(&ONE).unwrap().unwrap().is_unfinished_file(Path::new("a"), seen.file(0).unwrap().identity)
+    );
     second.finish(&whole());
     assert_eq!(names(&dir), ["a"]);
     second.finish(&whole());
@@ -195,7 +197,7 @@ fn a_leftover_of_a_process_that_was_killed_is_no_obstacle() {
     fs::write(dir.path().join(format!("{}.new", marker.display())), "btsync-mark").unwrap();
     fs::write(dir.path().join(&marker), "").unwrap();
     let mut it = storage(&dir, "a");
-    assert!(it.read_marker(&ONE).is_none());
+    assert!(it.read_marker(&ONE).unwrap().is_none());
     begin(&mut it, &ONE).unwrap();
     it.finish(&whole());
     assert_eq!(names(&dir), ["a"]);
@@ -223,7 +225,7 @@ fn a_marker_that_names_unfinished_files_by_now_is_not_removed() {
     let mut it = storage(&dir, "a");
     it.lock(&ONE).unwrap();
     it.clear_locked(&ONE, &whole());
-    assert!(it.read_marker(&ONE).is_some() && !it.is_locked());
+    assert!(it.read_marker(&ONE).unwrap().is_some() && !it.is_locked());
     begin(&mut storage(&dir, "a"), &ONE).unwrap();
     it.clear_marker(&ONE, &whole());
     assert_eq!(names(&dir), ["a", "b"], "one whose files are all complete");
@@ -270,7 +272,7 @@ fn a_file_that_is_complete_is_struck_from_the_marker_that_stays() {
     it.create_files(&actions, &mut survey, &stop).unwrap();
     it.record_ownership(&ONE, &actions, &survey, false).unwrap();
     let made = |it: &Storage| {
-        let marker = it.read_marker(&ONE).unwrap();
+        let marker = it.read_marker(&ONE).unwrap().unwrap();
         [0, 1].map(|file| marker.is_unfinished_file(it.name(file), survey.file(file).unwrap().identity))
     };
     assert_eq!(made(&it), [true; 2]);
@@ -294,7 +296,7 @@ fn a_file_that_was_there_before_is_not_made_by_being_written_to_unless_it_was_gi
         it.lock(&ONE).unwrap();
         it.record_ownership(&ONE, &[FileAction::Continue], &survey, overwrite).unwrap();
         let identity = survey.file(0).unwrap().identity;
-        let marker = it.read_marker(&ONE).unwrap();
+        let marker = it.read_marker(&ONE).unwrap().unwrap();
         assert_eq!(
             (marker.is_unfinished_file(Path::new("a"), identity), marker.uses(Path::new("a"), identity)),
             (overwrite, true)

@@ -27,7 +27,7 @@ fn begun(dir: &TempDir, have: &Bitfield) -> Storage {
     let mut survey = it.survey(&no).unwrap();
     let action = |file| if survey.file(file).is_some() { FileAction::Continue } else { FileAction::Create };
     let actions = [if have.has(PieceIndex(9)) { FileAction::Leave } else { action(0) }, action(1)];
-    it.marker.content = it.read_marker(&HASH);
+    it.marker.content = it.read_marker(&HASH).unwrap();
     it.lock(&HASH).unwrap();
     it.create_files(&actions, &mut survey, &no).unwrap();
     it.record_found_complete(have, &survey);
@@ -53,7 +53,7 @@ fn a_file_is_the_users_from_the_moment_at_which_it_is_complete() {
     let it = begun(&dir, &Bitfield::new(20));
     let (a, b) = (seen(&it, 0).identity, seen(&it, 1).identity);
     let says = |it: &Storage| {
-        let marker = it.read_marker(&HASH).unwrap();
+        let marker = it.read_marker(&HASH).unwrap().unwrap();
         (
             marker.is_unfinished_file(Path::new("a"), a),
             marker.is_completed_file(Path::new("a"), a),
@@ -69,12 +69,12 @@ fn a_file_is_the_users_from_the_moment_at_which_it_is_complete() {
     assert_eq!(length(), before, "once");
     assert!(it.confirm_lock().is_ok());
     it.unlock();
-    assert!(it.read_marker(&HASH).unwrap().has_stopped);
+    assert!(it.read_marker(&HASH).unwrap().unwrap().has_stopped);
     drop(it);
     let it = begun(&dir, &first());
     assert_eq!(says(&it), (false, true, true), "it is written anew");
     it.finish(&Bitfield::full(20));
-    assert!(it.read_marker(&HASH).is_none());
+    assert!(it.read_marker(&HASH).unwrap().is_none());
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn a_file_that_is_found_complete_is_struck_before_the_first_write() {
     let dir = tempdir().unwrap();
     drop(begun(&dir, &Bitfield::new(20)));
     let it = begun(&dir, &first());
-    let (marker, a) = (it.read_marker(&HASH).unwrap(), seen(&it, 0));
+    let (marker, a) = (it.read_marker(&HASH).unwrap().unwrap(), seen(&it, 0));
     assert!(
         marker.is_completed_file(Path::new("a"), a.identity) && !marker.is_unfinished_file(Path::new("a"), a.identity)
     );
@@ -100,7 +100,7 @@ fn a_file_that_has_another_length_is_not_written_to_and_never_again() {
         assert!(matches!(refused, Err(StorageError::InTheWay { why: Refusal::Changed, .. })), "{refused:?}");
         assert_eq!(fs::read(dir.path().join("b")).unwrap(), vec![b'x'; length]);
         it.write_vectored_at(0, &[IoSlice::new(&[1; 10])]).unwrap();
-        let (marker, b) = (it.read_marker(&HASH).unwrap(), seen(&it, 1).identity);
+        let (marker, b) = (it.read_marker(&HASH).unwrap().unwrap(), seen(&it, 1).identity);
         assert!(marker.is_refused(Path::new("b"), b) && !marker.is_unfinished_file(Path::new("b"), b));
     }
 }
@@ -121,7 +121,7 @@ fn data_in_a_file_that_must_be_empty_is_noticed() {
 fn writes_after_the_last_moment_of_a_process_are_not_its_own() {
     let dir = tempdir().unwrap();
     let it = begun(&dir, &Bitfield::new(20));
-    let marker = || it.read_marker(&HASH).unwrap();
+    let marker = || it.read_marker(&HASH).unwrap().unwrap();
     let after = |nanos: i64| {
         let at = mtime(&fs::metadata(dir.path().join(marker_name(&HASH))).unwrap()) + nanos;
         (at / 1_000_000_000, at % 1_000_000_000)
@@ -152,7 +152,7 @@ fn times_of_a_clock_that_was_set_back_prove_nothing() {
     assert!(!is_later([Some(5), Some(10)], 8, 9) && !is_later([Some(8), Some(8)], 8, 9) && !is_later([None; 2], 8, 9));
     let dir = tempdir().unwrap();
     let it = begun(&dir, &Bitfield::new(20));
-    let says = || it.read_marker(&HASH).unwrap().ran_until;
+    let says = || it.read_marker(&HASH).unwrap().unwrap().ran_until;
     let start = clock();
     let lock = it.marker.lock.as_ref().unwrap();
     it.show_running(lock, start + 3 * TOUCH_INTERVAL);
@@ -161,7 +161,7 @@ fn times_of_a_clock_that_was_set_back_prove_nothing() {
     assert_eq!(says(), start + 4 * TOUCH_INTERVAL);
     drop(it);
     let it = begun(&dir, &Bitfield::new(20));
-    assert_eq!(it.read_marker(&HASH).unwrap().ran_until, start + 4 * TOUCH_INTERVAL, "it is still to come");
+    assert_eq!(it.read_marker(&HASH).unwrap().unwrap().ran_until, start + 4 * TOUCH_INTERVAL, "it is still to come");
 }
 
 /// What a failing system loses is a page of the file, wherever the pieces end.
@@ -210,22 +210,23 @@ fn a_refusal_outlasts_runs_that_do_not_want_the_file() {
     // A run that found another program's data in the second file, and does not want that.
     let mut it = storage(&dir);
     let survey = it.survey(&no).unwrap();
-    it.marker.content = it.read_marker(&HASH);
+    it.marker.content = it.read_marker(&HASH).unwrap();
     it.lock(&HASH).unwrap();
     it.record_ownership(&HASH, &[FileAction::Continue, FileAction::Ignore], &survey, false).unwrap();
     let b = seen(&it, 1).identity;
-    let is_refused = || storage(&dir).read_marker(&HASH).is_some_and(|marker| marker.is_refused(Path::new("b"), b));
-    assert!(is_refused() && !it.read_marker(&HASH).unwrap().is_unfinished_file(Path::new("b"), b));
+    let is_refused =
+        || storage(&dir).read_marker(&HASH).unwrap().is_some_and(|marker| marker.is_refused(Path::new("b"), b));
+    assert!(is_refused() && !it.read_marker(&HASH).unwrap().unwrap().is_unfinished_file(Path::new("b"), b));
     // Its part is complete, which tells nothing about the second file.
-    it.marker.content = it.read_marker(&HASH);
+    it.marker.content = it.read_marker(&HASH).unwrap();
     it.finish(&first());
     assert!(is_refused());
     drop(it);
     let mut last = storage(&dir);
-    last.marker.content = last.read_marker(&HASH);
+    last.marker.content = last.read_marker(&HASH).unwrap();
     last.lock(&HASH).unwrap();
     last.finish(&Bitfield::full(20));
-    assert!(last.read_marker(&HASH).is_none(), "all of it is verified");
+    assert!(last.read_marker(&HASH).unwrap().is_none(), "all of it is verified");
 }
 
 /// With space allocated as data arrives, a failing system leaves a file that ends with a page.
@@ -283,7 +284,7 @@ fn notes_that_do_not_fit_are_appended_later_and_hide_no_edit_meanwhile() {
     runs_on();
     assert!(state().0 > before);
     it.unlock();
-    let marker = it.read_marker(&HASH).unwrap();
+    let marker = it.read_marker(&HASH).unwrap().unwrap();
     assert!(marker.is_completed_file(Path::new("a"), a) && marker.is_refused(Path::new("b"), b) && marker.has_stopped);
     assert_eq!(String::from_utf8_lossy(&fs::read(&path).unwrap()).matches("\nrefused ").count(), 1);
 }
@@ -296,12 +297,12 @@ fn a_doubt_about_a_file_that_a_run_does_not_write_to_outlasts_the_run() {
         drop(begun(&dir, &Bitfield::new(20)));
         let mut it = storage(&dir);
         let survey = it.survey(&AtomicBool::new(false)).unwrap();
-        it.marker.content = it.read_marker(&HASH);
+        it.marker.content = it.read_marker(&HASH).unwrap();
         it.lock(&HASH).unwrap();
         let b = seen(&it, 1);
         it.record_doubt(1, &b);
         it.record_ownership(&HASH, &[FileAction::Continue, action], &survey, false).unwrap();
-        let marker = it.read_marker(&HASH).unwrap();
+        let marker = it.read_marker(&HASH).unwrap().unwrap();
         assert!(marker.is_edited(Path::new("b"), b.identity) && marker.is_unfinished_file(Path::new("b"), b.identity));
         assert!(!marker.is_edited(Path::new("a"), seen(&it, 0).identity));
     }

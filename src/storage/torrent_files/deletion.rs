@@ -12,7 +12,7 @@ use crate::storage::marker::Marker;
 use crate::storage::resume::{PREEXISTING, ResumeData, Stamp};
 use crate::storage::snapshot::{FileSnapshot, is_permanent};
 use crate::storage::stop_check::StopCheck;
-use crate::storage::torrent_files::folders::{lookup, parent, remove, remove_empty, remove_if_untouched};
+use crate::storage::torrent_files::folders::{lookup, lookup_file, parent, remove, remove_empty, remove_if_untouched};
 use crate::storage::torrent_files::{FileEvidence, FileJobError};
 use crate::types::{InfoHash, PieceIndex};
 
@@ -59,7 +59,7 @@ impl Storage {
     ) -> Result<Vec<KeptFile>, FileJobError> {
         self.probe_lock(info_hash)?;
         self.check_all_not_private(private)?;
-        self.marker.content = self.read_marker(info_hash);
+        self.marker.content = self.read_marker(info_hash)?;
         let (ours, mut kept) = self.sort_files(info_hash, evidence, stop)?;
         let mut folders = self.layout.special_entries().folders.clone();
         folders.extend(self.remove_links().iter().map(|link| parent(link).to_owned()));
@@ -88,14 +88,13 @@ impl Storage {
     /// If another process downloads the torrent, or the disk fails.
     pub fn delete_own_files(&mut self, info_hash: &InfoHash, record: Option<&ResumeData>) -> Result<(), FileJobError> {
         self.probe_lock(info_hash)?;
-        self.marker.content = self.read_marker(info_hash);
-        let is_unfinished = |spec: &FileSpec| {
-            let found = lookup(&self.root, &spec.path).ok().flatten().map(|found| FileSnapshot::of(&found));
-            let marker = self.marker.content.as_ref().zip(found);
-            marker.is_some_and(|(marker, seen)| marker.is_unfinished_file(&spec.path, seen.identity))
-        };
-        if self.layout.files().iter().any(|spec| !spec.is_pad && is_unfinished(spec)) {
-            return Ok(());
+        self.marker.content = self.read_marker(info_hash)?;
+        for spec in self.layout.files().iter().filter(|spec| !spec.is_pad) {
+            let Some(marker) = &self.marker.content else { break };
+            let found = lookup_file(&self.root, &spec.path)?.map(|found| FileSnapshot::of(&found));
+            if found.is_some_and(|seen| marker.is_unfinished_file(&spec.path, seen.identity)) {
+                return Ok(());
+            }
         }
         self.delete_part_file(record)?;
         if self.marker.content.is_some() { remove(&self.root, &self.marker_path(info_hash)) } else { Ok(()) }
@@ -200,7 +199,7 @@ impl Storage {
         if name.as_os_str().is_empty() {
             return Ok(None);
         }
-        let Some(found) = lookup(&self.root, name)?.filter(Metadata::is_file) else { return Ok(None) };
+        let Some(found) = lookup_file(&self.root, name)? else { return Ok(None) };
         let seen = FileSnapshot::of(&found);
         let is_ours = self.is_own_part_file(self.marker.content.as_ref(), record, &seen);
         if is_ours {

@@ -35,14 +35,22 @@ pub(super) fn lookup(root: &Root, name: &Path) -> Result<Option<Metadata>, FileJ
     let open = || {
         let folder = root.own_folder(parent(name))?;
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        rustix::fs::openat(folder, file_name(name), flags, Mode::empty())
+        Ok(rustix::fs::openat(folder, file_name(name), flags, Mode::empty())?)
     };
-    let found = match open() {
-        Err(Errno::NOENT) => return Ok(None),
-        Err(errno) => Err(errno.into()),
-        Ok(found) => File::from(found).metadata().map(Some),
+    let found = match root.with_retry(open) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.and_then(|found| File::from(found).metadata()).map(Some),
     };
     found.map_err(failed(root, name, Operation::Open))
+}
+
+/// The regular file that has this name. `None` if there is none, also because a link or a file is in the place of a folder above it.
+/// Any other failure is an error: it does not say whether there is such a file.
+pub(super) fn lookup_file(root: &Root, name: &Path) -> Result<Option<Metadata>, FileJobError> {
+    match lookup(root, name) {
+        Err(FileJobError::Link(_) | FileJobError::Storage(StorageError::NotAFolder { .. })) => Ok(None),
+        found => Ok(found?.filter(Metadata::is_file)),
+    }
 }
 
 /// Opens a folder, and creates it and those above it as needed.

@@ -51,7 +51,7 @@ impl FileMover<'_> {
             let is_left = lookup(target, &to)?.is_none() && lookup(target, &new)?.is_some_and(|found| found.is_file());
             return if is_left { target.rename(&new, &to).map_err(&write_failed) } else { Ok(()) };
         }
-        let Some(mut marker) = self.source.read_marker(&self.info_hash) else {
+        let Some(mut marker) = self.source.read_marker(&self.info_hash)? else {
             log::warn!("{}: not a marker, so it stays", source.path().join(from).display());
             return Ok(());
         };

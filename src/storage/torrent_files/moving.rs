@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use crate::storage::cache::clock;
-use crate::storage::error::Operation;
+use crate::storage::error::{Operation, StorageError};
 use crate::storage::files::Storage;
 use crate::storage::marker::marker_name;
 use crate::storage::open::Root;
@@ -19,7 +19,7 @@ use crate::storage::stop_check::StopCheck;
 use crate::storage::torrent_files::FileJobError;
 use crate::storage::torrent_files::copying::{copy, have_same_content, temporary_name};
 use crate::storage::torrent_files::folders::{
-    failed, lookup, make_folders, parent, remove, remove_empty, remove_if_untouched, sync_folder,
+    failed, lookup, lookup_file, make_folders, parent, remove, remove_empty, remove_if_untouched, sync_folder,
 };
 use crate::storage::torrent_files::names::{NameRelation, change_spelling, is_same_folder, relation, rename_to_new};
 use crate::storage::torrent_files::provenance::FileEvidence;
@@ -106,7 +106,7 @@ impl Storage {
         target.probe_lock(&info_hash)?;
         target.check_all_not_private(private)?;
         let is_same_folder = is_same_folder(&self.root, &target.root);
-        let foreign = self.foreign_files(self.read_marker(&info_hash).as_ref(), evidence, stop)?;
+        let foreign = self.foreign_files(self.read_marker(&info_hash)?.as_ref(), evidence, stop)?;
         FileMover { source: self, target, info_hash, foreign, stop, is_same_folder, always_copies: false }.run()
     }
 }
@@ -207,11 +207,7 @@ impl FileMover<'_> {
         let (source, target) = (&self.source.root, &self.target.root);
         let found = lookup(source, from)?;
         let is_needed = found.is_some() || self.source.wants(file);
-        let there = match lookup(target, to) {
-            Ok(there) => there,
-            Err(_) if !is_needed => None,
-            Err(error) => return Err(error),
-        };
+        let there = if is_needed { lookup(target, to)? } else { lookup_file(target, to)? };
         let in_the_way = || FileJobError::Exists(target.path().join(to));
         match (found, there) {
             (None, None) => Ok(EntryState::Missing),
@@ -264,7 +260,10 @@ impl FileMover<'_> {
         }
         match lookup(&self.target.root, &to) {
             Ok(Some(_)) => Err(FileJobError::Exists(self.target.root.path().join(to))),
-            _ => Ok(()),
+            Ok(None) => Ok(()),
+            // `Root::own_folder` refuses the folder before anything is moved into it.
+            Err(FileJobError::Link(_) | FileJobError::Storage(StorageError::NotAFolder { .. })) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 
@@ -379,7 +378,7 @@ impl FileMover<'_> {
 
     /// The file as it is now, unless another program may have changed it since it was moved.
     fn moved_file(&self, done: &DoneMove) -> Option<MovedFile> {
-        let found = lookup(&self.target.root, &done.to).ok().flatten().filter(Metadata::is_file)?;
+        let found = lookup_file(&self.target.root, &done.to).ok().flatten()?;
         let after = FileSnapshot::of(&found);
         let changed_at = after.changed_at();
         let is_ours = (done.began.saturating_sub(CLOCK_TICK)..=clock()).contains(&changed_at)

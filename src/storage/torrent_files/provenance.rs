@@ -11,7 +11,7 @@ use crate::storage::resume::{PREEXISTING, ResumeData, Stamp};
 use crate::storage::snapshot::FileSnapshot;
 use crate::storage::stop_check::StopCheck;
 use crate::storage::torrent_files::FileJobError;
-use crate::storage::torrent_files::folders::lookup;
+use crate::storage::torrent_files::folders::lookup_file;
 use crate::types::{PieceIndex, Sha1Hash};
 
 /// What is known of a torrent whose files are to be moved.
@@ -51,14 +51,14 @@ impl Storage {
                 return Err(FileJobError::Stopped);
             }
             // Whatever else is in its place, the move itself refuses it.
-            let Some(found) = lookup(&self.root, &spec.path).ok().flatten().filter(Metadata::is_file) else { continue };
+            let Some(found) = lookup_file(&self.root, &spec.path)? else { continue };
             match self.provenance(marker, (file, spec, &found), evidence) {
                 Provenance::Torrent => {}
                 Provenance::NeedsCheck => doubtful.push(file),
                 Provenance::Foreign => _ = foreign.insert(file),
             }
         }
-        let part_file = lookup(&self.root, self.placement.name()).ok().flatten().filter(Metadata::is_file);
+        let part_file = lookup_file(&self.root, self.placement.name())?;
         let has_name = !self.placement.name().as_os_str().is_empty();
         if let Some(found) = part_file.filter(|_| has_name)
             && !self.is_own_part_file(marker, evidence.record, &FileSnapshot::of(&found))

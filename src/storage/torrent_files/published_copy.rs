@@ -13,7 +13,7 @@ use crate::storage::open::Root;
 use crate::storage::snapshot::identity;
 use crate::storage::torrent_files::FileJobError;
 use crate::storage::torrent_files::copying::temporary_name;
-use crate::storage::torrent_files::folders::{failed, lookup, remove};
+use crate::storage::torrent_files::folders::{failed, lookup, lookup_file, remove};
 use crate::storage::torrent_files::moving::{EntryState, FileMover, MoveEntry};
 
 /// The longest note in bytes.
@@ -68,7 +68,7 @@ impl FileMover<'_> {
                 _ => &[],
             };
             for name in names {
-                if lookup(target, name).ok().flatten().is_some_and(|found| found.is_file()) {
+                if lookup_file(target, name)?.is_some() {
                     remove(target, name)?;
                 }
             }

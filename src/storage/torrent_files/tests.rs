@@ -313,7 +313,7 @@ fn the_marker_and_the_part_file_follow_the_files() {
         assert_eq!(files(&it.old()), []);
         let now = fs::metadata(it.new_folder().join(marker_name(&HASH))).unwrap();
         assert_eq!(now.modified().unwrap(), before.modified().unwrap());
-        let moved = Fixture::storage(&it.new_folder(), ["t/a", "u/c"]).read_marker(&HASH).unwrap();
+        let moved = Fixture::storage(&it.new_folder(), ["t/a", "u/c"]).read_marker(&HASH).unwrap().unwrap();
         assert!(moved.has_path(Path::new("u/c")) && !moved.has_path(Path::new("t/d/b")));
         if kill == usize::MAX {
             assert!(moved.is_unfinished_file(Path::new("u/c"), id(&it.new_folder().join("u/c"))));

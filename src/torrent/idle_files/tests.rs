@@ -67,7 +67,7 @@ impl Fixture {
         self.at(folder, renamed, |torrent| {
             let (layout, _) = torrent.layouts(torrent.place).unwrap();
             let path = torrent.record_path(torrent.place.folder).unwrap();
-            let Some(record) = torrent.read_record(&path, &layout) else { return 0 };
+            let Some(record) = torrent.read_record(&path, &layout).unwrap() else { return 0 };
             assert_eq!(record.uploaded, 7);
             let storage = torrent.storage(torrent.place.folder, layout);
             let stamps: Vec<_> = (0..2).map(|file| storage.stamp(file)).collect();

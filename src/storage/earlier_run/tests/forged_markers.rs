@@ -6,7 +6,7 @@ use super::*;
 fn forge(dir: &TempDir, at: Option<SystemTime>, change: impl FnOnce(&mut Marker)) {
     let path = dir.path().join(marker_name(&HASH));
     let at = at.unwrap_or_else(|| modified(path.clone()));
-    let mut marker = storage(dir).read_marker(&HASH).unwrap();
+    let mut marker = storage(dir).read_marker(&HASH).unwrap().unwrap();
     change(&mut marker);
     fs::write(&path, marker.encode(&HASH)).unwrap();
     set_modified(path, at);
@@ -45,6 +45,6 @@ fn a_moved_marker_in_the_torrents_own_folder_proves_nothing_if_the_download_fold
     fs::rename(marker, own).unwrap();
     let mut it = storage(&dir);
     it.own_folder = "t".into();
-    assert!(it.read_marker(&HASH).is_some());
+    assert!(it.read_marker(&HASH).unwrap().is_some());
     assert_eq!(decide(&mut it, OwnershipClaim::None).1.unwrap()[1], FileAction::Compare);
 }

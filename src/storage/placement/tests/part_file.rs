@@ -152,11 +152,11 @@ fn a_part_file_without_data_gives_its_name_to_a_new_one_that_the_marker_names() 
     it.resize_files(&actions, &survey, &no).unwrap();
     let now = survey.part_file.unwrap();
     assert!(now.size == 0 && before.size == 30);
-    assert!(it.read_marker(&InfoHash([1; 20])).unwrap().is_unfinished_file(Path::new(PARTS), now.identity));
+    assert!(it.read_marker(&InfoHash([1; 20])).unwrap().unwrap().is_unfinished_file(Path::new(PARTS), now.identity));
     write_all(&it, &[1, 3]);
     assert_eq!(found_pieces(&it), [0, 1, 3]);
     assert!(it.writable_files().iter().any(|(file, identity)| *file == 7 && *identity == now.identity));
     // The part file alone needs no marker.
     it.finish(&Bitfield::full(5));
-    assert!(it.read_marker(&InfoHash([1; 20])).is_none() && dir.path().join(PARTS).exists());
+    assert!(it.read_marker(&InfoHash([1; 20])).unwrap().is_none() && dir.path().join(PARTS).exists());
 }

@@ -3,6 +3,8 @@
 use super::deletion::record;
 use super::*;
 use crate::storage::resume::ResumeData;
+use crate::storage::snapshot::FileSnapshot;
+use crate::storage::torrent_files::folders::lookup_file;
 
 /// Moves the files, with or without the second one wanted. Returns what is in the old folder afterwards.
 fn moved(it: &Fixture, record: Option<&ResumeData>, wants_second: bool) -> Vec<(String, u8, usize)> {
@@ -81,4 +83,45 @@ fn a_part_file_that_neither_the_marker_nor_the_resume_data_names_stays() {
     record.owned_files = Some(vec![(2, identity(&fs::metadata(parts(&it)).unwrap()))]);
     assert_eq!(moved(&it, Some(&record), false), []);
     assert!(it.new_folder().join(part_name(&HASH)).exists());
+}
+
+/// A name that the system refuses to look up. A lack of descriptors fails in the same way.
+fn unknowable() -> String {
+    "n".repeat(300)
+}
+
+#[test]
+fn a_name_that_cannot_be_looked_up_is_not_taken_for_missing() {
+    let it = Fixture::new();
+    let root = &Fixture::storage(&it.old(), ["t/a", "t/d/b"]).root;
+    symlink("d", it.old().join("t/l")).unwrap();
+    let found = |name: &str| lookup_file(root, Path::new(name)).map(|found| found.is_some()).ok();
+    assert_eq!([found("t/a"), found("t/none"), found("none/a")], [Some(true), Some(false), Some(false)]);
+    assert_eq!([found("t/d"), found("t/l"), found("t/l/b"), found("t/a/b")], [Some(false); 4]);
+    assert_eq!(found(&unknowable()), None);
+    let may_be_link = |name: &str| root.may_be_link(Path::new(name));
+    assert_eq!([may_be_link("t/a"), may_be_link("t/none"), may_be_link("t/l")], [false, false, true]);
+    assert!(may_be_link(&unknowable()));
+}
+
+#[test]
+fn no_file_is_moved_or_forgotten_while_it_is_unknown_whose_it_is() {
+    let (it, hashes) = (Fixture::new(), hashes());
+    let evidence = FileEvidence { record: None, was_complete: false, hashes: &hashes };
+    // A file that cannot be looked up.
+    let mut storage = Fixture::storage(&it.old(), ["t/a", &unknowable()]);
+    assert!(storage.foreign_files(None, evidence, &GO_ON).is_err());
+    fs::write(it.old().join(marker_name(&HASH)), Marker::default().encode(&HASH)).unwrap();
+    assert!(storage.delete_own_files(&HASH, None).is_err());
+    assert!(it.old().join(marker_name(&HASH)).exists());
+    // A marker that cannot be read may say that a file is the user's.
+    let mut storage = Fixture::storage(&it.old(), ["t/a", "t/d/b"]);
+    storage.own_folder = unknowable().into();
+    let target = Fixture::storage(&it.new_folder(), ["t/a", "t/d/b"]);
+    assert!(storage.read_marker(&HASH).is_err());
+    let seen = FileSnapshot::of(&fs::metadata(it.old().join("t/a")).unwrap());
+    assert!(storage.is_newer_than_marker(&HASH, &Marker::default(), &seen, true), "it may be the user's edit");
+    assert!(storage.move_files(&target, HASH, evidence, &[], &GO_ON).is_err());
+    assert!(storage.delete_files(&HASH, evidence, (&[], &GO_ON)).is_err());
+    assert_eq!(files(&it.old()).iter().filter(|(name, ..)| name.starts_with("t/")).count(), 2);
 }
