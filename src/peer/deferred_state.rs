@@ -221,13 +221,19 @@ mod tests {
     fn a_lost_piece_is_forgotten() {
         let replay = |messages: &[Message<'_>]| {
             let mut deferred_state = DeferredState::new(true);
-            messages.iter().for_each(|message| deferred_state.take(message).expect("a sound message"));
-            [1, 5, u32::MAX].into_iter().for_each(|number| deferred_state.lost(piece(number)));
+            for message in messages {
+                deferred_state.take(message).expect("a sound message");
+            }
+            for number in [1, 5, u32::MAX] {
+                deferred_state.lost(piece(number));
+            }
             deferred_state.replay()
         };
         let bytes = |messages: &[Message<'_>]| {
             let mut deferred_state = DeferredState::new(true);
-            messages.iter().for_each(|message| deferred_state.take(message).expect("a sound message"));
+            for message in messages {
+                deferred_state.take(message).expect("a sound message");
+            }
             deferred_state.replay()
         };
         assert_eq!(replay(&[Message::Bitfield(&[0b1100_0101])]), bytes(&[Message::Bitfield(&[0b1000_0001])]));

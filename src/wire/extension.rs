@@ -227,7 +227,7 @@ mod tests {
             (b"11:ut_metadatai2e", |said| said.messages.ut_metadata = None),
             (b"6:ut_pexi1e", |said| said.messages.ut_pex = None),
             (b"1:md11:lt_donthavei4e11:upload_onlyi3e11:ut_metadatai2e6:ut_pexi1ee", |said| {
-                said.messages = MessageIds::default()
+                said.messages = MessageIds::default();
             }),
         ];
         for (entry, lose) in values {
