@@ -56,7 +56,7 @@ pub use crate::client::{ClientBuilder, ClientConfig, ClientError, DhtSettings};
 pub use crate::discovery::tracker::announce::TorrentIdentity;
 pub use crate::strategy::peer_list::PeerSource;
 pub use crate::strategy::rate_limiter::Limits;
-pub use config::{SeedGoal, TorrentConfig};
+pub use config::{RepairScope, SeedGoal, TorrentConfig};
 use events::EventSender;
 pub use events::{Event, Events};
 pub use handle::TorrentHandle;

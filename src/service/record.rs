@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::metainfo::Metainfo;
 use crate::service::model::{MetainfoSummary, Problem, TorrentId, TorrentSettings, UnixTime};
+use crate::torrent::RepairScope;
 use crate::torrent::idle_files::{FilesPlace, IdleTorrent};
 use crate::types::InfoHash;
 
@@ -36,6 +37,9 @@ pub struct TorrentRecord {
     /// Whether its files have to be hashed before anything else.
     #[serde(default)]
     pub needs_check: bool,
+    /// Whether files that were complete and are not now may be completed again: the user has asked for a check, which found that.
+    #[serde(default)]
+    pub may_repair: bool,
     /// The folder in which it may overwrite files that are in its way, until its files have been checked once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub may_overwrite_in: Option<PathBuf>,
@@ -181,6 +185,7 @@ impl TorrentRecord {
             folder,
             desired_state: DesiredState::Stopped,
             needs_check: false,
+            may_repair: false,
             may_overwrite_in: None,
             queue_number: 0,
             settings: TorrentSettings::default(),
@@ -217,6 +222,15 @@ impl TorrentRecord {
         let files = if self.renaming.is_empty() { &self.files.renamed } else { &self.renaming };
         let at = files.binary_search_by_key(&index, |(renamed, _)| *renamed).ok()?;
         files.get(at).map(|(_, path)| path)
+    }
+
+    /// To which existing files a run may write that starts now: it may start at any time, without the user's knowing.
+    pub fn repair_scope(&self) -> RepairScope {
+        match self {
+            _ if self.needs_check || self.may_repair => RepairScope::Any,
+            _ if self.progress.is_complete => RepairScope::Nothing,
+            _ => RepairScope::Unfinished,
+        }
     }
 
     /// Whether it may overwrite files that are in its way.

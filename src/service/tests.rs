@@ -2,6 +2,7 @@
 
 mod checking;
 mod dormant;
+mod edited_files;
 mod files;
 mod links;
 mod overwriting;

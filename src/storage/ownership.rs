@@ -142,6 +142,8 @@ pub enum Refusal {
     IsOurOutput,
     /// It is in a folder of btsync's own files, or a link in place of one.
     InPrivateFolder,
+    /// It was complete before, and is not now.
+    Damaged,
     /// It was assumed to match the torrent, and does not.
     Differs,
     /// It belongs to the unfinished download of another torrent.
@@ -169,6 +171,7 @@ impl fmt::Display for Refusal {
             Refusal::TwoFiles => f.write_str("another file of the torrent is the same file on disk"),
             Refusal::IsOurOutput => f.write_str("btsync's input or output is redirected to it"),
             Refusal::InPrivateFolder => f.write_str("one of btsync's own files or folders is there"),
+            Refusal::Damaged => f.write_str("it was complete before, and some of its pieces no longer verify"),
             Refusal::Differs => f.write_str("it existed before and differs from the torrent"),
             Refusal::Unfinished(hash) => write!(f, "it belongs to the unfinished download of {hash}"),
         }
@@ -182,6 +185,7 @@ impl Refusal {
             Refusal::NotOurs => "; move it away, or choose another folder",
             Refusal::IsOurOutput => "; choose another folder, or redirect the input or output elsewhere",
             Refusal::InPrivateFolder | Refusal::TwoFiles => "; choose another folder",
+            Refusal::Damaged => "; to download these pieces again, verify the torrent, then start it",
             Refusal::Replaced => "; move it away to resume, or choose another folder",
             _ => "",
         }

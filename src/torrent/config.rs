@@ -127,6 +127,8 @@ pub struct FileConfig {
     pub ends_after_check: bool,
     /// Whether to fail if none of the files exists.
     pub expects_files: bool,
+    /// To which existing files missing pieces may be written.
+    pub repair_scope: RepairScope,
     /// When to allocate disk space for the files.
     pub allocation: Allocation,
     /// Whether a torrent's name may start with a dot.
@@ -153,6 +155,19 @@ impl FileConfig {
             metainfo.replace_colons();
         }
     }
+}
+
+/// To which existing files of the torrent missing pieces may be written, unless they may be overwritten anyway. A file that was
+/// complete before and is not now has been changed by its user, and a program that opens the torrent by itself must not undo that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RepairScope {
+    /// To all that count as unfinished, also if they were complete before.
+    #[default]
+    Any,
+    /// Not to those that were complete according to the resume data.
+    Unfinished,
+    /// To none: the torrent was complete. Missing files are downloaded again.
+    Nothing,
 }
 
 /// The folders of btsync's own files; all are optional.
@@ -253,6 +268,7 @@ impl Default for FileConfig {
             verifies_all: false,
             ends_after_check: false,
             expects_files: false,
+            repair_scope: RepairScope::default(),
             allocation: Allocation::default(),
             allows_hidden: false,
             replaces_colons: false,

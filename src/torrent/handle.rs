@@ -12,7 +12,7 @@ use crate::strategy::peer_list::PeerSource;
 use crate::strategy::rate_limiter::{Direction, Limits};
 use crate::torrent::AddOptions;
 use crate::torrent::VerifiedReader;
-use crate::torrent::config::SeedGoal;
+use crate::torrent::config::{RepairScope, SeedGoal};
 use crate::torrent::events::Events;
 use crate::torrent::inner::TorrentInner;
 use crate::torrent::peer_search::PeerSearchStats;
@@ -216,7 +216,7 @@ impl TorrentHandle {
 
     /// Changes which files are wanted; see [`TorrentHandle::reopen`].
     pub fn select_files(&self, selection: Selection) {
-        self.reopen(move |options| options.files(selection));
+        self.reopen(move |options| options.files(selection).repair_scope(RepairScope::Unfinished));
     }
 
     /// Changes what the program wants of the torrent's files, while it runs. btsync closes the connections and the files and writes

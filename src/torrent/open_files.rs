@@ -2,6 +2,7 @@
 //! which of them are ours, and only then creates anything.
 
 mod check;
+mod damaged;
 mod ownership;
 mod recheck;
 

@@ -14,7 +14,7 @@ use crate::net::route::Route;
 use crate::peer::LimitGroup;
 use crate::storage::Allocation;
 use crate::strategy::rate_limiter::Limits;
-use crate::torrent::config::{LinkHost, SearchConfig, SeedGoal, TorrentConfig};
+use crate::torrent::config::{LinkHost, RepairScope, SearchConfig, SeedGoal, TorrentConfig};
 use crate::torrent::piece_order::FilePriority;
 use crate::types::{Dscp, Encryption};
 
@@ -123,6 +123,9 @@ setters! {
     /// Whether to fail if none of the files exists.
     #[doc(hidden)]
     expects_files: bool => files.expects_files;
+    /// To which existing files missing pieces may be written.
+    #[doc(hidden)]
+    repair_scope: RepairScope => files.repair_scope;
     /// The most open files.
     max_open_files: usize => files.max_open_files;
     /// Which of the torrent's files are wanted.

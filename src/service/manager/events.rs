@@ -57,6 +57,7 @@ impl Manager {
             Event::AnnounceFailed { tracker, error, .. } => {
                 self.set_problem(id, ProblemKind::TrackerError, &format!("{tracker}: {error}"));
             }
+            Event::Note { what } | Event::Repaired { what } => return log::warn!("torrent {}: {what}", id.0),
             _ => return,
         }
         self.publish(id);
@@ -97,12 +98,16 @@ impl Manager {
     /// The files have been hashed, or resume data stood in for it.
     fn finish_check(&mut self, id: TorrentId, have: u64, total: u64) {
         let Some(torrent) = self.torrents.get_mut(&id) else { return };
+        let mut ends_after_check = false;
         if let ManagedState::Active(run) | ManagedState::Stopping(run) = &mut torrent.state {
             (run.spec.needs_check, run.spec.may_overwrite) = (false, false);
+            ends_after_check = run.spec.ends_after_check;
         }
         let is_complete = have >= total;
         let saved = self.update_record(id, |record| {
             (record.needs_check, record.may_overwrite_in) = (false, None);
+            // A run that goes on has the permission already.
+            record.may_repair = ends_after_check && !is_complete;
             (record.progress.have, record.progress.wanted) = (have, total);
             record.progress.is_complete = is_complete;
             if is_complete && record.times.done.0 == 0 {

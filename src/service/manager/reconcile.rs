@@ -212,6 +212,7 @@ impl Manager {
             .verify(spec.needs_check)
             .ends_after_check(spec.ends_after_check)
             .expects_files(record.progress.have > 0)
+            .repair_scope(record.repair_scope())
             .overwrite(spec.may_overwrite)
             .sequential(record.settings.is_sequential)
             .max_peers(usize::from(record.settings.peer_limit))

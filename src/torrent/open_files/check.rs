@@ -43,6 +43,8 @@ impl FileOpener<'_> {
                 resume_store.checked(storage, &*self.inner.run);
             }
         }
+        // Before the event: the torrent still counts as complete, so that starting it again repairs nothing either.
+        self.check_not_damaged(survey, &known, resume_store.as_ref())?;
         // Otherwise pieces would seem to be missing that have only not been hashed.
         if !self.is_stopped() {
             let (total, have) = wanted_sizes(torrent, self.wanted, &known);

@@ -32,6 +32,7 @@ impl FileOpener<'_> {
             stop: &*self.inner.run,
         };
         let mut actions = storage.decide(&input).map_err(|error| self.or_in_use_error(error, survey))?;
+        self.keep_complete_files(&mut actions, survey, have, resume_store)?;
         let leaves_all = actions.iter().all(|action| *action == FileAction::Leave);
         if leaves_all && (survey.part_file.is_none() || storage.uses_part_file()) {
             return Ok((actions, FileAction::Leave));
