@@ -83,6 +83,8 @@ pub struct UtpConfig {
     pub min_datagram: usize,
     /// The largest datagram worth trying: that of the interface, without the headers of IP and UDP. At most 65,507.
     pub max_datagram: usize,
+    /// The same for peers on this machine.
+    pub max_loopback_datagram: usize,
 }
 
 impl UtpConfig {
@@ -105,6 +107,7 @@ impl UtpConfig {
             keep_alive: 29_000_000,
             min_datagram: 1280 - headers,
             max_datagram: 1500 - headers,
+            max_loopback_datagram: 65_507,
         }
     }
 }

@@ -169,7 +169,8 @@ impl UtpConnection {
         next: SeqNr,
         config: &UtpConfig,
     ) -> UtpConnection {
-        let mtu = PathMtu::new(config.min_datagram.max(HEADER + 1), config.max_datagram);
+        let largest = if addr.ip().is_loopback() { config.max_loopback_datagram } else { config.max_datagram };
+        let mtu = PathMtu::new(config.min_datagram.max(HEADER + 1), largest.min(65_507));
         UtpConnection {
             addr,
             recv_id,

@@ -1,7 +1,8 @@
 //! The size of datagrams: starts with one that every path carries, and tries larger ones (as RFC 8899 does).
 //!
-//! A packet cannot be divided when it is sent again. So a probe is a packet with little data, filled up with extensions that
-//! receivers skip: if it is lost, its data goes again in a small datagram.
+//! A packet cannot be divided when it is sent again. So a probe is a packet without data, filled up with extensions that receivers
+//! skip: if it is lost, it goes again in a small datagram. And a receiver whose buffer is too small for the datagram sees a broken
+//! chain of extensions, not a packet with less data.
 
 use crate::utp::UtpTime;
 

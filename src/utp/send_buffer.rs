@@ -239,9 +239,9 @@ impl SendBuffer {
         Some(OutgoingPacket { seq: self.first.plus(index as u16), start, len, is_fin })
     }
 
-    /// Sends the next `len` bytes as a new packet; none, and the packet ends the stream.
+    /// Sends the next `len` bytes as a new packet. Without bytes, it ends the stream, or is a probe.
     pub fn send_new(&mut self, now: UtpTime, len: usize, is_small: bool, is_probe: bool) -> OutgoingPacket {
-        let (seq, is_fin) = (self.next_seq(), len == 0);
+        let (seq, is_fin) = (self.next_seq(), len == 0 && !is_probe);
         let start = self.unsent;
         self.packets.push_back(SentPacket {
             start,

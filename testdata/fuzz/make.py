@@ -137,3 +137,22 @@ record = lambda files, version=1, **more: bencode({
 put("resume", whole=record(entry(0) + entry(1) + entry(2)), some=record(entry(1)), strange=record(entry(9)), old=record(b"", 0),
     blocks=record(entry(1), blocks=b"\1" + struct.pack(">IHB", 2, 1, 0xA0) + struct.pack(">IHB", 5, 1, 0x10)),
     misfits=record(entry(1), blocks=b"\1" + struct.pack(">IHB", 99, 1, 0xA0) + struct.pack(">IHH", 5, 2, 0x10) + b"\0"))
+
+utp = struct.Struct(">BBHIIIHH")
+header = (0x1234, 123456, 7890, 1 << 20, 0xFFFE, 7)
+put("utp_packet",
+    data=utp.pack(0x01, 0, *header) + b"data",
+    state=utp.pack(0x21, 1, *header) + bytes([0, 4, 1, 0, 0, 0x80]),
+    padded=utp.pack(0x01, 0x7F, *header) + bytes([0x7F, 9]) + bytes(9) + bytes([0, 0]),
+    syn=utp.pack(0x41, 2, *header) + bytes([0, 8]) + bytes(8),
+    reset=utp.pack(0x31, 0, *header))
+data = bytes([5, 30, 0, 0, 1, 0, 16, 0, 0, 0, 5, 0, 9, 1, 0])
+ack = bytes([6, 2, 2, 0, 1, 0, 16, 0, 0, 0, 9, 0, 9, 1, 0])
+late = bytes([5, 8, 0, 0, 1, 0, 16, 0, 0, 0, 5, 0, 9, 3, 255])
+fin = bytes([7, 0, 1, 0, 0, 0, 16, 0, 0, 0, 5, 0, 9, 1, 0])
+put("utp_endpoint",
+    exchange=bytes([1, 200]) + data + ack + bytes([2, 50, 0, 40]) + data + bytes([1, 250]) + ack + bytes([0, 200]),
+    gaps=late + late + data + bytes([2, 255]) + ack + bytes([0, 5]) + late + data,
+    timeouts=bytes([1, 255]) + bytes([0, 110]) * 20 + ack,
+    finish=bytes([1, 9, 3, 2]) + data + ack + fin + bytes([0, 1]),
+    raw=bytes([4, 24]) + utp.pack(0x01, 0, *header) + b"data" + bytes([1, 30]) + ack)

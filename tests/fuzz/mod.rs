@@ -10,6 +10,7 @@ mod http_server;
 mod mse;
 mod peer;
 mod rpc;
+mod utp;
 
 use std::path::Component;
 use std::time::Duration;
@@ -34,12 +35,13 @@ pub use http_server::http_server;
 pub use mse::mse;
 pub use peer::{extension, messages};
 pub use rpc::rpc;
+pub use utp::{utp_endpoint, utp_packet};
 
 /// A target. Returns whether any of its parsers accepted the bytes; a seed that none accepts tests little.
 pub type Target = fn(&[u8]) -> bool;
 
 /// Every target with its name, which is also the name of its binary and of its folder in `testdata/fuzz`.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 15] = [
     ("metainfo", metainfo),
     ("messages", messages),
     ("extension", extension),
@@ -53,6 +55,8 @@ pub const TARGETS: [(&str, Target); 13] = [
     ("lsd", lsd),
     ("resume", resume),
     ("hash", hash),
+    ("utp_packet", utp_packet),
+    ("utp_endpoint", utp_endpoint),
 ];
 
 /// Resume data, as given and behind a correct checksum. Accepted data must survive encoding, and must vouch for nothing when the

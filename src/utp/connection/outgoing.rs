@@ -8,9 +8,11 @@ use crate::utp::{UtpTime, UtpTransmit};
 /// The most datagrams at once, and their most bytes: what Linux sends with one call.
 const MAX_BATCH: usize = 64;
 const MAX_BATCH_BYTES: usize = 65_507;
-/// The data of a packet that tries a larger datagram. Somebody who receives only the start of a datagram must not take it for less
-/// data than it was; with so little data at its end, that is next to impossible.
-const PROBE_PAYLOAD: usize = 16;
+/// Sizes are tried only when so many packets can follow at once, which soon tell if the probe is lost.
+const PROBE_BEFORE: usize = 4;
+/// A window that is smaller stops the peer. That it is larger again is told twice, this long apart in microseconds.
+const FULL: usize = 1500;
+const REPEAT_WINDOW: u64 = 300_000;
 
 /// The next packet with data or a FIN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +21,7 @@ enum SendPlan {
     Again(usize),
     /// New bytes; none, and it is the FIN.
     New(usize),
-    /// A few new bytes in a datagram of that size.
+    /// A datagram of that size without data, to learn whether it arrives.
     Probe(usize),
 }
 
@@ -137,8 +139,7 @@ impl UtpConnection {
             }
             SendPlan::Probe(size) => {
                 self.mtu.probe_sent(size);
-                let len = PROBE_PAYLOAD.min(self.send.unsent());
-                (self.send.send_new(now, len, false, true), size - HEADER - len)
+                (self.send.send_new(now, 0, false, true), size - HEADER)
             }
         };
         let OutgoingPacket { seq, is_fin, .. } = packet;
@@ -174,7 +175,7 @@ impl UtpConnection {
         if let Some(size) = self.mtu.wanted_probe(now)
             && self.timeouts == 0
             && in_flight + size <= window
-            && peer_space >= PROBE_PAYLOAD
+            && unsent >= PROBE_BEFORE * full
         {
             return Ok(SendPlan::Probe(size));
         }
@@ -204,10 +205,15 @@ impl UtpConnection {
         if batch.count > 0 && (is_last || size > batch.segment || out.len() - batch.start + size > MAX_BATCH_BYTES) {
             return;
         }
+        let was_full = self.advertised < FULL;
         let seq = self.send.next_seq();
         let header = self.header(now, PacketKind::State, seq);
         write_with_sack(out, &header, sack);
         self.acknowledged();
+        if was_full && self.advertised >= FULL && self.phase == UtpPhase::Open {
+            // If this is lost, the peer would not ask again for many seconds.
+            self.ack_at = Some(now.after(REPEAT_WINDOW));
+        }
         self.is_ack_due = false;
         if batch.count == 0 {
             batch.segment = size;
