@@ -322,6 +322,19 @@ impl PieceManager {
         }
     }
 
+    /// When the web seed's pick is late; `None` if it has none.
+    pub fn deadline(&self, web_seed: PeerKey) -> Option<Duration> {
+        self.picker.lock().deadline(web_seed)
+    }
+
+    /// Takes the blocks of late web seeds back. Returns whether this web seed should still receive these blocks, because no other
+    /// source has been asked for all of them.
+    pub fn take_back_late(&self, now: Duration, web_seed: PeerKey, blocks: &[BlockInfo]) -> bool {
+        let mut picker = self.picker.lock();
+        picker.take_back_late(now);
+        picker.are_left_to(web_seed, blocks)
+    }
+
     /// Writes the state of every piece to `out`, for display.
     pub fn piece_states(&self, out: &mut Vec<PieceState>) {
         self.picker.lock().piece_states(out);

@@ -6,6 +6,7 @@
 mod assembly;
 mod body;
 mod fetch;
+mod picks;
 mod roster;
 
 use std::io;
@@ -21,13 +22,8 @@ use crate::net::address_filter::AddressFilter;
 use crate::peer::roster::refill_idle_peers;
 use crate::peer::shutdown::ShutdownSignal;
 use crate::peer::{PeerEvent, TorrentContext};
-use crate::strategy::picker::{PickContext, Speed};
-use crate::strategy::pipeline::EndGameLimit;
-use crate::strategy::rate_limiter::Direction;
-use crate::strategy::web_seed::{
-    WebSeedFault, WebSeedFiles, WebSeedHealth, WebSeedKind, WebSeedStep, WebSeedUrl, pick_size,
-};
-use crate::types::{BLOCK_SIZE, Bitfield, BlockInfo, PeerKey, PieceIndex};
+use crate::strategy::web_seed::{WebSeedFault, WebSeedFiles, WebSeedHealth, WebSeedKind, WebSeedStep, WebSeedUrl};
+use crate::types::{Bitfield, PeerKey, PieceIndex};
 use crate::util::atomics::Flag;
 use crate::util::redact::public_name;
 
@@ -39,14 +35,7 @@ const STACK: usize = 512 * 1024;
 const IDLE_SLEEP: Duration = Duration::from_secs(5);
 /// How often to check a thread that has not ended yet.
 const JOIN_POLL_INTERVAL: Duration = Duration::from_millis(10);
-/// A web seed that delivers a piece within this many seconds is fast.
-const FAST_PIECE_SECONDS: u64 = 20;
 
-/// Near the end, a request has at least what the server sends in so many round trips, so that most of the time it sends.
-const ROUND_TRIPS: f64 = 2.0;
-/// The bounds of that, in blocks: what peers send in the meantime cannot be taken out of a request.
-const MIN_BLOCKS_AT_END: usize = 4;
-const MAX_BLOCKS_AT_END: usize = 256;
 /// Why a web seed ends that has none of the files.
 const HAS_NOTHING: &str = "it has no file of the torrent";
 
@@ -109,6 +98,8 @@ impl WebSeed {
             answer_time: None,
             sent_at: None,
             sends_whole_files: false,
+            deadline: Duration::MAX,
+            is_late: false,
         };
         let thread =
             Builder::new().name("web seed".to_owned()).stack_size(STACK).spawn(move || run(work, end_sender))?;
@@ -193,6 +184,10 @@ struct WebSeedWorker {
     sent_at: Option<Instant>,
     /// Whether the server ignores ranges.
     sends_whole_files: bool,
+    /// When the pick is late, or whether it has been taken back is to be checked again.
+    deadline: Duration,
+    /// Whether the pick is late: the picker has taken the blocks back.
+    is_late: bool,
 }
 
 /// Why a request ended early.
@@ -337,40 +332,6 @@ impl WebSeedWorker {
             context.pieces.set_web_seed_pieces(self.key, pieces);
         }
         has_others
-    }
-
-    /// Picks the blocks of the next requests. Also returns when to pick again.
-    fn pick(&mut self, context: &TorrentContext) -> (Vec<BlockInfo>, Option<Duration>) {
-        let (now, mut picked) = (context.now(), Vec::new());
-        let n = if self.sends_whole_files {
-            1
-        } else {
-            pick_size(self.rate, context.settings.throttle.fair_share(Direction::Down), self.largest_pick)
-        };
-        let round_trip = self.answer_time.unwrap_or_default().as_secs_f64();
-        let least = (self.rate as f64 * round_trip * ROUND_TRIPS / f64::from(BLOCK_SIZE)) as usize;
-        let least = least.clamp(MIN_BLOCKS_AT_END, MAX_BLOCKS_AT_END);
-        let limit = EndGameLimit { outstanding: 0, least, is_proven: self.rate > 0 };
-        let share = context.share_of_rate(self.rate, now);
-        context.web_seeds.forget_cancels(self.key);
-        let again = context.pieces.pick(self.key, n, self.pick_context(context), limit, share, &mut picked);
-        self.largest_pick = self.largest_pick.max(picked.len());
-        (picked, again)
-    }
-
-    fn pick_context(&self, context: &TorrentContext) -> PickContext {
-        let piece_length = u64::from(context.pieces.storage().layout().piece_length());
-        let is_slow = self.rate > 0 && self.rate.saturating_mul(FAST_PIECE_SECONDS) < piece_length;
-        let per_block = match self.rate {
-            0 => Duration::ZERO,
-            rate => Duration::from_secs_f64(f64::from(BLOCK_SIZE) / rate as f64),
-        };
-        PickContext {
-            now: context.now(),
-            speed: if is_slow { Speed::Slow } else { Speed::Fast },
-            answer_time: self.answer_time.filter(|_| self.rate > 0).map(|time| time + per_block),
-            per_block,
-        }
     }
 }
 

@@ -11,11 +11,12 @@
 //! adopts.
 //!
 //! `choose` contains the rules of picking, `parole` finds out who spoils pieces, `given_up` makes a peer leave a piece that it
-//! gave up to others, `request_results` handles received, returned and expired blocks, `plan` decides which pieces are wanted,
+//! gave up to others, `deadlines` takes blocks back from late web seeds, `request_results` handles received, returned and expired blocks, `plan` decides which pieces are wanted,
 //! `priorities` and `urgent` which come first, and `restore` takes over partial pieces from an earlier run.
 
 mod begun;
 mod choose;
+mod deadlines;
 mod given_up;
 #[cfg(test)]
 mod invariants;
@@ -36,17 +37,16 @@ mod tests;
 mod urgent;
 mod wanted;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::time::Duration;
-
 use crate::types::{BLOCK_SIZE, Bitfield, BlockInfo, PeerKey, PieceIndex};
 use begun::{BegunPiece, BlockState, ListPosition};
+use deadlines::PickDeadlines;
 use order::AvailabilityOrder;
 use parole::Parole;
 use parts::{FreeBlocks, PickBuffers, PickerBytes, PieceSequence};
 pub use pick_context::{PickContext, Speed};
 pub use plan::Plan;
 pub use priorities::PiecePriorities;
+use std::collections::{BTreeMap, HashMap, HashSet};
 pub use urgent::MAX_URGENT;
 use wanted::{VerifiedCount, WantedBounds};
 
@@ -160,6 +160,7 @@ pub struct Picker {
     peers: Vec<PickerPeer>,
     wanted: WantedBounds,
     parole: Parole,
+    deadlines: PickDeadlines,
     /// See [`Picker::take_discarded_bytes`].
     discarded_bytes: u64,
     rng: fastrand::Rng,
@@ -190,6 +191,7 @@ impl Picker {
             peers: Vec::new(),
             wanted: WantedBounds::default(),
             parole: Parole::default(),
+            deadlines: PickDeadlines::default(),
             discarded_bytes: 0,
             rng: fastrand::Rng::with_seed(seed),
             buffers: PickBuffers::default(),
@@ -205,24 +207,7 @@ impl Picker {
             if bits.is_full() {
                 self.order.join(&bits);
             }
-            let (own, taken_back) = (Vec::new(), HashSet::new());
-            let pick_context = PickContext::unproven(Duration::ZERO, Speed::Fast);
-            self.peers.insert(
-                at,
-                PickerPeer {
-                    key,
-                    bits,
-                    wanted_until: 0,
-                    has_no_unbegun: false,
-                    pick_context,
-                    last: None,
-                    own,
-                    taken_back,
-                    sent_blocks: 0,
-                    is_serving: false,
-                    is_web_seed: false,
-                },
-            );
+            self.peers.insert(at, PickerPeer::new(key, bits));
         }
     }
 
@@ -235,6 +220,7 @@ impl Picker {
         let on_parole = self.parole.has_peer(key);
         self.parole.clear(key);
         self.parole.given_up.forget_peer(key);
+        self.deadlines.remove(key);
         let mut freed = 0;
         let mut touched = std::mem::take(&mut self.buffers.touched);
         touched.extend(self.begun.keys());

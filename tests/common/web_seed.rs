@@ -33,6 +33,8 @@ pub struct SeedRequest {
 pub const CLOSE: &str = "X-Test: close\r\n";
 /// A header of a response after which the server neither sends nor closes anything.
 pub const HANG: &str = "X-Test: hang\r\n";
+/// A header of a response after which the server sends one further byte a second.
+pub const TRICKLE: &str = "X-Test: trickle\r\n";
 
 /// The bytes of a response, head and body; `None` closes the connection instead.
 type Respond = dyn Fn(&SeedRequest, &[u8]) -> Option<Vec<u8>> + Send + Sync;
@@ -216,6 +218,12 @@ impl Shared {
                 self.sent.fetch_add(chunk.len() as u64, Ordering::Relaxed);
             }
             let says = |text: &[u8]| response.windows(text.len()).take(2000).any(|part| part == text);
+            while says(TRICKLE.as_bytes()) && !self.stop.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_secs(1));
+                if stream.get_mut().write_all(&[0]).is_err() {
+                    return;
+                }
+            }
             while says(HANG.as_bytes()) && !self.stop.load(Ordering::Relaxed) {
                 std::thread::sleep(Duration::from_millis(20));
             }

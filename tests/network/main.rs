@@ -22,5 +22,6 @@ mod tls;
 mod tracker;
 mod web_seed_addresses;
 mod web_seed_habits;
+mod web_seed_pace;
 mod web_seeds;
 mod web_servers;

@@ -100,10 +100,11 @@ impl<'a> BodyReceiver<'a> {
         }
         self.store(assembly, slab)?; // also before an error
         self.hash_waiting()?;
-        result?;
-        let since = self.work.sent_at.take().unwrap_or(begun);
-        self.measure(length - left, since.elapsed());
-        Ok(length - left)
+        if result.is_ok() || self.work.is_late {
+            let since = self.work.sent_at.take().unwrap_or(begun);
+            self.measure(length - left, since.elapsed());
+        }
+        result.map(|()| length - left)
     }
 
     /// Reads to the end of a body, so that the connection can be used again.
@@ -138,6 +139,9 @@ impl<'a> BodyReceiver<'a> {
         }
         let got = result.map_err(|error| FetchEnd::Fault(self.file, fault_of(&error, "")))?;
         context.payload.downloaded.add(got as u64);
+        if !self.work.may_continue(context, assembly.rest()) {
+            return Err(FetchEnd::Fault(self.file, WebSeedFault::Stalled));
+        }
         Ok(got)
     }
 
@@ -164,15 +168,17 @@ impl<'a> BodyReceiver<'a> {
         if self.sink.has_unhashed() { self.sink.hash_batch().map_err(|_| FetchEnd::Stopped) } else { Ok(()) }
     }
 
-    /// Notes how fast a body arrived.
+    /// Notes how fast a body arrived. If it was late, the earlier rate says nothing any more.
     fn measure(&mut self, bytes: u64, time: Duration) {
-        if bytes == 0 {
+        if bytes == 0 && !self.work.is_late {
             return;
         }
-        self.work.health.succeeded();
+        if !self.work.is_late {
+            self.work.health.succeeded();
+        }
         let rate = (bytes as f64 / time.as_secs_f64().max(1e-6)) as u64;
-        self.work.rate = if self.work.rate == 0 { rate } else { (self.work.rate / 2).saturating_add(rate / 2) };
-        self.work.rate = self.work.rate.max(1);
+        let is_first = self.work.rate == 0 || self.work.is_late;
+        self.work.rate = if is_first { rate } else { (self.work.rate / 2).saturating_add(rate / 2) }.max(1);
         self.context.web_seeds.set_rate(self.work.key, self.work.rate);
     }
 }

@@ -1,7 +1,7 @@
 //! Requests: the ranges of a run of blocks, or a whole file from a server that ignores ranges.
 
 use std::ops::Range;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::discovery::tracker::http::{RangedResponse, TrackerError};
 use crate::peer::TorrentContext;
@@ -17,6 +17,8 @@ use crate::types::{BlockInfo, PieceIndex};
 
 /// The longest body of a 503 that is read for the number in it.
 const MAX_NUMBER: u64 = 64;
+/// Before so many bytes of a whole file that are of no use, the blocks after them are left to others.
+const LONG_SKIP: u64 = 1 << 20;
 
 /// One part of a run: the bytes of one file.
 struct FilePart {
@@ -51,11 +53,11 @@ impl WebSeedWorker {
             }
             let mut rest = Vec::new();
             let result = self.fetch_run(&run, &mut rest);
-            if let Err(end) = result {
+            if result.is_err() || self.is_late {
                 let later: Vec<BlockRun> = waiting.collect();
                 let all = rest.iter().chain(later.iter().flat_map(|run| &run.blocks));
-                self.give_back(all, matches!(end, FetchEnd::Fault(..)));
-                return Err(end);
+                self.give_back(all, self.is_late || matches!(result, Err(FetchEnd::Fault(..))));
+                return result;
             }
         }
         Ok(())
@@ -170,10 +172,24 @@ impl WebSeedWorker {
         let (mut position, mut has_claimed) = (0, false);
         while let Some(piece) = context.pieces.first_missing_wanted(pieces.clone()) {
             pieces.start = piece.0 + 1;
-            let claimed = self.pick_free_blocks(&context, piece, &(start..start + length));
+            let mut claimed = self.claim(&context, piece, &(start..start + length));
             has_claimed |= !claimed.is_empty();
-            let layout = context.pieces.storage().layout();
-            let mut waiting = runs(claimed, u64::MAX, |it| layout.offset(it.piece, it.begin)).into_iter();
+            if let Some(far) = claimed.first().map(|run| run.bytes.start - start).filter(|at| at - position > LONG_SKIP)
+            {
+                // Other sources should not wait for blocks that are far away.
+                self.give_back(claimed.iter().flat_map(|run| &run.blocks), false);
+                self.deadline = Duration::MAX;
+                let nothing = RunAssembly::new(Vec::new(), slab.len());
+                BodyReceiver::new(self, &context, Some(file)).skip(
+                    &mut response,
+                    far - position,
+                    &mut slab,
+                    &nothing,
+                )?;
+                position = far;
+                claimed = self.claim(&context, piece, &(start..start + length));
+            }
+            let mut waiting = claimed.into_iter();
             while let Some(run) = waiting.next() {
                 let mut assembly = RunAssembly::new(run.blocks.clone(), slab.len());
                 let mut receiver = BodyReceiver::new(self, &context, Some(file));
@@ -199,10 +215,11 @@ impl WebSeedWorker {
     }
 
     /// Takes the free blocks of a piece that are within `bytes` of the torrent.
-    fn pick_free_blocks(&self, context: &TorrentContext, piece: PieceIndex, bytes: &Range<u64>) -> Vec<BlockInfo> {
+    fn claim(&mut self, context: &TorrentContext, piece: PieceIndex, bytes: &Range<u64>) -> Vec<BlockRun> {
         let layout = context.pieces.storage().layout();
         let mut claimed = Vec::new();
         context.pieces.pick_within(self.key, usize::MAX, self.pick_context(context), &[piece], &mut claimed);
+        self.begin_deadline(context);
         let is_within = |block: &BlockInfo| {
             let start = layout.offset(block.piece, block.begin);
             start >= bytes.start && start + u64::from(block.length) <= bytes.end
@@ -211,7 +228,7 @@ impl WebSeedWorker {
         if !others.is_empty() {
             context.pieces.release(self.key, &others);
         }
-        within
+        runs(within, u64::MAX, |block| layout.offset(block.piece, block.begin))
     }
 
     /// Sends a request and waits for the head of the response, without holding anything of the torrent.

@@ -13,6 +13,7 @@ use crate::metainfo::Metainfo;
 use crate::peer::{ContextSettings, TorrentMessage};
 use crate::pieces::PieceManager;
 use crate::storage::{FileSpec, Layout, Storage};
+use crate::types::BLOCK_SIZE;
 
 const PIECES: u32 = 5;
 const PIECE: u32 = 4 * BLOCK_SIZE;

@@ -97,7 +97,8 @@ impl Picker {
     /// Never chooses a block that we have, that is being written, or that was requested from this peer. A block that was
     /// requested from other peers is chosen only if the peer has no free block, and only in two cases: all those other peers are
     /// stalled; or, in the end-game (no connected peer has an unbegun piece), they are late or much slower. Returns when to
-    /// pick again for this peer: when such a block becomes overdue, or when it may be able to take a piece over.
+    /// pick again for this peer: when such a block becomes overdue, when it may be able to take a piece over, or when a web seed
+    /// is late.
     pub fn pick(
         &mut self,
         key: PeerKey,
@@ -106,6 +107,7 @@ impl Picker {
         out: &mut Vec<BlockInfo>,
     ) -> Option<Duration> {
         let peer = self.find(key).ok()?;
+        self.take_back_late(pick_context.now);
         (self.peers[peer].pick_context, self.peers[peer].is_serving) = (pick_context, true);
         if n == 0 || !self.wanted.is_wanted(self.peers[peer].wanted_until) {
             return None;
@@ -139,6 +141,8 @@ impl Picker {
         if !pick.is_full() {
             self.take_duplicates(&mut pick, None);
         }
+        self.look_again_at_deadline(&mut pick);
+        self.begin_deadline(&pick, false);
         pick.again.map(pick_context::time_of)
     }
 

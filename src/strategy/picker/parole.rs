@@ -195,7 +195,7 @@ impl Picker {
             if !is_quiet || !peer.bits.has(piece) || self.may_join(piece, begun, key) {
                 continue;
             }
-            let Some(left) = self.time_left(begun, key) else {
+            let Some(left) = self.time_left(begun, key, pick.context.ticks()) else {
                 if self.must_leave(piece, key) {
                     waits |= is_idle;
                     continue;
@@ -223,22 +223,26 @@ impl Picker {
     }
 
     /// How long the peers other than `key` that have requests in the piece and are not stalled need for the rest; `None` if there
-    /// are none. Peers of unknown speed count as endlessly slow.
-    fn time_left(&self, begun: &BegunPiece, key: PeerKey) -> Option<Duration> {
-        let mut busy: Vec<PeerKey> = Vec::new();
+    /// are none. Peers of unknown speed count as endlessly slow, and so do peers all of whose requests there are overdue: they do
+    /// not deliver as fast as they did.
+    fn time_left(&self, begun: &BegunPiece, key: PeerKey, now: u32) -> Option<Duration> {
+        // Each busy peer, and whether it is on time.
+        let mut busy: Vec<(PeerKey, bool)> = Vec::new();
         for block in begun.blocks() {
-            if let BlockState::Requested { requested_peers, .. } = block {
-                for &other in requested_peers.keys() {
-                    if other != key && !busy.contains(&other) && !self.is_stalled(other) {
-                        busy.push(other);
-                    }
+            let BlockState::Requested { requested_peers, due } = block else { continue };
+            for &other in requested_peers.keys().iter().filter(|&&other| other != key) {
+                match busy.iter_mut().find(|(known, _)| *known == other) {
+                    Some((_, is_on_time)) => *is_on_time |= *due > now,
+                    None if !self.is_stalled(other) => busy.push((other, *due > now)),
+                    None => {}
                 }
             }
         }
         if busy.is_empty() {
             return None;
         }
-        let contexts = busy.iter().filter_map(|&key| self.peer(key)).map(|peer| &peer.pick_context);
+        let on_time = busy.iter().filter(|(_, is_on_time)| *is_on_time);
+        let contexts = on_time.filter_map(|&(key, _)| self.peer(key)).map(|peer| &peer.pick_context);
         let per_second: f64 =
             contexts.filter(|context| !context.per_block.is_zero()).map(|c| c.per_block.as_secs_f64().recip()).sum();
         let seconds = f64::from(begun.missing()) / per_second;

@@ -1,8 +1,11 @@
 //! Fields of the picker that belong together.
 
-use crate::strategy::picker::PiecePriorities;
+use std::collections::HashSet;
+use std::time::Duration;
+
 use crate::strategy::picker::choose::RankedBlock;
-use crate::types::PieceIndex;
+use crate::strategy::picker::{PickContext, PickerPeer, PiecePriorities, Speed};
+use crate::types::{Bitfield, PeerKey, PieceIndex};
 
 /// Sizes in bytes.
 pub(super) struct PickerBytes {
@@ -43,4 +46,23 @@ pub(super) struct FreeBlocks {
 pub(super) struct PickBuffers {
     pub(super) duplicates: Vec<RankedBlock>,
     pub(super) touched: Vec<PieceIndex>,
+}
+
+impl PickerPeer {
+    /// A peer that has just connected. `bits` is empty, unless the torrent has no piece.
+    pub(super) fn new(key: PeerKey, bits: Bitfield) -> PickerPeer {
+        PickerPeer {
+            key,
+            bits,
+            wanted_until: 0,
+            has_no_unbegun: false,
+            pick_context: PickContext::unproven(Duration::ZERO, Speed::Fast),
+            last: None,
+            own: Vec::new(),
+            taken_back: HashSet::new(),
+            sent_blocks: 0,
+            is_serving: false,
+            is_web_seed: false,
+        }
+    }
 }

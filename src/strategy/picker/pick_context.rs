@@ -84,7 +84,7 @@ impl PickContext {
 }
 
 /// A time in ticks, rounded up.
-fn ticks(time: Duration) -> u32 {
+pub(crate) fn ticks(time: Duration) -> u32 {
     u32::try_from((time.as_millis() as u64).div_ceil(TICK)).unwrap_or(u32::MAX)
 }
 

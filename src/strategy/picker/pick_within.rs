@@ -18,7 +18,7 @@ impl Picker {
         let mut pick = choose::Pick::new(key, peer, pick_context, n, out);
         for &piece in pieces {
             if pick.is_full() {
-                return;
+                break;
             }
             if !self.peers[peer].bits.has(piece) || !self.unverified_wanted.has(piece) {
                 continue;
@@ -38,6 +38,7 @@ impl Picker {
             // Another peer's piece is filled from its end, so that its owner can continue in order as long as possible.
             self.take_free(&mut pick, piece, owner != Some(key));
         }
+        self.begin_deadline(&pick, true);
     }
 }
 

@@ -7,6 +7,7 @@ mod urgent;
 mod web_seed;
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use super::*;
 use crate::types::PieceState;

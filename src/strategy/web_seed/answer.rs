@@ -33,6 +33,9 @@ pub enum WebSeedFault {
     /// The server cannot be reached, or the response broke off.
     #[error("{0}")]
     Unreachable(String),
+    /// The server sends hardly anything, and other sources were asked for the rest.
+    #[error("the server is much slower than before")]
+    Stalled,
     /// The server failed.
     #[error("HTTP status {0}")]
     ServerError(u16),

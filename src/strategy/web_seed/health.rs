@@ -12,6 +12,8 @@ const FIRST_WAIT: Duration = Duration::from_secs(5);
 const BUSY_WAIT: Duration = Duration::from_secs(30);
 /// The longest wait if the server does not say how long.
 const MAX_WAIT: Duration = Duration::from_secs(600);
+/// Stalls that are further apart are no failures in a row.
+const STALL_MEMORY: Duration = Duration::from_secs(3600);
 /// The longest wait, whatever the server says.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 /// The shortest wait, whatever the server says.
@@ -38,6 +40,9 @@ pub enum WebSeedStep {
 pub struct WebSeedHealth {
     /// Failures in a row.
     failures: u32,
+    /// Stalls in a row. Data in between does not count: a hostile server would send some.
+    stalls: u32,
+    last_stall: Duration,
     /// Files that the server does not have, or has with other lengths.
     missing: HashSet<usize>,
     /// Pieces of several files that the server has wrong.
@@ -85,8 +90,9 @@ impl WebSeedHealth {
     /// Decides what follows from a fault of a request for this file. A script's request is for no file.
     pub fn failed(&mut self, now: Duration, file: Option<usize>, fault: &WebSeedFault) -> WebSeedStep {
         let wait = match fault {
-            WebSeedFault::Unreachable(_) | WebSeedFault::ServerError(_) => self.doubled(FIRST_WAIT),
-            WebSeedFault::Busy(None) => self.doubled(BUSY_WAIT),
+            WebSeedFault::Unreachable(_) | WebSeedFault::ServerError(_) => doubled(FIRST_WAIT, self.failures),
+            WebSeedFault::Stalled => return self.stalled(now),
+            WebSeedFault::Busy(None) => doubled(BUSY_WAIT, self.failures),
             WebSeedFault::Busy(Some(wait)) => (*wait).clamp(SHORTEST_RETRY_AFTER, MAX_RETRY_AFTER),
             WebSeedFault::NoFile(_) | WebSeedFault::WrongLength => {
                 let Some(file) = file else { return WebSeedStep::End };
@@ -102,10 +108,19 @@ impl WebSeedHealth {
         WebSeedStep::WaitUntil(now.saturating_add(wait))
     }
 
-    /// The wait after the failures so far.
-    fn doubled(&self, first: Duration) -> Duration {
-        first.saturating_mul(1 << self.failures.min(16)).min(MAX_WAIT)
+    fn stalled(&mut self, now: Duration) -> WebSeedStep {
+        if now.saturating_sub(self.last_stall) > STALL_MEMORY {
+            self.stalls = 0;
+        }
+        let wait = doubled(FIRST_WAIT, self.stalls);
+        (self.stalls, self.last_stall) = (self.stalls.saturating_add(1), now);
+        WebSeedStep::WaitUntil(now.saturating_add(wait))
     }
+}
+
+/// The wait after so many failures.
+fn doubled(first: Duration, failures: u32) -> Duration {
+    first.saturating_mul(1 << failures.min(16)).min(MAX_WAIT)
 }
 
 #[cfg(test)]
@@ -131,6 +146,19 @@ mod tests {
         assert_eq!(waits(&mut health, &WebSeedFault::ServerError(500), 2), [5, 10]);
         assert_eq!(waits(&mut health, &WebSeedFault::Busy(None), 2), [120, 240]);
         assert_eq!(waits(&mut health, &lost, 40).last(), Some(&600));
+    }
+
+    #[test]
+    fn a_server_that_stalls_again_and_again_waits_longer_although_data_arrives() {
+        let mut health = WebSeedHealth::default();
+        let step = |health: &mut WebSeedHealth, now: u64| {
+            health.succeeded();
+            health.failed(SECOND * now as u32, Some(0), &WebSeedFault::Stalled)
+        };
+        let until = |at: u32| WebSeedStep::WaitUntil(SECOND * at);
+        assert_eq!([100, 200, 300].map(|now| step(&mut health, now)), [until(105), until(210), until(320)]);
+        assert_eq!(step(&mut health, 3901), until(3906), "the last stall was an hour ago");
+        assert_eq!(waits(&mut health, &WebSeedFault::ServerError(500), 1), [5], "no failure of another kind");
     }
 
     #[test]

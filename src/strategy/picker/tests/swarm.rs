@@ -5,6 +5,7 @@ mod poison;
 mod seeks;
 
 use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
 
 use crate::strategy::picker::*;
 use crate::strategy::pipeline::{DEFAULT_REQQ, RequestPipeline};

@@ -1,5 +1,7 @@
 //! Urgent pieces and priorities, rule by rule.
 
+use std::time::Duration;
+
 use crate::strategy::picker::tests::{A, B, C, bits, picker, pieces, proven};
 use crate::strategy::picker::*;
 
