@@ -99,6 +99,8 @@ struct NetworkServices {
     dht: Option<Arc<DhtService>>,
     lsd: Option<Arc<Lsd>>,
     block_list: Option<BlockListWatch>,
+    /// Whether the router is asked; the service changes it at run time.
+    port_mapping: PortMapping,
     port_mapper: Option<PortMapper>,
 }
 
@@ -129,7 +131,7 @@ impl Client {
             owners: Mutex::default(),
             owners_changed: Condvar::new(),
             next_position: Counter::default(),
-            net: Mutex::default(),
+            net: Mutex::new(NetworkServices { port_mapping: config.port_mapping, ..NetworkServices::default() }),
             address_filter: config.address_filter.clone().unwrap_or_default(),
             mapping_status: Arc::default(),
             is_shared,

@@ -85,6 +85,12 @@ impl ClientBuilder {
         &self.config.route
     }
 
+    /// What was set so far.
+    #[cfg_attr(not(feature = "service"), allow(dead_code, reason = "only the service reads it"))]
+    pub(crate) fn config(&self) -> &ClientConfig {
+        &self.config
+    }
+
     /// A fetcher of files by URL whose requests leave the machine as those of this client do.
     pub fn url_fetcher(&self, user_agent: Option<&str>) -> UrlFetcher {
         UrlFetcher::on_route(&self.config.route, user_agent)

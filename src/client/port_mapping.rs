@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::client::{Client, ClientConfig, NetworkServices};
+use crate::client::{Client, NetworkServices};
 use crate::discovery::port_mapping::status::{MappingState, PortMappingStatus, SharedMappingStatus};
 use crate::discovery::port_mapping::{PortMapper, PortMapperConfig};
 use crate::net::bind::Bind;
+use crate::net::route::Route;
 
 /// Whether the client asks the router to forward its port, by NAT-PMP, PCP or UPnP, so that peers can connect to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,10 +37,10 @@ pub struct MappedPorts {
 }
 
 /// What to map, and when; `None` if nothing. The one place that decides whether the router is asked.
-fn mapper_config(config: &ClientConfig, port: u16) -> Option<PortMapperConfig> {
+fn mapper_config(route: &Route, port_mapping: PortMapping, port: u16) -> Option<PortMapperConfig> {
     // Behind a proxy, nobody can connect to us. Requests to the router contain our address and our name.
-    let bind = config.route.without_proxy().filter(|_| !config.route.is_anonymous())?.clone();
-    match config.port_mapping {
+    let bind = route.without_proxy().filter(|_| !route.is_anonymous())?.clone();
+    match port_mapping {
         PortMapping::Off => None,
         PortMapping::Auto { .. } if bind != Bind::Any => None,
         PortMapping::Auto { after } => Some(PortMapperConfig { port, bind, after, is_forced: false }),
@@ -77,12 +78,34 @@ impl Client {
 
     /// Starts to ask the router, if that is wanted.
     pub(super) fn start_port_mapping(&self, net: &mut NetworkServices, port: u16) {
-        let Some(config) = mapper_config(&self.config, port) else { return };
+        let Some(config) = mapper_config(&self.config.route, net.port_mapping, port) else { return };
         // The mappings of an earlier port go first.
         drop(net.port_mapper.take());
         match PortMapper::start(config, Arc::clone(&self.mapping_status)) {
             Ok(mapper) => net.port_mapper = Some(mapper),
             Err(error) => log::info!("no port mapping: {error}"),
+        }
+    }
+
+    /// Starts or ends port mapping while the client runs. The end removes the mappings, which takes less than a second. Only one
+    /// thread may do this: a removal that overlaps with a start could remove the new mapping.
+    #[cfg_attr(not(feature = "service"), allow(dead_code, reason = "only the service changes it"))]
+    pub(crate) fn set_port_mapping(&self, port_mapping: PortMapping) {
+        let mut net = self.net.lock();
+        if std::mem::replace(&mut net.port_mapping, port_mapping) == port_mapping {
+            return;
+        }
+        let before = net.port_mapper.take();
+        drop(net);
+        // Without the lock: it joins its thread.
+        drop(before);
+        let mut net = self.net.lock();
+        if let Some(port) = net.listener.as_ref().map(|listener| listener.port) {
+            self.start_port_mapping(&mut net, port);
+        }
+        if net.port_mapper.is_none() {
+            // Torrents announce the port of the listener again.
+            self.mapping_status.clear();
         }
     }
 
@@ -97,14 +120,12 @@ impl Client {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::route::Route;
 
     #[test]
     fn a_bound_client_asks_only_if_it_is_told_to() {
         let of = |port_mapping, bind| {
-            let route = Route::direct(bind);
-            let config = ClientConfig { route, port_mapping, ..ClientConfig::default() };
-            mapper_config(&config, 6881).map(|config| (config.port, config.after.as_secs(), config.is_forced))
+            mapper_config(&Route::direct(bind), port_mapping, 6881)
+                .map(|config| (config.port, config.after.as_secs(), config.is_forced))
         };
         let auto = PortMapping::Auto { after: Duration::from_secs(60) };
         let wg = || Bind::Interface("wg0".to_owned());
@@ -114,10 +135,8 @@ mod tests {
         assert_eq!(of(PortMapping::On, wg()), Some((6881, 0, true)));
         assert_eq!(of(PortMapping::On, Bind::Any), Some((6881, 0, true)));
         let route = Route::default().through("socks5://127.0.0.1:1".parse().ok());
-        let proxied = ClientConfig { port_mapping: PortMapping::On, route, ..ClientConfig::default() };
-        assert!(mapper_config(&proxied, 6881).is_none(), "not behind a proxy");
+        assert!(mapper_config(&route, PortMapping::On, 6881).is_none(), "not behind a proxy");
         let route = Route::default().anonymous(true);
-        let anonymous = ClientConfig { port_mapping: PortMapping::On, route, ..ClientConfig::default() };
-        assert!(mapper_config(&anonymous, 6881).is_none(), "not for an anonymous client");
+        assert!(mapper_config(&route, PortMapping::On, 6881).is_none(), "not for an anonymous client");
     }
 }

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{RecvTimeoutError, Sender};
 use parking_lot::Mutex;
 
-use crate::client::{Client, ClientBuilder, ClientError};
+use crate::client::{Client, ClientBuilder, ClientError, PortMapping};
 use crate::discovery::tracker::announce::TorrentIdentity;
 use crate::peer::LimitGroup;
 use crate::service::block_list::ServiceBlockList;
@@ -315,6 +315,9 @@ fn with_options(mut settings: SessionSettings, options: &ServiceOptions) -> Sess
     }
     if let Some(port) = options.peer_port {
         settings.network.port = port;
+    }
+    if !matches!(options.port_mapping, PortMapping::Auto { .. }) {
+        settings.network.maps_port = None; // the option decides
     }
     settings
 }

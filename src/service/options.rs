@@ -34,7 +34,8 @@ pub struct ServiceOptions {
     pub is_anonymous: bool,
     /// A block list: a file or a URL, as for [`ClientBuilder::block_list`](crate::client::ClientBuilder::block_list).
     pub block_list: Option<String>,
-    /// Whether the router is asked to forward the port for peers.
+    /// Whether the router is asked to forward the port for peers. With [`PortMapping::Auto`], the saved setting of the remote control
+    /// decides; otherwise this option does until the remote control changes it.
     pub port_mapping: PortMapping,
     /// A folder whose torrent and magnet files are added.
     pub watch_folder: Option<PathBuf>,

@@ -129,6 +129,9 @@ pub struct NetworkSettings {
     /// Whether peer exchange is on.
     #[serde(rename = "pex")]
     pub uses_pex: bool,
+    /// Whether the router is asked to forward the port; `None` leaves that to the options of the service.
+    #[serde(rename = "port_mapping")]
+    pub maps_port: Option<bool>,
     /// The encryption of connections: `allow`, `require` or `off`.
     #[serde(with = "encryption")]
     pub encryption: Encryption,
@@ -205,6 +208,8 @@ pub struct SettingsChange {
     pub uses_lsd: Option<bool>,
     /// See [`NetworkSettings::uses_pex`].
     pub uses_pex: Option<bool>,
+    /// See [`NetworkSettings::maps_port`].
+    pub maps_port: Option<bool>,
     /// See [`NetworkSettings::encryption`].
     pub encryption: Option<Encryption>,
     /// See [`SessionSettings::default_trackers`].
@@ -267,6 +272,7 @@ impl SessionSettings {
         set(&mut network.uses_dht, change.uses_dht.as_ref());
         set(&mut network.uses_lsd, change.uses_lsd.as_ref());
         set(&mut network.uses_pex, change.uses_pex.as_ref());
+        network.maps_port = change.maps_port.or(network.maps_port);
         set(&mut network.encryption, change.encryption.as_ref());
         set(&mut self.default_trackers, change.default_trackers.as_ref());
         set(&mut self.block_list.is_enabled, change.block_list_is_enabled.as_ref());
@@ -349,6 +355,7 @@ impl Default for NetworkSettings {
             uses_dht: true,
             uses_lsd: true,
             uses_pex: true,
+            maps_port: None,
             encryption: Encryption::Allow,
         }
     }

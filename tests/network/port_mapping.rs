@@ -6,13 +6,17 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use serde_json::json;
+
 use crate::common::netns::{RemoteMachine, find, in_network_namespace};
 use crate::common::payload::Payload;
 use crate::common::process::Running;
 use crate::common::router::{
     self, Log, OTHER, ROUTER, announce, answer, description, found_at, gateway, http, natpmp_answer, upnp_error,
 };
+use crate::common::service::Service;
 use crate::common::{TestDir, btsync, free_port, schema, until};
+
 use btsync::{Bind, Client, MappingFailure, MappingProtocol, MappingState, PortMapping};
 
 /// A client that asks the router at once.
@@ -322,5 +326,60 @@ fn miniupnpd_forwards_by_upnp() {
             let nft = far.command(&find("nft").expect("it is installed")).arg(rule).status();
             assert!(nft.expect("nft").success(), "no rule");
         });
+    });
+}
+
+#[test]
+fn the_remote_control_of_a_service_starts_and_ends_port_mapping() {
+    in_network_namespace("the_remote_control_of_a_service_starts_and_ends_port_mapping", &[], || {
+        let far = gateway();
+        let (log, _socket) = router::datagrams(&far, 5351, |request| natpmp_answer(request, 1000, 7000));
+        let temp = TestDir::new();
+        let service = Service::start(&temp, "switch", &[]); // with --no-port-mapping
+        let session = || service.rpc("session_get", json!({}));
+        let set = |is_on: bool| service.rpc("session_set", json!({ "port_forwarding_enabled": is_on }));
+        let result = || session()["btsync_port_mapping"].as_str().expect("text").to_owned();
+        // Both lifetimes end the requests for both transports.
+        let requests = |is_removal: bool| {
+            let is_it = |request: &&Vec<u8>| {
+                matches!(request[..], [0, 1 | 2, _, _, _, _, _, _, ..]) && request.ends_with(&[0; 4]) == is_removal
+            };
+            log.lock().expect("no panic").iter().filter(is_it).count()
+        };
+        assert_eq!((&session()["port_forwarding_enabled"], requests(false)), (&json!(false), 0));
+        for round in 1..=2 {
+            set(true);
+            assert_eq!(session()["port_forwarding_enabled"], true);
+            until("the port is mapped", || result().contains("7000"));
+            assert_eq!(requests(true), 2 * (round - 1), "nothing is removed yet");
+            let mapped = requests(false);
+            set(true);
+            set(false);
+            assert_eq!(requests(true), 2 * round, "both transports");
+            assert_eq!((&session()["port_forwarding_enabled"], result()), (&json!(false), String::new()));
+            assert_eq!(requests(false), mapped, "what is on already is not started again");
+        }
+        let saved = fs::read_to_string(temp.path("switch-state").join("settings.json")).expect("settings");
+        assert!(saved.contains("\"port_mapping\": false") || saved.contains("\"port_mapping\":false"), "{saved}");
+    });
+}
+
+#[test]
+fn behind_a_proxy_and_anonymously_the_remote_control_turns_no_port_mapping_on() {
+    let test = "behind_a_proxy_and_anonymously_the_remote_control_turns_no_port_mapping_on";
+    in_network_namespace(test, &[], || {
+        let far = gateway();
+        let (log, _socket) = router::datagrams(&far, 5351, |request| natpmp_answer(request, 1000, 7000));
+        let temp = TestDir::new();
+        for (name, args) in [("proxy", &["--proxy", "socks5://127.0.0.1:1"][..]), ("anonymous", &["--anonymous"])] {
+            let service = Service::start(&temp, name, args);
+            service.rpc("session_set", json!({ "port_forwarding_enabled": true }));
+            let session = service.rpc("session_get", json!({}));
+            assert_eq!(
+                (&session["port_forwarding_enabled"], &session["btsync_port_mapping"]),
+                (&json!(false), &json!(""))
+            );
+        }
+        assert!(log.lock().expect("no panic").is_empty(), "the router is not asked");
     });
 }

@@ -170,8 +170,22 @@ impl SharedMappingStatus {
     }
 
     pub(crate) fn set(&self, status: &PortMappingStatus) {
-        let before = self.status.lock().replace(status.clone());
-        if before.is_none_or(|before| before != *status) {
+        self.replace(Some(status.clone()));
+    }
+
+    /// Port mapping is off now.
+    pub(crate) fn clear(&self) {
+        self.replace(None);
+    }
+
+    fn replace(&self, status: Option<PortMappingStatus>) {
+        let is_changed = {
+            let mut current = self.status.lock();
+            let is_changed = *current != status;
+            *current = status;
+            is_changed
+        };
+        if is_changed {
             self.version.add(1);
             // A full channel wakes its torrent anyway.
             for (_, wake) in self.subscribers.lock().iter() {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::metainfo::Metainfo;
 use crate::peer::LimitGroup;
 use crate::service::manager::Manager;
+use crate::service::manager::client::port_mapping;
 use crate::service::manager::file_operations::check_no_job;
 use crate::service::metainfo_summary::{real_files, wanted_bytes};
 use crate::service::model::{
@@ -127,6 +128,7 @@ impl Manager {
             self.follow_schedule();
         }
         self.apply_session_limits();
+        self.apply_port_mapping();
         self.control.block_list.apply(&self.settings.block_list);
         self.publish_settings();
         Ok(())
@@ -155,6 +157,13 @@ impl Manager {
     pub(super) fn apply_session_limits(&self) {
         if let Some(client) = &self.client.current {
             client.set_limits(self.settings.limits());
+        }
+    }
+
+    /// Tells the client whether it asks the router to forward the port.
+    fn apply_port_mapping(&self) {
+        if let Some(client) = &self.client.current {
+            client.set_port_mapping(port_mapping(&self.settings.network, &self.control.base));
         }
     }
 

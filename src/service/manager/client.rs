@@ -1,15 +1,25 @@
 //! The client that the torrents share, and its replacement when its settings have changed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::client::{Client, ClientBuilder, ClientError};
+use crate::client::{Client, ClientBuilder, ClientError, PortMapping};
 use crate::net::address_filter::AddressFilter;
 use crate::service::manager::Manager;
-use crate::service::settings::SessionSettings;
+use crate::service::settings::{NetworkSettings, SessionSettings};
 use crate::util::random::Random;
 
 /// The first of the ports of which a random one is chosen: those that no service has by custom.
 const FIRST_RANDOM_PORT: u16 = 49152;
+
+/// Whether the client asks the router: as the settings say, otherwise the options that made `base`.
+pub(crate) fn port_mapping(network: &NetworkSettings, base: &ClientBuilder) -> PortMapping {
+    match (network.maps_port, base.config().port_mapping) {
+        (Some(false), _) => PortMapping::Off,
+        (Some(true), PortMapping::Off) => PortMapping::Auto { after: Duration::ZERO },
+        (_, option) => option,
+    }
+}
 
 /// Starts a client with these settings in addition to those of `base`.
 pub(crate) fn start_client(
@@ -30,6 +40,7 @@ pub(crate) fn start_client(
         .lsd(network.uses_lsd)
         .max_peers(usize::from(network.peer_limit))
         .limits(settings.limits())
+        .port_mapping(port_mapping(network, base))
         .address_filter(filter);
     builder.clone().listen_ports(ports).build().or_else(|error| {
         log::warn!("{error}; any free port will do");
@@ -67,5 +78,25 @@ impl Manager {
             }
             Err(error) => log::error!("{error}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_settings_turn_port_mapping_on_and_off_and_the_options_say_how() {
+        let of = |maps_port, option| {
+            let network = NetworkSettings { maps_port, ..NetworkSettings::default() };
+            port_mapping(&network, &Client::builder().port_mapping(option))
+        };
+        let auto = PortMapping::Auto { after: Duration::ZERO };
+        for option in [PortMapping::Off, PortMapping::On, auto] {
+            assert_eq!(of(None, option), option);
+            assert_eq!(of(Some(false), option), PortMapping::Off);
+        }
+        assert_eq!(of(Some(true), PortMapping::Off), auto);
+        assert_eq!(of(Some(true), PortMapping::On), PortMapping::On);
     }
 }

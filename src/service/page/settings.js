@@ -44,6 +44,7 @@ const SECTIONS = {
   Network: [
     ['number', 'peer_port', 'Port for peers', PORT],
     ['check', 'peer_port_random_on_start', 'Random port at each start'],
+    ['check', 'port_forwarding_enabled', 'Forward the port in the router'],
     ['number', 'peer_limit_global', 'Maximum peers', PORT],
     ['number', 'peer_limit_per_torrent', 'Maximum peers per torrent', PORT],
     ['choice', 'encryption', 'Encryption', [['required', 'Require'], ['preferred', 'Allow'], ['allowed', 'Off', true]]],

@@ -43,6 +43,7 @@ pub fn set(call: &MethodCall<'_>, _to: &mut JsonWriter) -> Result<(), RpcError> 
         uses_dht: params.bool("dht_enabled"),
         uses_lsd: params.bool("lpd_enabled"),
         uses_pex: params.bool("pex_enabled"),
+        maps_port: maps_port(call),
         encryption: encryption(call)?,
         block_list_is_enabled: params.bool("blocklist_enabled"),
         block_list_url: block_list_url(params)?,
@@ -87,6 +88,11 @@ fn port(call: &MethodCall<'_>) -> Result<Option<u16>, RpcError> {
     let Some(port) = call.params.int("peer_port") else { return Ok(None) };
     let port = u16::try_from(port).map_err(|_| RpcError::invalid("a port is a number from 0 to 65535"))?;
     Ok(Some(port).filter(|&port| port != call.control().peer_port()))
+}
+
+/// Whether the port is mapped. Clients that send back all settings send what is in force, which a proxy may decide, not the user.
+fn maps_port(call: &MethodCall<'_>) -> Option<bool> {
+    call.params.bool("port_forwarding_enabled").filter(|&wanted| wanted != call.control().is_port_mapping_on())
 }
 
 /// The URL of a block list. A remote control may not name files: the messages about a file tell what is in it.

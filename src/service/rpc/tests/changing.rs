@@ -181,6 +181,7 @@ fn every_setting_of_the_session_that_btsync_has_can_be_changed() {
             "queue-stalled-minutes": 8, "rename-partial-files": false, "seed-queue-enabled": true, "seed-queue-size": 9,
             "seedRatioLimit": 1.25, "seedRatioLimited": true, "speed-limit-down": 10, "speed-limit-down-enabled": true,
             "speed-limit-up": 11, "speed-limit-up-enabled": false, "start-added-torrents": false,
+            "port-forwarding-enabled": false,
             "trash-original-torrent-files": true,
         }),
     );
@@ -221,6 +222,7 @@ fn every_setting_of_the_session_that_btsync_has_can_be_changed() {
         uses_dht: Some(false),
         uses_lsd: Some(false),
         uses_pex: Some(false),
+        maps_port: Some(false),
         encryption: Some(Encryption::Require),
         default_trackers: Some(vec![vec!["udp://t.example:1".to_owned()]]),
     };
