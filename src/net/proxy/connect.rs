@@ -120,7 +120,7 @@ impl UdpAssociation {
     /// Asks the proxy at the other end of `control` for an association.
     ///
     /// # Errors
-    /// See [`ProxyConnectError`]. A relay in a private network is refused if the proxy is not in one: it could be any service there.
+    /// See [`ProxyConnectError`]. A relay at another host is refused: datagrams to it would bypass the proxy's host.
     pub fn start(
         control: TcpStream,
         proxy: &ProxyUrl,
@@ -179,13 +179,21 @@ impl Drop for UdpAssociation {
     }
 }
 
-/// Where to send datagrams: an unspecified address stands for the proxy's.
+/// Where to send datagrams: always to the proxy's host. An unspecified address stands for it, and so does a private address that a
+/// proxy with a public one names: it does not know that its own address is translated. docs/dev/proxy.md has the reasons.
 fn relay_address(relay: SocketAddr, proxy: IpAddr) -> Result<SocketAddr, ProxyError> {
-    let ip = if relay.ip().to_canonical().is_unspecified() { proxy } else { relay.ip() };
-    if relay.port() == 0 || (ip != proxy && is_private(ip) && !is_private(proxy)) {
-        return Err(ProxyError::Refused("it named no usable address for datagrams".to_owned()));
+    let (ip, own) = (relay.ip().to_canonical(), proxy.to_canonical());
+    let is_own_host = ip == own
+        || ip.is_unspecified()
+        || (ip.is_loopback() && own.is_loopback())
+        || (is_private(ip) && !is_private(own));
+    if relay.port() == 0 {
+        return Err(ProxyError::Refused("it named no port for datagrams".to_owned()));
     }
-    Ok(SocketAddr::new(ip, relay.port()))
+    if !is_own_host {
+        return Err(ProxyError::Refused(format!("it wants datagrams at another host, {ip}")));
+    }
+    Ok(SocketAddr::new(proxy, relay.port()))
 }
 
 #[cfg(test)]

@@ -93,7 +93,7 @@ fn datagrams_go_through_the_relay_until_the_proxy_ends_the_association() {
 }
 
 #[test]
-fn a_relay_is_the_proxy_or_another_host_that_it_may_name() {
+fn a_relay_is_always_at_the_proxys_host() {
     let of = |relay: &str, proxy: &str| {
         relay_address(relay.parse().expect("an address"), proxy.parse().expect("an address"))
             .ok()
@@ -101,9 +101,15 @@ fn a_relay_is_the_proxy_or_another_host_that_it_may_name() {
     };
     assert_eq!(of("0.0.0.0:5", "192.0.2.1"), Some("192.0.2.1:5".into()));
     assert_eq!(of("[::]:5", "2001:db8::1"), Some("[2001:db8::1]:5".into()));
-    assert_eq!(of("198.51.100.1:5", "192.0.2.1"), Some("198.51.100.1:5".into()));
-    assert_eq!(of("127.0.0.1:5", "192.0.2.1"), None);
-    assert_eq!(of("10.0.0.1:5", "192.0.2.1"), None);
-    assert_eq!(of("10.0.0.1:5", "10.0.0.2"), Some("10.0.0.1:5".into()));
+    assert_eq!(of("[::ffff:192.0.2.1]:5", "192.0.2.1"), Some("192.0.2.1:5".into()));
+    // A proxy that does not know that its address is translated.
+    assert_eq!(of("127.0.0.1:5", "203.0.114.1"), Some("203.0.114.1:5".into()));
+    assert_eq!(of("10.0.0.1:5", "203.0.114.1"), Some("203.0.114.1:5".into()));
+    assert_eq!(of("127.0.0.1:5", "::1"), Some("[::1]:5".into()));
+    // Another host, among them one beyond a tunnel that ends at a local port.
+    assert_eq!(of("198.51.100.1:5", "203.0.114.1"), None);
+    assert_eq!(of("198.51.100.1:5", "127.0.0.1"), None);
+    assert_eq!(of("10.0.0.1:5", "10.0.0.2"), None);
+    assert_eq!(of("10.0.0.1:5", "127.0.0.1"), None);
     assert_eq!(of("0.0.0.0:0", "192.0.2.1"), None);
 }
