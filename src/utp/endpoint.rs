@@ -11,7 +11,7 @@ use crate::util::random::Random;
 use crate::utp::connection::{UtpConnection, UtpSecrets};
 use crate::utp::deadline_queue::DeadlineQueue;
 use crate::utp::endpoint::resets::ResetQueue;
-use crate::utp::endpoint::table::ConnectionTable;
+use crate::utp::endpoint::table::UtpTable;
 use crate::utp::seq_nr::SeqNr;
 use crate::utp::{UtpConfig, UtpConnectError, UtpEvent, UtpKey, UtpTime, UtpTransmit};
 
@@ -23,7 +23,7 @@ const ID_ATTEMPTS: usize = 16;
 pub struct UtpEndpoint {
     config: UtpConfig,
     random: Random,
-    table: ConnectionTable,
+    table: UtpTable,
     /// Incoming connections that are half open, the oldest first. Some of them may not be any more.
     half_open: VecDeque<UtpKey>,
     events: VecDeque<UtpEvent>,
@@ -44,7 +44,7 @@ impl UtpEndpoint {
         UtpEndpoint {
             config,
             random,
-            table: ConnectionTable::default(),
+            table: UtpTable::default(),
             half_open: VecDeque::new(),
             events: VecDeque::new(),
             ready: VecDeque::new(),

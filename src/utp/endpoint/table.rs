@@ -23,7 +23,7 @@ struct TableSlot {
 
 /// All connections, by key and by address.
 #[derive(Debug, Default)]
-pub(super) struct ConnectionTable {
+pub(super) struct UtpTable {
     slots: Vec<TableSlot>,
     free: Vec<u32>,
     /// The slot for packets from an address with a connection's number.
@@ -32,7 +32,7 @@ pub(super) struct ConnectionTable {
     last: u32,
 }
 
-impl ConnectionTable {
+impl UtpTable {
     /// How many connections there are.
     pub(super) fn len(&self) -> usize {
         self.by_addr.len()
