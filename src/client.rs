@@ -84,7 +84,7 @@ pub struct Client {
     /// How many connections there may be, and how many there are.
     capacity: ConnectionCapacity,
     /// Whether any peer has ever connected to us, so that others can reach us.
-    has_had_incoming: Flag,
+    has_had_incoming_peer: Flag,
     /// Seeds that do not run, once there are any.
     dormant: OnceLock<DormantPool>,
     /// How many connections all torrents together may start now; its clock starts at `started`.
@@ -136,7 +136,7 @@ impl Client {
             mapping_status: Arc::default(),
             is_shared,
             capacity: ConnectionCapacity::new(config.max_peers),
-            has_had_incoming: Flag::default(),
+            has_had_incoming_peer: Flag::default(),
             dormant: OnceLock::new(),
             dials: Mutex::default(),
             started: Instant::now(),
@@ -169,8 +169,8 @@ impl Client {
     }
 
     /// Whether any peer has ever connected to us, so that others can reach us.
-    pub fn has_had_incoming(&self) -> bool {
-        self.has_had_incoming.is_set()
+    pub fn has_had_incoming_peer(&self) -> bool {
+        self.has_had_incoming_peer.is_set()
     }
 
     /// Whether a file belongs to one of the torrents.
@@ -210,7 +210,7 @@ impl Client {
         }
         let ClientConfig { listen_ports, route, .. } = &self.config;
         // Nobody can reach us through a proxy, and without one, they would go around it.
-        let Some(bind) = route.without_proxy() else { return Ok(0) };
+        let Some(bind) = route.direct_bind() else { return Ok(0) };
         let handshaker = IncomingHandshaker::new(self.registry.clone());
         let started = Listener::start(listen_ports.clone(), bind, handshaker, self.address_filter.clone());
         let listener = started.map_err(|error| {

@@ -25,9 +25,9 @@ pub trait DormantTorrents: Send + Sync {
 
 /// Who is told of peers of dormant torrents, once there are any, for a thread that started earlier.
 #[derive(Clone, Default)]
-pub struct DormantListener(Arc<OnceLock<Box<dyn DormantTorrents>>>);
+pub struct DormantTorrentsCell(Arc<OnceLock<Box<dyn DormantTorrents>>>);
 
-impl DormantListener {
+impl DormantTorrentsCell {
     /// Sets the torrents, unless they are set.
     pub fn set(&self, torrents: impl FnOnce() -> Box<dyn DormantTorrents>) {
         self.0.get_or_init(torrents);
@@ -38,8 +38,8 @@ impl DormantListener {
     }
 }
 
-impl Debug for DormantListener {
+impl Debug for DormantTorrentsCell {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str("DormantListener")
+        f.write_str("DormantTorrentsCell")
     }
 }

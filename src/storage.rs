@@ -18,6 +18,8 @@ mod changes;
 mod check;
 mod compared_files;
 mod completion;
+#[cfg(feature = "service")]
+mod data_files;
 mod decision;
 mod disk_space;
 mod download_mark;
@@ -27,12 +29,14 @@ mod empty_files;
 mod error;
 mod failed_piece;
 mod files;
+mod flaws;
 mod fs_limits;
 mod ignored_files;
 mod incomplete_names;
 mod layout;
 mod lock;
 mod marker;
+mod marker_entries;
 mod marker_notes;
 mod off_limits;
 mod open;
@@ -45,7 +49,6 @@ mod pinned_files;
 mod placement;
 mod prepare;
 mod private_folders;
-mod recorded_files;
 mod replace;
 pub mod resume;
 mod resume_format;
@@ -59,17 +62,17 @@ mod special_entries;
 mod stop_check;
 mod survey;
 mod sync;
-#[cfg(feature = "service")]
-mod torrent_files;
 mod touched;
-mod verify;
 
 pub(crate) use cache::clock;
 pub use check::{CheckProgress, check, check_pieces, check_rest, hash_blocks, hash_range};
+#[cfg(feature = "service")]
+pub use data_files::{FileEvidence, FileJobError, KeptFile, MovedFile};
 pub use decision::DecisionInput;
 pub use download_mark::{has_download_mark, permanent_identity};
 pub use error::{Operation, StorageError, StorageErrorKind};
 pub use files::Storage;
+pub use flaws::{Flaw, flaws, lengths};
 pub use layout::{FileSpec, Layout, LayoutError, Span, Spans};
 pub use marker::{is_reserved, marker_name};
 pub use ownership::{Evidence, ExistingFile, FileAction, FileFacts, OwnershipClaim, Refusal, decide};
@@ -82,9 +85,6 @@ pub use snapshot::{FileIdentity, FileSnapshot};
 pub use special_entries::SpecialEntries;
 pub use stop_check::StopCheck;
 pub use survey::Survey;
-#[cfg(feature = "service")]
-pub use torrent_files::{FileEvidence, FileJobError, KeptFile, MovedFile};
-pub use verify::{Flaw, flaws, lengths};
 
 /// The number of bytes of a file that are read, compared, hashed or copied at once.
 const CHUNK: usize = 64 * 1024;

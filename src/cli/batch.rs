@@ -122,7 +122,7 @@ pub(crate) fn run(args: &DownloadArgs, targets: Targets, outputs: &Outputs) -> R
     check(&settings)?;
     let (limit, settings) = limit_concurrency(args, targets.torrents.len(), settings)?;
     let limits = settings.limits;
-    let hook = args.hook(settings.pending.as_ref()).map(|hook_config| (hook_config, HookFailure::default()));
+    let hook = args.hook(settings.unreported_folder.as_ref()).map(|hook_config| (hook_config, HookFailure::default()));
     // Bounded: two messages per running torrent, and one per request to stop.
     let ((event_sender, event_receiver), (stop_sender, stop)) = (unbounded(), bounded(0));
     // Bounds only what the scheduler has not taken yet: torrents of the watched folder that wait are not bounded.

@@ -279,9 +279,9 @@ impl DownloadArgs {
 
     /// The command of `--on-download-complete`, if any. The folder `pending` records the downloads for which it has not run
     /// yet.
-    pub fn hook(&self, pending: Option<&PathBuf>) -> Option<HookConfig> {
+    pub fn hook(&self, unreported_folder: Option<&PathBuf>) -> Option<HookConfig> {
         let (command, runs_if_already_complete) = (self.on_download_complete.clone()?, self.on_complete_always);
-        Some(HookConfig { command, runs_if_already_complete, pending: pending.cloned() })
+        Some(HookConfig { command, runs_if_already_complete, unreported_folder: unreported_folder.cloned() })
     }
 
     fn checked(mut self) -> Result<DownloadArgs, Failure> {

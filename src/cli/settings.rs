@@ -27,7 +27,7 @@ pub(crate) struct Settings {
     pub user_agent: Option<String>,
     pub save_torrent: Option<PathBuf>,
     /// The folder that records downloads whose hook command has not run yet, if any.
-    pub pending: Option<PathBuf>,
+    pub unreported_folder: Option<PathBuf>,
     /// The folder that records the torrent and magnet files that downloads have created, if any.
     pub downloaded_torrents_folder: Option<PathBuf>,
     /// Whether `--out` gives files other paths.
@@ -48,8 +48,8 @@ impl Settings {
             Limits { down: args.max_download_limit.unwrap_or_default(), up: args.max_upload_limit.unwrap_or_default() };
         let selection = Selection { select: args.select.clone(), exclude: args.exclude.clone(), magnet_indexes: None };
         let bind = args.interface.clone().unwrap_or_default();
-        let pending = in_cache("pending").filter(|_| args.on_download_complete.is_some());
-        let options = add_options(args, &selection, pending.as_deref(), in_cache)?;
+        let unreported_folder = in_cache("pending").filter(|_| args.on_download_complete.is_some());
+        let options = add_options(args, &selection, unreported_folder.as_deref(), in_cache)?;
         let mut dht = DhtSettings::default();
         dht.entry_points.clone_from(&args.dht_entry_point);
         dht.state_file = in_cache("dht");
@@ -69,7 +69,7 @@ impl Settings {
             selection,
             user_agent: args.user_agent.clone(),
             save_torrent: args.save_torrent.clone(),
-            pending,
+            unreported_folder,
             downloaded_torrents_folder: in_cache("brought"),
             has_renamed_files: !args.out.is_empty(),
             uses_discovery: !args.no_dht || !args.no_lsd || !args.no_port_mapping,
@@ -145,7 +145,7 @@ pub(crate) fn descriptor_budget(wanted: usize) -> Result<DescriptorBudget, Failu
 fn add_options(
     args: &DownloadArgs,
     selection: &Selection,
-    pending: Option<&Path>,
+    unreported_folder: Option<&Path>,
     in_cache: impl Fn(&str) -> Option<PathBuf>,
 ) -> Result<AddOptions, Failure> {
     let mut peers = Vec::new();
@@ -169,7 +169,7 @@ fn add_options(
         .save_torrent(args.save_torrent.clone())
         .stop_timeout(args.stop_timeout)
         .resume_folder(in_cache("resume"))
-        .unreported_folder(pending.map(Path::to_owned))
+        .unreported_folder(unreported_folder.map(Path::to_owned))
         .downloaded_torrents_folder(in_cache("brought"))
         .private_folders(private_paths(args))
         .verify(args.verify)

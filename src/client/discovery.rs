@@ -45,7 +45,7 @@ impl Client {
         let Some(settings) = &self.config.dht else { return Ok(None) };
         let route = &self.config.route;
         let carries_udp = |proxy: &&Arc<Proxy>| proxy.url().kind == ProxyKind::Socks5;
-        let (bind, proxy) = match (route.without_proxy(), route.proxy().filter(carries_udp)) {
+        let (bind, proxy) = match (route.direct_bind(), route.proxy().filter(carries_udp)) {
             (Some(bind), _) => (bind.clone(), None),
             (None, Some(proxy)) => (Bind::Any, Some(proxy.clone())),
             (None, None) => return Ok(None),
@@ -91,7 +91,7 @@ impl Client {
     /// Starts local discovery, unless it runs; `None` behind a proxy and for an anonymous client.
     pub(super) fn start_lsd(&self, port: u16) -> io::Result<Option<Arc<Lsd>>> {
         let route = &self.config.route;
-        let Some(bind) = route.without_proxy().filter(|_| !route.is_anonymous()) else { return Ok(None) };
+        let Some(bind) = route.direct_bind().filter(|_| !route.is_anonymous()) else { return Ok(None) };
         let mut net = self.net.lock();
         if net.lsd.is_none() {
             net.lsd = Some(Arc::new(Lsd::start(bind, port, Vec::new(), bounded(0).0)?));

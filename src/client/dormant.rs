@@ -195,8 +195,8 @@ impl DormantClient for DormantClientRef {
         self.client.upgrade()?.announced_port()
     }
 
-    fn has_had_public_incoming(&self) -> bool {
-        self.registry.has_had_public_incoming.is_set()
+    fn has_had_public_peer(&self) -> bool {
+        self.registry.has_had_public_peer.is_set()
     }
 
     fn found_leechers(&self, info_hash: InfoHash, peers: &[SocketAddr]) {
@@ -222,7 +222,7 @@ impl DormantTorrents for DormantClientRef {
 
     /// If peers can connect to us, those that need us do.
     fn found_in_dht(&self, info_hash: InfoHash, peers: Vec<SocketAddr>) {
-        if !self.registry.has_had_public_incoming.is_set() {
+        if !self.registry.has_had_public_peer.is_set() {
             self.registry.wake(info_hash, WakeReason::Found(peers, PeerSource::Dht));
         }
     }

@@ -39,7 +39,7 @@ pub struct MappedPorts {
 /// What to map, and when; `None` if nothing. The one place that decides whether the router is asked.
 fn mapper_config(route: &Route, port_mapping: PortMapping, port: u16) -> Option<PortMapperConfig> {
     // Behind a proxy, nobody can connect to us. Requests to the router contain our address and our name.
-    let bind = route.without_proxy().filter(|_| !route.is_anonymous())?.clone();
+    let bind = route.direct_bind().filter(|_| !route.is_anonymous())?.clone();
     match port_mapping {
         PortMapping::Off => None,
         PortMapping::Auto { .. } if bind != Bind::Any => None,

@@ -208,15 +208,15 @@ impl Registration {
 
     /// Records that a peer has connected to us.
     pub fn note_incoming_connection(&self, from: IpAddr) {
-        self.client.has_had_incoming.set(true);
+        self.client.has_had_incoming_peer.set(true);
         if !is_private(from) {
-            self.client.registry.has_had_public_incoming.set(true);
+            self.client.registry.has_had_public_peer.set(true);
         }
     }
 
     /// Whether any peer has ever connected to us, for any torrent.
-    pub fn has_had_incoming(&self) -> bool {
-        self.client.has_had_incoming.is_set()
+    pub fn has_had_incoming_peer(&self) -> bool {
+        self.client.has_had_incoming_peer.is_set()
     }
 
     /// The addresses that are not to be connected to.

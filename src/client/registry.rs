@@ -31,7 +31,7 @@ pub struct TorrentRegistry {
     /// Signalled when a torrent starts to accept connections, when a connection that waits for one is closed, and at the end.
     changed: Condvar,
     /// Whether a peer outside of private networks has ever connected to us, so that seeds need not dial leechers.
-    pub has_had_public_incoming: Flag,
+    pub has_had_public_peer: Flag,
     /// Whether such a host has ever connected to our port, for whatever torrent or none.
     pub has_had_public_connection: Flag,
 }

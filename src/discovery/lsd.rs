@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TrySendError, unbounded};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::discovery::DormantListener;
+use crate::discovery::DormantTorrentsCell;
 use crate::net::bind::Bind;
 use crate::net::interfaces::{InterfaceChanges, interfaces};
 use crate::types::InfoHash;
@@ -53,7 +53,7 @@ pub struct Lsd {
     commands: Sender<LsdCommand>,
     /// The number of interfaces in use.
     interfaces: Arc<Amount>,
-    dormant: DormantListener,
+    dormant: DormantTorrentsCell,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -88,7 +88,7 @@ impl Lsd {
         let peer_filter = PeerFilter::new(swarms, cookie.clone(), random::u64());
         let interfaces = Arc::new(Amount::default());
         let counted = interfaces.clone();
-        let (bind, dormant) = (bind.clone(), DormantListener::default());
+        let (bind, dormant) = (bind.clone(), DormantTorrentsCell::default());
         let runner = LsdThread {
             bind,
             groups,
@@ -118,7 +118,7 @@ impl Lsd {
     }
 
     /// Where peers of torrents that are not announced are reported.
-    pub(crate) fn dormant(&self) -> &DormantListener {
+    pub(crate) fn dormant(&self) -> &DormantTorrentsCell {
         &self.dormant
     }
 
@@ -168,7 +168,7 @@ struct LsdThread {
     /// The receivers of peers, by swarm.
     found: HashMap<InfoHash, PeerSender>,
     command_receiver: Receiver<LsdCommand>,
-    dormant: DormantListener,
+    dormant: DormantTorrentsCell,
 }
 
 impl LsdThread {

@@ -1,7 +1,7 @@
 //! How connections leave the machine: from sockets that are bound to an interface or address, through a proxy if there is one, and
 //! anonymously if the user wants that.
 //!
-//! Fails closed: only `without_proxy` gives out the binding for sockets, and none if there is a proxy, so code that knows no proxy
+//! Fails closed: only `direct_bind` gives out the binding for sockets, and none if there is a proxy, so code that knows no proxy
 //! cannot go around it.
 
 use std::net::IpAddr;
@@ -56,7 +56,7 @@ impl Route {
     }
 
     /// The binding for sockets that exchange packets with others directly; `None` if there is a proxy.
-    pub fn without_proxy(&self) -> Option<&Bind> {
+    pub fn direct_bind(&self) -> Option<&Bind> {
         self.proxy.is_none().then_some(&self.bind)
     }
 
@@ -78,11 +78,11 @@ mod tests {
     #[test]
     fn with_a_proxy_there_is_no_binding_for_other_sockets() {
         let route = Route::direct(Bind::Interface("wg0".to_owned()));
-        assert!(route.without_proxy().is_some() && route.proxy().is_none());
+        assert!(route.direct_bind().is_some() && route.proxy().is_none());
         let proxied = route.through("socks5://127.0.0.1:1".parse().ok());
-        assert!(proxied.without_proxy().is_none() && proxied.proxy().is_some() && proxied.is_bound());
+        assert!(proxied.direct_bind().is_none() && proxied.proxy().is_some() && proxied.is_bound());
         let moved = proxied.bound_to(Bind::Any);
-        assert!(moved.without_proxy().is_none() && !moved.is_bound());
+        assert!(moved.direct_bind().is_none() && !moved.is_bound());
         let anonymous = moved.anonymous(true).through(None).bound_to(Bind::Any);
         assert!(anonymous.is_anonymous() && anonymous.proxy().is_none());
     }

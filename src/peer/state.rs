@@ -21,7 +21,7 @@ use crate::types::{BLOCK_SIZE, BlockInfo, PeerId, PeerKey, PieceIndex};
 use crate::util::atomics::Flag;
 use crate::wire::Handshake;
 use crate::wire::extension::OUR_REQUEST_QUEUE;
-use parts::{ChokeState, Lifecycle, PeerExtensions, PeerRates, PeerRequests, ServeCounters};
+use parts::{ChokeState, Lifecycle, OurRequests, PeerExtensions, PeerRates, ServeCounters};
 pub use stream_seeks::refill_for_seek;
 
 /// Under a download limit, requests cover the blocks that can arrive within this time.
@@ -48,7 +48,7 @@ pub struct Peer {
     /// Bytes and rates.
     pub rates: PeerRates,
     /// Our requests to the peer.
-    pub requesting: PeerRequests,
+    pub requesting: OurRequests,
     /// The peer's requests to us.
     pub serving: ServeCounters,
     pub(super) lifecycle: Lifecycle,
@@ -79,7 +79,7 @@ impl Peer {
             extensions: PeerExtensions::new(peer_handshake),
             choking: ChokeState::default(),
             rates: PeerRates::default(),
-            requesting: PeerRequests::default(),
+            requesting: OurRequests::default(),
             serving: ServeCounters::default(),
             lifecycle: Lifecycle::default(),
             haves: Mutex::new(Vec::new()),
@@ -189,7 +189,7 @@ impl Peer {
 
     /// Whether we can request blocks of any of its pieces, or at least of its allowed fast pieces while it chokes us.
     pub fn can_request_any(&self) -> bool {
-        self.can_request() || (self.choking.allowed_fast.any() && self.choking.am_interested.is_set())
+        self.can_request() || (self.choking.allowed_fast.has_pieces() && self.choking.am_interested.is_set())
     }
 
     /// The address at which others can connect to the peer; `None` if the peer connected to us and has not told its port, or a

@@ -82,8 +82,8 @@ impl WebSeed {
     /// # Errors
     /// If there is no thread.
     pub fn start(context: &Arc<TorrentContext>, settings: WebSeedSettings) -> io::Result<WebSeed> {
-        let (user_agent, is_users) = (settings.user_agent.as_deref(), settings.url.is_users);
-        let fetcher = RangedFetcher::new(&context.settings.route, user_agent, is_users, &settings.block_list);
+        let (user_agent, is_from_user) = (settings.user_agent.as_deref(), settings.url.is_from_user);
+        let fetcher = RangedFetcher::new(&context.settings.route, user_agent, is_from_user, &settings.block_list);
         let (key, url, interrupter) = (context.new_key(), settings.url.clone(), fetcher.interrupter());
         let (shared, (end_sender, ended)) = (Arc::<WebSeedShared>::default(), bounded(0));
         let work = WebSeedWorker {

@@ -12,15 +12,15 @@ use crate::discovery::port_mapping::status::PortMappingStatus;
 use crate::metainfo::Metainfo;
 use crate::service::block_list::ServiceBlockList;
 use crate::service::details;
+use crate::service::file_links::FileLinkKey;
 use crate::service::file_streaming;
-use crate::service::links::LinkKey;
 use crate::service::load::load;
 use crate::service::manager_channel::ManagerSender;
 use crate::service::messages::{Answer, ControlRequest, PreparedTorrent};
 use crate::service::metainfo_summary::read_metainfo;
 use crate::service::model::{
-    AddRequest, AddedTorrent, BandwidthGroup, BlockListView, Control, ControlError, FileDetails, OpenTorrentFile,
-    PeerDetails, PieceDetails, QueueMove, SessionStats, TorrentChange, TorrentFileId, TorrentId, TorrentSummary,
+    AddRequest, AddedTorrent, BandwidthGroup, BlockListView, Control, ControlError, DataFileId, FileDetails,
+    OpenDataFile, PeerDetails, PieceDetails, QueueMove, SessionStats, TorrentChange, TorrentId, TorrentSummary,
     TrackerDetails,
 };
 use crate::service::page_events::PageEvents;
@@ -53,7 +53,7 @@ pub struct ServiceControl {
     /// The client, unless it is being replaced.
     pub client: Mutex<Option<Arc<Client>>>,
     /// The key of links to files.
-    pub links: LinkKey,
+    pub links: FileLinkKey,
     /// The event stream of the page.
     pub page_events: Arc<PageEvents>,
     /// How each client that it starts is set up before its settings are applied.
@@ -181,15 +181,15 @@ impl Control for ServiceControl {
         details::pieces(&record, handle.as_ref(), recorded.as_ref())
     }
 
-    fn file_link(&self, file: TorrentFileId) -> Result<String, ControlError> {
+    fn file_link(&self, file: DataFileId) -> Result<String, ControlError> {
         self.links.url(file, self.files(file.torrent).len())
     }
 
-    fn is_link_valid(&self, file: TorrentFileId, token: &str) -> bool {
+    fn is_file_link_valid(&self, file: DataFileId, token: &str) -> bool {
         self.links.is_valid(file, token)
     }
 
-    fn open_file(&self, file: TorrentFileId, client: IpAddr) -> Result<OpenTorrentFile, ControlError> {
+    fn open_file(&self, file: DataFileId, client: IpAddr) -> Result<OpenDataFile, ControlError> {
         let (record, handle) = self.record(file.torrent).ok_or(ControlError::NoTorrent(file.torrent))?;
         let metainfo = self.metainfo(&record);
         let metainfo = metainfo.ok_or_else(|| ControlError::Invalid("its metadata is not known yet".to_owned()))?;
@@ -304,7 +304,7 @@ impl Control for ServiceControl {
 
     fn is_port_open(&self) -> Option<bool> {
         let client = self.client.lock().clone();
-        client.is_some_and(|client| client.has_had_incoming()).then_some(true)
+        client.is_some_and(|client| client.has_had_incoming_peer()).then_some(true)
     }
 
     fn is_port_mapping_on(&self) -> bool {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::metainfo::Metainfo;
 use crate::service::metainfo_summary::real_files;
-use crate::service::model::{ControlError, OpenTorrentFile, ReadVerified};
+use crate::service::model::{ControlError, OpenDataFile, ReadVerified};
 use crate::service::record::TorrentRecord;
 use crate::torrent::{StreamWaker, TorrentHandle, VerifiedFile, VerifiedReader};
 use crate::util::atomic_file::open_regular;
@@ -48,7 +48,7 @@ pub fn open(
     metainfo: &Metainfo,
     (handle, resume_folder): (Option<&TorrentHandle>, Option<&Path>),
     (number, client): (u32, IpAddr),
-) -> Result<OpenTorrentFile, ControlError> {
+) -> Result<OpenDataFile, ControlError> {
     let none = || ControlError::Invalid(format!("the torrent has no file {number}"));
     let index =
         usize::try_from(number).ok().and_then(|number| real_files(metainfo).get(number).copied()).ok_or_else(none)?;
@@ -82,7 +82,7 @@ pub fn open(
         read_idle(span, resume_folder.map(verified).transpose()?.flatten().ok_or_else(unknown)?)
     };
     let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-    Ok(OpenTorrentFile { name, length: entry.length, read })
+    Ok(OpenDataFile { name, length: entry.length, read })
 }
 
 fn open_below(folder: &Path, path: &Path) -> Result<std::fs::File, ControlError> {

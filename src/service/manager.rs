@@ -27,7 +27,7 @@ use crate::peer::LimitGroup;
 use crate::service::block_list::ServiceBlockList;
 use crate::service::control::ServiceControl;
 use crate::service::file_jobs::FileJobs;
-use crate::service::links::LinkKey;
+use crate::service::file_links::FileLinkKey;
 use crate::service::manager_channel::{ManagerReceiver, manager_channel};
 use crate::service::messages::{Answer, ControlRequest, ManagerMessage};
 use crate::service::model::{ControlError, TorrentId};
@@ -129,7 +129,7 @@ impl Manager {
             fetcher: TorrentFetcher::default(),
             pending: Mutex::default(),
             client: Mutex::new(Some(client.clone())),
-            links: LinkKey::generate(),
+            links: FileLinkKey::generate(),
             page_events: Arc::default(),
             base,
             block_list,

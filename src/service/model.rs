@@ -19,7 +19,7 @@ use crate::service::settings::{SessionSettings, SettingsChange};
 use crate::types::InfoHash;
 
 pub use details::{
-    FileDetails, OpenTorrentFile, PeerDetails, PieceDetails, ReadVerified, TorrentFileId, TrackerAnswer, TrackerDetails,
+    DataFileId, FileDetails, OpenDataFile, PeerDetails, PieceDetails, ReadVerified, TrackerAnswer, TrackerDetails,
 };
 pub use request::{AddRequest, AddSource, AddedTorrent, FileIndexes, QueueMove, TorrentChange};
 pub use session::{BandwidthGroup, BlockListView, SessionStats, SessionSums};
@@ -119,18 +119,18 @@ pub trait Control: Send + Sync {
     ///
     /// # Errors
     /// If there is no such file.
-    fn file_link(&self, file: TorrentFileId) -> Result<String, ControlError> {
+    fn file_link(&self, file: DataFileId) -> Result<String, ControlError> {
         Err(self.refusal())
     }
     /// Whether the token is of this link and has not expired.
-    fn is_link_valid(&self, file: TorrentFileId, token: &str) -> bool {
+    fn is_file_link_valid(&self, file: DataFileId, token: &str) -> bool {
         false
     }
     /// Opens a file of a torrent for a reader at this address.
     ///
     /// # Errors
     /// If there is no such file, nothing of it can arrive because the torrent does not run, or the torrent has too many readers.
-    fn open_file(&self, file: TorrentFileId, client: IpAddr) -> Result<OpenTorrentFile, ControlError> {
+    fn open_file(&self, file: DataFileId, client: IpAddr) -> Result<OpenDataFile, ControlError> {
         Err(self.refusal())
     }
 

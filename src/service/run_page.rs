@@ -15,10 +15,10 @@ use parking_lot::Mutex;
 use crate::discovery::port_mapping::status::PortMappingStatus;
 use crate::http_server::Server;
 use crate::service::details;
-use crate::service::links::LinkKey;
+use crate::service::file_links::FileLinkKey;
 use crate::service::model::{
-    Activity, Control, ControlError, FileDetails, OpenTorrentFile, PeerDetails, PieceDetails, SessionStats,
-    TorrentChange, TorrentFileId, TorrentId, TorrentSettings, TorrentSummary, TrackerDetails, UnixTime,
+    Activity, Control, ControlError, DataFileId, FileDetails, OpenDataFile, PeerDetails, PieceDetails, SessionStats,
+    TorrentChange, TorrentId, TorrentSettings, TorrentSummary, TrackerDetails, UnixTime,
 };
 use crate::service::options::{ServiceError, WebOptions};
 use crate::service::page_events::PageEvents;
@@ -98,7 +98,7 @@ struct RunPageControl {
     /// By number.
     torrents: Mutex<Vec<RunTorrent>>,
     page_events: Arc<PageEvents>,
-    links: LinkKey,
+    links: FileLinkKey,
 }
 
 impl RunPageControl {
@@ -172,15 +172,15 @@ impl Control for RunPageControl {
         self.of(id, |torrent| details::pieces(&torrent.record(), Some(&torrent.handle), None)).unwrap_or_default()
     }
 
-    fn file_link(&self, file: TorrentFileId) -> Result<String, ControlError> {
+    fn file_link(&self, file: DataFileId) -> Result<String, ControlError> {
         self.links.url(file, self.files(file.torrent).len())
     }
 
-    fn is_link_valid(&self, file: TorrentFileId, token: &str) -> bool {
+    fn is_file_link_valid(&self, file: DataFileId, token: &str) -> bool {
         self.links.is_valid(file, token)
     }
 
-    fn open_file(&self, file: TorrentFileId, client: IpAddr) -> Result<OpenTorrentFile, ControlError> {
+    fn open_file(&self, file: DataFileId, client: IpAddr) -> Result<OpenDataFile, ControlError> {
         let torrent = self.of(file.torrent, |torrent| (torrent.record(), torrent.handle.clone()));
         let (record, handle) = torrent.ok_or(ControlError::NoTorrent(file.torrent))?;
         let metainfo = handle.metainfo();

@@ -17,8 +17,8 @@ use rustix::fs::{FileType, Mode};
 
 use crate::metainfo::{CreateOptions, CreatePlan};
 use crate::service::model::{
-    Activity, AddRequest, AddSource, AddedTorrent, BandwidthGroup, Control, ControlError, FileIndexes, Priority,
-    ProblemKind, QueueMove, TorrentChange, TorrentFileId, TorrentId, TorrentSummary,
+    Activity, AddRequest, AddSource, AddedTorrent, BandwidthGroup, Control, ControlError, DataFileId, FileIndexes,
+    Priority, ProblemKind, QueueMove, TorrentChange, TorrentId, TorrentSummary,
 };
 use crate::service::settings::SettingsChange;
 use crate::service::state_folder::{SessionRecord, read_json};

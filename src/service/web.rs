@@ -3,9 +3,9 @@
 mod access;
 mod assets;
 mod attempts;
-mod check_queue;
 mod files;
 mod metrics;
+mod password_queue;
 mod passwords;
 
 use std::sync::Arc;
@@ -65,7 +65,7 @@ impl WebHandler {
     /// Whether a request has the token of a link to a file, which is enough for a player that knows no password.
     fn has_valid_link(&self, head: &RequestHead) -> bool {
         let named = self.path(head).filter(|_| head.is_get_or_head()).and_then(|path| files::file_of(head, path));
-        named.is_some_and(|(file, token)| self.control.is_link_valid(file, &token))
+        named.is_some_and(|(file, token)| self.control.is_file_link_valid(file, &token))
     }
 
     fn route(&self, request: &Request) -> Response {

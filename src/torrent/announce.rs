@@ -16,7 +16,7 @@ const NUMWANT_SEED: u32 = 30;
 
 /// How a torrent identifies itself in announces.
 #[derive(Clone, Copy)]
-pub struct AnnounceIdentity {
+pub struct AnnounceParameters {
     /// The key by which trackers recognise us.
     pub key: u32,
     /// Whether the torrent is private.
@@ -30,7 +30,7 @@ pub struct AnnounceIdentity {
 pub fn send(
     context: &Arc<TorrentContext>,
     client: &TrackerClient,
-    identity: AnnounceIdentity,
+    identity: AnnounceParameters,
     job: &AnnounceJob,
     deadline: Duration,
 ) -> Result<AnnounceResponse, TrackerError> {

@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, bounded};
 use crate::discovery::tracker::client::TrackerClient;
 use crate::discovery::tracker::tiers::AnnounceJob;
 use crate::peer::{Connection, TorrentContext};
-use crate::torrent::announce::{AnnounceIdentity, send};
+use crate::torrent::announce::{AnnounceParameters, send};
 
 /// The time limit for all final announces together.
 pub const FINAL_ANNOUNCE_TIMEOUT: Duration = Duration::from_millis(1800);
@@ -28,7 +28,7 @@ pub struct FinalAnnounces {
 pub fn announce_stopped(
     context: &Arc<TorrentContext>,
     tracker: &TrackerClient,
-    identity: AnnounceIdentity,
+    identity: AnnounceParameters,
     jobs: Vec<AnnounceJob>,
     deadline: Instant,
 ) -> FinalAnnounces {

@@ -206,7 +206,7 @@ impl SearchConfig {
     pub(crate) fn resolve_link_hosts(&mut self, route: &Route) {
         let end = Instant::now() + LOOK_UP_TIMEOUT;
         for LinkHost { host, port, is_public } in std::mem::take(&mut self.link_hosts) {
-            if route.without_proxy().is_none() {
+            if route.direct_bind().is_none() {
                 log::warn!("btsync does not look up the peer {host}:{port}: names would go around the proxy");
                 continue;
             }

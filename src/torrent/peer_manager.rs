@@ -250,7 +250,7 @@ impl<'a> PeerManager<'a> {
         if has_started && !context.settings.route.is_anonymous() {
             context.ports.dht.set(self.port());
         }
-        self.discovery.check_reachability(now, self.registration.has_had_incoming());
+        self.discovery.check_reachability(now, self.registration.has_had_incoming_peer());
         if needs_peers {
             let mut search = self.inner.peers.search.lock();
             search.dht_nodes = self.discovery.dht_nodes();

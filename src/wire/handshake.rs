@@ -39,17 +39,17 @@ impl Handshake {
     }
 
     /// Whether the sender supports the extension protocol (BEP 10).
-    pub fn extended(&self) -> bool {
+    pub fn supports_extensions(&self) -> bool {
         self.reserved[EXTENDED.0] & EXTENDED.1 != 0
     }
 
     /// Whether the sender supports the fast extension (BEP 6).
-    pub fn fast(&self) -> bool {
+    pub fn supports_fast(&self) -> bool {
         self.reserved[FAST.0] & FAST.1 != 0
     }
 
     /// Whether the sender runs a DHT node (BEP 5).
-    pub fn dht(&self) -> bool {
+    pub fn has_dht_node(&self) -> bool {
         self.reserved[DHT.0] & DHT.1 != 0
     }
 
@@ -93,7 +93,7 @@ mod tests {
         let ours = Handshake::ours(InfoHash([7; 20]), PeerId([9; 20]), false);
         let bytes = ours.encode();
         assert_eq!(Handshake::decode(&bytes), Some(ours));
-        assert!(ours.extended() && ours.fast());
+        assert!(ours.supports_extensions() && ours.supports_fast());
         assert_eq!(ours.reserved, [0, 0, 0, 0, 0, 0x10, 0, 4]);
         assert_eq!(bytes.first_chunk().and_then(Handshake::decode_info_hash), Some(ours.info_hash));
         let mut other = bytes;

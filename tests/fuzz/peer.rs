@@ -13,7 +13,7 @@ pub fn messages(bytes: &[u8]) -> bool {
     if let Some(handshake) = &handshake {
         let again = Handshake::decode(&handshake.encode()).expect("we read what we write");
         assert_eq!((again.info_hash, again.peer_id), (handshake.info_hash, handshake.peer_id));
-        assert_eq!(again.fast(), handshake.fast());
+        assert_eq!(again.supports_fast(), handshake.supports_fast());
     }
     let whole = frames(std::iter::once(stream));
     let mut rng = fastrand::Rng::with_seed(seed.into());

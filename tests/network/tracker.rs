@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use btsync::discovery::tracker::http::{Announce, AnnounceEvent, AnnounceResponse, HttpTracker, TrackerError};
+use btsync::discovery::tracker::http::{Announce, AnnounceEvent, AnnounceResponse, HttpClient, TrackerError};
 use btsync::tracker_server::{TrackerServer, TrackerServerConfig};
 use btsync::types::{InfoHash, PeerId};
 
@@ -82,7 +82,7 @@ fn announce_data(port: u16, left: u64, event: Option<AnnounceEvent>) -> Announce
 
 fn ask(tracker: SocketAddr, deadline: Duration) -> Result<AnnounceResponse, TrackerError> {
     let started = announce_data(6881, 1, Some(AnnounceEvent::Started));
-    HttpTracker::new().announce(&format!("http://{tracker}/announce"), &started, deadline)
+    HttpClient::new().announce(&format!("http://{tracker}/announce"), &started, deadline)
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn redirects_to_other_schemes_are_not_followed() {
 #[test]
 fn a_url_that_the_user_names_is_trusted_and_its_redirects_are_not() {
     let with_trusted_urls = |url: &str| {
-        let tracker = HttpTracker::new().with_trusted_urls(Arc::new([url.to_owned()].into()));
+        let tracker = HttpClient::new().with_trusted_urls(Arc::new([url.to_owned()].into()));
         tracker.announce(url, &announce_data(1, 1, None), PATIENT)
     };
     let answers = with_body(b"d8:intervali5e5:peers0:e");
@@ -200,7 +200,7 @@ fn a_local_address_is_asked_for_announces_only() {
     let tracker = hostile(|_, _| panic!("this must not be asked"));
     for host in [tracker.to_string(), format!("localhost:{}", tracker.port()), format!("127.1:{}", tracker.port())] {
         let url = format!("http://{host}/admin?do=announce");
-        let asked = HttpTracker::new().announce(&url, &announce_data(1, 1, None), PATIENT);
+        let asked = HttpClient::new().announce(&url, &announce_data(1, 1, None), PATIENT);
         assert_eq!(asked, Err(TrackerError::Local), "{url}");
     }
     for path in [
@@ -217,7 +217,7 @@ fn a_local_address_is_asked_for_announces_only() {
         "/announce?action=factory_reset",
     ] {
         let url = format!("http://{tracker}{path}");
-        let asked = HttpTracker::new().announce(&url, &announce_data(1, 1, None), PATIENT);
+        let asked = HttpClient::new().announce(&url, &announce_data(1, 1, None), PATIENT);
         assert_eq!(asked, Err(TrackerError::Local), "{url}");
         assert_eq!(ask(redirecting(path), PATIENT), Err(TrackerError::Local), "redirected to {path}");
         assert_eq!(ask(redirecting(&url), PATIENT), Err(TrackerError::Local), "redirected to {url}");
@@ -329,13 +329,13 @@ fn statuses_and_refusals_are_told() {
 fn https_to_a_plain_server_fails_without_a_secret_in_the_message() {
     let plain = fixed("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nde");
     let url = format!("https://{plain}/announce?passkey=secret");
-    let failed = HttpTracker::new().announce(&url, &announce_data(1, 1, None), SHORT).unwrap_err();
+    let failed = HttpClient::new().announce(&url, &announce_data(1, 1, None), SHORT).unwrap_err();
     assert!(!failed.to_string().contains("secret") && !failed.to_string().contains('\n'), "{failed}");
 }
 
 /// Announces over HTTP, which must succeed, and returns the answer.
 fn announce_ok(url: &str, port: u16, left: u64, event: Option<AnnounceEvent>) -> AnnounceResponse {
-    HttpTracker::new().announce(url, &announce_data(port, left, event), PATIENT).unwrap()
+    HttpClient::new().announce(url, &announce_data(port, left, event), PATIENT).unwrap()
 }
 
 fn ports(answer: &AnnounceResponse) -> Vec<u16> {
@@ -437,7 +437,7 @@ fn bad_requests_get_a_reason() {
     let failed = ask(server.addr(), PATIENT);
     assert!(failed.is_ok(), "and it still works: {failed:?}");
     let zero =
-        HttpTracker::new().announce(&format!("http://{}/announce", server.addr()), &announce_data(0, 1, None), PATIENT);
+        HttpClient::new().announce(&format!("http://{}/announce", server.addr()), &announce_data(0, 1, None), PATIENT);
     assert_eq!(zero, Err(TrackerError::Refused("port 0 is invalid".into())));
 }
 

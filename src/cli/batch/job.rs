@@ -7,7 +7,7 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 
 use crate::cli::batch::queue::{JobId, JobOutcome};
-use crate::cli::batch::reporter::TorrentReporter;
+use crate::cli::batch::reporter::EventLineReporter;
 use crate::cli::batch::targets::NamedTorrent;
 use crate::cli::batch::{Batch, BatchEvent, MAX_NAME_WIDTH, watch};
 use crate::cli::exit::{Exit, Failure};
@@ -134,7 +134,7 @@ fn reporters(batch: &Batch, job: JobId, handle: &TorrentHandle) -> Reporters {
     }
     match (batch.is_quiet, screen.is_terminal()) {
         (true, _) => {}
-        (false, true) => reporters.push(Box::new(TorrentReporter::new(handle.clone(), screen.clone()))),
+        (false, true) => reporters.push(Box::new(EventLineReporter::new(handle.clone(), screen.clone()))),
         (false, false) => {
             reporters.push(Box::new(PlainReporter::new(handle.clone(), screen.clone()).for_batch(MAX_NAME_WIDTH)));
         }
@@ -143,17 +143,17 @@ fn reporters(batch: &Batch, job: JobId, handle: &TorrentHandle) -> Reporters {
         reporters.push(Box::new(Hook::new(hook_config, &folder, handle.clone(), batch.outputs.clone(), failed)));
     }
     // Last, so that all others report the completion before the next torrent starts.
-    reporters.push(Box::new(BatchReporter { job, event_sender: batch.event_sender.clone() }));
+    reporters.push(Box::new(CompletionNotifier { job, event_sender: batch.event_sender.clone() }));
     Reporters::new(reporters)
 }
 
 /// Tells the scheduler when a download completes, so that the next one can start.
-struct BatchReporter {
+struct CompletionNotifier {
     job: JobId,
     event_sender: Sender<BatchEvent>,
 }
 
-impl Reporter for BatchReporter {
+impl Reporter for CompletionNotifier {
     fn period(&self) -> Duration {
         Duration::from_secs(3600)
     }

@@ -10,7 +10,7 @@ use crate::cli::terminal::screen::Screen;
 use btsync::{Event, TorrentHandle};
 
 /// Reports the events of one torrent, one line each, starting with its name. The live view shows its progress.
-pub(crate) struct TorrentReporter {
+pub(crate) struct EventLineReporter {
     handle: TorrentHandle,
     screen: Screen,
     rates: Rates,
@@ -19,10 +19,10 @@ pub(crate) struct TorrentReporter {
     reported_upload: u64,
 }
 
-impl TorrentReporter {
+impl EventLineReporter {
     /// A reporter for the torrent of `handle`.
-    pub fn new(handle: TorrentHandle, screen: Screen) -> TorrentReporter {
-        TorrentReporter { handle, screen, rates: Rates::default(), words: EventText::default(), reported_upload: 0 }
+    pub fn new(handle: TorrentHandle, screen: Screen) -> EventLineReporter {
+        EventLineReporter { handle, screen, rates: Rates::default(), words: EventText::default(), reported_upload: 0 }
     }
 
     fn print(&self, text: &str) {
@@ -31,7 +31,7 @@ impl TorrentReporter {
     }
 }
 
-impl Reporter for TorrentReporter {
+impl Reporter for EventLineReporter {
     fn period(&self) -> Duration {
         Duration::from_secs(1)
     }

@@ -66,8 +66,8 @@ fn download(args: &DownloadArgs, outputs: &Outputs) -> Result<(), Failure> {
     if let (true, Source::Metainfo(torrent)) = (args.list, &source) {
         return list::print(torrent, &settings.selection, args.json.then(|| outputs.start.elapsed()));
     }
-    let Settings { limits, selection, client, options, pending, .. } = settings;
-    let hook = args.hook(pending.as_ref()).map(|hook_config| (hook_config, HookFailure::default()));
+    let Settings { limits, selection, client, options, unreported_folder, .. } = settings;
+    let hook = args.hook(unreported_folder.as_ref()).map(|hook_config| (hook_config, HookFailure::default()));
     let page = OptionalPage::start(args, &outputs.screen)?;
     let client = client.single_torrent().build().map_err(|error| failure(&error.into()))?;
     let torrent = client.prepare(source, options);

@@ -36,7 +36,7 @@ pub struct HookConfig {
     /// Whether to run it also for data that was complete at the start.
     pub runs_if_already_complete: bool,
     /// The folder that records downloads whose command has not run yet, if any.
-    pub pending: Option<PathBuf>,
+    pub unreported_folder: Option<PathBuf>,
 }
 
 /// Runs the command of one torrent, at most once.
@@ -87,7 +87,7 @@ impl Hook {
     fn is_due(&self) -> bool {
         let is_pending = |records: &PathBuf| self.handle.is_completion_unreported(records, &self.folder);
         self.config.runs_if_already_complete
-            || self.config.pending.as_ref().is_some_and(is_pending)
+            || self.config.unreported_folder.as_ref().is_some_and(is_pending)
             || !self.handle.was_complete()
     }
 
@@ -102,12 +102,12 @@ impl Hook {
         command.envs(VARIABLES.into_iter().zip(values));
         let (ends, ended) = bounded(0);
         let (outputs, failed) = (self.outputs.clone(), self.failed.clone());
-        let (pending, folder) = (self.config.pending.clone(), self.folder.clone());
+        let (unreported_folder, folder) = (self.config.unreported_folder.clone(), self.folder.clone());
         let (shown, torrent) = (sanitize(&self.config.command), self.handle.clone());
         let run = move || {
             let result = command.spawn().and_then(|mut child: Child| child.wait());
             // A command that was killed by a signal did not finish: keep the record, so that the next start runs it again.
-            if let Some(records) = &pending
+            if let Some(records) = &unreported_folder
                 && result.as_ref().is_ok_and(|status| status.code().is_some())
             {
                 torrent.mark_completion_reported(records, &folder);

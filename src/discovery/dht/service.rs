@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded};
 
-use crate::discovery::DormantListener;
+use crate::discovery::DormantTorrentsCell;
 use crate::discovery::dht::message::Family;
 use crate::discovery::dht::node::{Dht, NodeSettings};
 use crate::discovery::dht::state::DhtState;
@@ -128,7 +128,7 @@ pub struct DhtService {
     /// With a proxy, this in place of `resolver`.
     associator: Option<ProxyAssociator>,
     state_file: Option<PathBuf>,
-    dormant: DormantListener,
+    dormant: DormantTorrentsCell,
     /// The state loaded at the start. A family that is not used keeps its part.
     loaded_state: DhtState,
 }
@@ -209,7 +209,7 @@ impl DhtService {
             resolver: None,
             associator: None,
             state_file: config.state_file.clone(),
-            dormant: DormantListener::default(),
+            dormant: DormantTorrentsCell::default(),
             loaded_state,
         };
         for (at, inbox) in inboxes.into_iter().enumerate() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::discovery::tracker::announce::{Announce, AnnounceResponse, ScrapeCounts};
 use crate::discovery::tracker::error::TrackerError;
-use crate::discovery::tracker::http::HttpTracker;
+use crate::discovery::tracker::http::HttpClient;
 use crate::discovery::tracker::udp::UdpTracker;
 use crate::net::bind::Bind;
 use crate::net::route::Route;
@@ -32,7 +32,7 @@ use crate::util::redact::without_secrets_of;
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct TrackerClient {
-    http: HttpTracker,
+    http: HttpClient,
     udp: UdpTracker,
 }
 
@@ -51,8 +51,8 @@ impl TrackerClient {
         trusted: impl IntoIterator<Item = String>,
     ) -> TrackerClient {
         let trusted: Arc<HashSet<String>> = Arc::new(trusted.into_iter().collect());
-        let http = HttpTracker::bound_to(route, user_agent).with_trusted_urls(trusted.clone());
-        TrackerClient { http, udp: UdpTracker::bound_to(route).with_trusted_urls(trusted) }
+        let http = HttpClient::on_route(route, user_agent).with_trusted_urls(trusted.clone());
+        TrackerClient { http, udp: UdpTracker::on_route(route).with_trusted_urls(trusted) }
     }
 
     /// Announces to the tracker at `url` and waits for its response, in total at most `deadline`. Passes a later response over

@@ -62,7 +62,7 @@ pub trait DormantClient: Send + Sync {
     /// Announces a torrent in the DHT.
     fn announce_in_dht(&self, info_hash: InfoHash);
     /// Whether a peer on the internet has ever connected to us. If not, a seed has to dial peers.
-    fn has_had_public_incoming(&self) -> bool;
+    fn has_had_public_peer(&self) -> bool;
     /// A tracker has named peers that lack something of a torrent and cannot connect to us. Called without a lock.
     fn found_leechers(&self, info_hash: InfoHash, peers: &[SocketAddr]);
 }
@@ -292,7 +292,7 @@ impl PoolShared {
                 let leechers = result.as_ref().ok().and_then(leechers).map(<[SocketAddr]>::to_vec);
                 self.state.lock().schedule.finished(&job, result, self.started.elapsed());
                 self.changed.notify_all();
-                if let Some(peers) = leechers.filter(|_| job.id.is_some() && !self.client.has_had_public_incoming()) {
+                if let Some(peers) = leechers.filter(|_| job.id.is_some() && !self.client.has_had_public_peer()) {
                     self.client.found_leechers(job.torrent.info_hash, &peers);
                 }
             }
@@ -309,7 +309,7 @@ impl PoolShared {
             downloaded: torrent.payload.downloaded,
             left: torrent.left,
             key: torrent.identity.key,
-            numwant: if job.id.is_none() || self.client.has_had_public_incoming() { 0 } else { NUMWANT },
+            numwant: if job.id.is_none() || self.client.has_had_public_peer() { 0 } else { NUMWANT },
             event: job.event,
             tracker_id: job.tracker_id.as_deref(),
         };

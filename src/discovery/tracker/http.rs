@@ -61,7 +61,7 @@ const MAX_SCRAPE: usize = 50;
 
 /// A client for HTTP and HTTPS trackers; cheap to clone, and clones share their state.
 #[derive(Clone, Debug)]
-pub struct HttpTracker {
+pub struct HttpClient {
     /// Uses either address family.
     any: Agents,
     /// Use only IPv4 or only IPv6.
@@ -139,7 +139,7 @@ enum Content {
     Link(String),
 }
 
-impl HttpTracker {
+impl HttpClient {
     /// Whether a request to this URL goes through a proxy, which then resolves names for us.
     fn is_proxied(&self, url: &str) -> bool {
         self.route.is_proxied(is_https(url), url::host(url))
@@ -193,7 +193,7 @@ impl HttpTracker {
     /// torrents that the tracker does not know.
     ///
     /// # Errors
-    /// Those of [`HttpTracker::announce`]; [`TrackerError::Url`] if the last path segment does not begin with `announce`.
+    /// Those of [`HttpClient::announce`]; [`TrackerError::Url`] if the last path segment does not begin with `announce`.
     pub fn scrape(
         &self,
         url: &str,

@@ -111,7 +111,7 @@ impl UdpTracker {
     }
 
     /// Creates a client whose datagrams take this route.
-    pub fn bound_to(route: &Route) -> UdpTracker {
+    pub fn on_route(route: &Route) -> UdpTracker {
         UdpTracker { route: route.clone(), ..UdpTracker::new() }
     }
 
@@ -327,7 +327,7 @@ impl UdpTracker {
         };
         let (socket, connection) = match old {
             Some((socket, connection)) => (socket, Some(connection)),
-            None => (connected(addr, self.route.without_proxy().ok_or(io::ErrorKind::Unsupported)?)?, None),
+            None => (connected(addr, self.route.direct_bind().ok_or(io::ErrorKind::Unsupported)?)?, None),
         };
         let exchange = Exchange::begin(now, addr, query, connection, end, Random::system());
         Ok(UdpExchange { addr, socket, exchange, result: None })

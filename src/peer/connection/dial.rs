@@ -22,7 +22,7 @@ const PROXY_TIMEOUT: Duration = Duration::from_secs(10);
 /// # Errors
 /// If there is no socket, or while the proxy's name is being looked up.
 pub(super) fn open_socket(route: &Route, addr: SocketAddr) -> io::Result<(Socket, SocketAddr)> {
-    match (route.proxy(), route.without_proxy()) {
+    match (route.proxy(), route.direct_bind()) {
         (Some(proxy), _) => proxy.outgoing_socket(),
         (None, Some(bind)) => Ok((bind.outgoing_socket(addr)?, addr)),
         (None, None) => Err(io::ErrorKind::Unsupported.into()), // never happens

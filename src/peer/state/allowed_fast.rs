@@ -23,7 +23,7 @@ pub struct AllowedFastSet {
 
 impl AllowedFastSet {
     /// Whether the peer allows us any piece.
-    pub fn any(&self) -> bool {
+    pub fn has_pieces(&self) -> bool {
         self.any.is_set()
     }
 
@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn pieces_that_a_peer_allows_are_bounded_and_removed_by_rejects() {
         let allowed = AllowedFastSet::default();
-        assert!(!allowed.any());
+        assert!(!allowed.has_pieces());
         for piece in 0..1000 {
             assert_eq!(allowed.add(PieceIndex(piece)), piece < MAX_ALLOWED as u32);
         }
@@ -79,7 +79,7 @@ mod tests {
         allowed.remove_rejected(&rejected);
         assert_eq!(allowed.pieces(), [PieceIndex(0)]);
         allowed.remove_rejected(&[BlockInfo { piece: PieceIndex(0), begin: 5, length: 1 }]);
-        assert!(!allowed.any());
+        assert!(!allowed.has_pieces());
     }
 
     #[test]

@@ -40,9 +40,9 @@ impl PeerExtensions {
     /// What the handshake says; nothing of the extension handshake yet.
     pub fn new(peer_handshake: &Handshake) -> PeerExtensions {
         PeerExtensions {
-            supports_fast: peer_handshake.fast(), // our handshake always offers it
-            supports_extensions: peer_handshake.extended(),
-            is_dht_node: peer_handshake.dht(),
+            supports_fast: peer_handshake.supports_fast(), // our handshake always offers it
+            supports_extensions: peer_handshake.supports_extensions(),
+            is_dht_node: peer_handshake.has_dht_node(),
             ..PeerExtensions::default()
         }
     }
@@ -108,7 +108,7 @@ pub struct PeerRates {
 /// Our requests to the peer. Any thread may refill the pipeline or cancel requests in it; the reader, the writer and the deadline
 /// thread also take from it.
 #[derive(Debug)]
-pub struct PeerRequests {
+pub struct OurRequests {
     /// What we asked the peer for; the deadline thread waits on `deadline_moved`.
     pub pipeline: Mutex<RequestPipeline>,
     /// Notified when the next deadline may have come nearer, or the connection has ended.
@@ -123,9 +123,9 @@ pub struct PeerRequests {
     pub outstanding_metadata: Gauge,
 }
 
-impl Default for PeerRequests {
-    fn default() -> PeerRequests {
-        PeerRequests {
+impl Default for OurRequests {
+    fn default() -> OurRequests {
+        OurRequests {
             pipeline: Mutex::new(RequestPipeline::new(DEFAULT_REQQ)),
             deadline_moved: Condvar::new(),
             timed_out: Gauge::default(),

@@ -119,7 +119,7 @@ pub struct PieceDetails {
 
 /// A file of a torrent, for a link: its number among the files without padding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TorrentFileId {
+pub struct DataFileId {
     /// The torrent.
     pub torrent: TorrentId,
     /// The file.
@@ -131,7 +131,7 @@ pub struct TorrentFileId {
 pub type ReadVerified = Box<dyn Fn(u64, u64, &Waker) -> io::Result<Vec<u8>> + Send + Sync>;
 
 /// An open file of a torrent, which may still download.
-pub struct OpenTorrentFile {
+pub struct OpenDataFile {
     /// Its name, without folders.
     pub name: String,
     /// Its length when it is complete.
@@ -140,11 +140,8 @@ pub struct OpenTorrentFile {
     pub read: ReadVerified,
 }
 
-impl fmt::Debug for OpenTorrentFile {
+impl fmt::Debug for OpenDataFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OpenTorrentFile")
-            .field("name", &self.name)
-            .field("length", &self.length)
-            .finish_non_exhaustive()
+        f.debug_struct("OpenDataFile").field("name", &self.name).field("length", &self.length).finish_non_exhaustive()
     }
 }

@@ -1,7 +1,7 @@
 //! Methods about torrents.
 
 mod add;
-pub mod columns;
+pub mod array_fields;
 mod fields;
 pub mod own;
 mod set;
@@ -37,7 +37,7 @@ pub fn get(call: &MethodCall<'_>, to: &mut JsonWriter) -> Result<(), RpcError> {
         to.array(call.control().recently_removed(), |to, id| to.int(id.0));
     }
     let torrents = call.selection().summaries(call.control());
-    let session = view::Session::new(call.context);
+    let cache = view::RequestCache::new(call.context);
     let is_table = call.params.text("format") == Some("table");
     to.name("torrents");
     to.begin_array();
@@ -53,7 +53,7 @@ pub fn get(call: &MethodCall<'_>, to: &mut JsonWriter) -> Result<(), RpcError> {
         if to.is_full() {
             break;
         }
-        let view = view::TorrentView::new(torrent, &session);
+        let view = view::TorrentView::new(torrent, &cache);
         if is_table {
             to.array(&fields, |to, field| (field.write)(to, &view));
         } else {
@@ -76,9 +76,9 @@ pub fn write_torrents(
     torrents: &[TorrentSummary],
     fields: &[&'static TorrentField],
 ) {
-    let session = view::Session::new(context);
+    let cache = view::RequestCache::new(context);
     to.array(torrents, |to, torrent| {
-        let view = view::TorrentView::new(torrent, &session);
+        let view = view::TorrentView::new(torrent, &cache);
         to.object(|to| {
             for field in fields {
                 to.either_name(field.legacy_name, field.name);

@@ -126,7 +126,7 @@ fn a_dormant_seed_can_be_changed_verified_and_stopped() {
 fn the_files_of_a_dormant_seed_can_be_read_moved_and_renamed() {
     let temp = tempfile::tempdir().expect("a folder");
     let (it, id, _) = dormant(temp.path(), SOON, None);
-    let file = crate::service::model::TorrentFileId { torrent: id, index: 0 };
+    let file = crate::service::model::DataFileId { torrent: id, index: 0 };
     assert!(it.control.open_file(file, [127, 0, 0, 1].into()).is_ok());
     it.control.rename(id, "x/b.bin", "c.bin").expect("renamed");
     until("the file has its new name", || it.downloads().join("x/c.bin").exists());

@@ -179,8 +179,7 @@ fn a_file_of_the_user_that_a_torrent_only_names_stays_and_is_not_shown() {
     request.change.unwanted = FileIndexes::Some(vec![1]);
     let id = it.control.add(request).expect("added").id;
     it.wait_for("the seed", id, |it| it.activity == Activity::Seeding);
-    let is_served =
-        |index: u32| it.control.open_file(TorrentFileId { torrent: id, index }, [127, 0, 0, 1].into()).is_ok();
+    let is_served = |index: u32| it.control.open_file(DataFileId { torrent: id, index }, [127, 0, 0, 1].into()).is_ok();
     assert_eq!([0, 1].map(is_served), [true, false], "while it runs");
     it.control.stop(&[id]).expect("stopped");
     it.wait_for("the stop", id, |it| it.activity == Activity::Stopped);

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::*;
 use crate::http_server::test_waker;
-use crate::service::model::{OpenTorrentFile, TorrentFileId};
+use crate::service::model::{DataFileId, OpenDataFile};
 
 static SECRET: [u8; 100_000] = [b'?'; 100_000];
 
@@ -15,12 +15,12 @@ fn seeding(temp: &Path) -> (Fixture, TorrentId) {
     (it, id)
 }
 
-fn open(it: &Fixture, id: TorrentId) -> Option<OpenTorrentFile> {
-    it.control.open_file(TorrentFileId { torrent: id, index: 0 }, Ipv4Addr::LOCALHOST.into()).ok()
+fn open(it: &Fixture, id: TorrentId) -> Option<OpenDataFile> {
+    it.control.open_file(DataFileId { torrent: id, index: 0 }, Ipv4Addr::LOCALHOST.into()).ok()
 }
 
 /// What the open file shows; `None` if it shows nothing.
-fn shown(file: &OpenTorrentFile) -> Option<Vec<u8>> {
+fn shown(file: &OpenDataFile) -> Option<Vec<u8>> {
     (file.read)(0, 100, &test_waker()).ok()
 }
 

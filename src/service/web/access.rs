@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use crate::http_server::{ClientAddress, RequestHead, Response};
 use crate::service::web::attempts::PasswordAttempts;
-use crate::service::web::check_queue::CheckQueue;
+use crate::service::web::password_queue::PasswordQueue;
 use crate::service::web::passwords::{HashMemory, PasswordHash};
 use crate::util::base64;
 use crate::util::random;
@@ -35,7 +35,7 @@ pub struct AccessPolicy {
     key: [u8; 32],
     /// The digest of the last credentials that were right, so that only their first request costs a hash.
     verified: Mutex<Option<[u8; 20]>>,
-    checks: CheckQueue,
+    checks: PasswordQueue,
     /// The thread whose turn it is hashes a password in it. If each thread allocated its own, the allocator would keep all of them.
     memory: Mutex<HashMemory>,
     attempts: Mutex<PasswordAttempts>,
@@ -49,7 +49,7 @@ impl AccessPolicy {
             names: names.iter().map(|name| name.to_ascii_lowercase()).collect(),
             key: random::bytes(),
             verified: Mutex::new(None),
-            checks: CheckQueue::default(),
+            checks: PasswordQueue::default(),
             memory: Mutex::default(),
             attempts: Mutex::default(),
         }

@@ -7,26 +7,26 @@ use std::sync::Arc;
 
 use crate::http_server::{BodySource, Pulled, QueryString, RequestHead, Response, ResponseBody, Waker};
 use crate::service::metainfo_summary::mime_type;
-use crate::service::model::{Control, ControlError, OpenTorrentFile, TorrentFileId, TorrentId};
+use crate::service::model::{Control, ControlError, DataFileId, OpenDataFile, TorrentId};
 use crate::service::web::access::client_ip;
 
 /// Bytes read at once.
 const READ_SIZE: usize = 64 * 1024;
 
 /// The torrent and the file that a path below `/files/` names, and the token of the link.
-pub fn file_of(head: &RequestHead, path: &str) -> Option<(TorrentFileId, String)> {
+pub fn file_of(head: &RequestHead, path: &str) -> Option<(DataFileId, String)> {
     let mut parts = path.strip_prefix("/files/")?.split('/');
     let id = TorrentId(parts.next()?.parse().ok()?);
     let index: u32 = parts.next()?.parse().ok()?;
     let query = QueryString::new(head.query().unwrap_or(""));
     let token = query.first("token").map(<[u8]>::to_vec)?;
-    Some((TorrentFileId { torrent: id, index }, String::from_utf8(token).ok()?))
+    Some((DataFileId { torrent: id, index }, String::from_utf8(token).ok()?))
 }
 
 /// The response to a request for a file.
 pub fn response(head: &RequestHead, path: &str, control: &Arc<dyn Control>) -> Response {
     let Some((file, token)) = file_of(head, path) else { return Response::text(404, "not found\n") };
-    if !control.is_link_valid(file, &token) {
+    if !control.is_file_link_valid(file, &token) {
         return Response::text(403, "this link has expired\n");
     }
     let opened = match control.open_file(file, client_ip(head)) {
@@ -44,7 +44,7 @@ pub fn response(head: &RequestHead, path: &str, control: &Arc<dyn Control>) -> R
     let (client, control) = (client_ip(head), control.clone());
     let body = |range: Range<u64>| {
         let length = Some(range.end.saturating_sub(range.start));
-        ResponseBody::Source { source: Box::new(TorrentFileSource { opened, range, file, client, control }), length }
+        ResponseBody::Source { source: Box::new(DataFileSource { opened, range, file, client, control }), length }
     };
     let response = Response::ranged(head, length, kind, body)
         .header("Content-Security-Policy", "sandbox; default-src 'none'")
@@ -59,15 +59,15 @@ fn encoded(name: &str) -> String {
 }
 
 /// Reads a file of a torrent as far as its pieces are verified, and waits for the others.
-struct TorrentFileSource {
-    opened: OpenTorrentFile,
+struct DataFileSource {
+    opened: OpenDataFile,
     range: Range<u64>,
-    file: TorrentFileId,
+    file: DataFileId,
     client: IpAddr,
     control: Arc<dyn Control>,
 }
 
-impl TorrentFileSource {
+impl DataFileSource {
     fn read(&mut self, wanted: u64, waker: &Waker) -> io::Result<Vec<u8>> {
         let at = self.range.start;
         (self.opened.read)(at, wanted, waker).or_else(|error| {
@@ -86,7 +86,7 @@ impl TorrentFileSource {
     }
 }
 
-impl BodySource for TorrentFileSource {
+impl BodySource for DataFileSource {
     fn pull(&mut self, max: usize, out: &mut Vec<u8>, waker: &Waker) -> io::Result<Pulled> {
         let left = self.range.end.saturating_sub(self.range.start);
         if left == 0 {

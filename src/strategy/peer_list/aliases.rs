@@ -24,11 +24,11 @@ impl PeerList {
     /// until that connection ends or a pause has passed. A claim never delays the user's addresses while we download.
     pub fn link_to(&mut self, addr: SocketAddr, key: PeerKey, now: Duration) -> bool {
         let Some(entry) = self.entries.get_mut(&addr) else { return false };
-        let is_users = entry.source == PeerSource::User;
-        if entry.is_claimed || (is_users && !self.is_complete) {
+        let is_from_user = entry.source == PeerSource::User;
+        if entry.is_claimed || (is_from_user && !self.is_complete) {
             return false;
         }
-        let pause = if is_users { USER_ALIAS_PAUSE } else { ALIAS_PAUSE };
+        let pause = if is_from_user { USER_ALIAS_PAUSE } else { ALIAS_PAUSE };
         entry.is_claimed = true;
         (entry.connection, entry.alias_until) = (Some(key), Some(now + pause));
         true
@@ -38,10 +38,10 @@ impl PeerList {
     /// [`ALIAS_PAUSE`] ([`USER_ALIAS_PAUSE`]), longer each further time, or until `stays` ends.
     pub fn note_duplicate(&mut self, key: PeerKey, stays: PeerKey, now: Duration) {
         let is_dialed = |entry: &PeerListEntry| entry.connection == Some(stays) && entry.alias_until.is_none();
-        let is_users = |entry: &PeerListEntry| entry.source == PeerSource::User;
-        let stays_with_users = self.entries.values().any(|entry| is_dialed(entry) && is_users(entry));
+        let is_from_user = |entry: &PeerListEntry| entry.source == PeerSource::User;
+        let stays_with_users = self.entries.values().any(|entry| is_dialed(entry) && is_from_user(entry));
         for entry in self.entries.values_mut().filter(|entry| entry.connection == Some(key)) {
-            let pause = if is_users(entry) && !stays_with_users { USER_ALIAS_PAUSE } else { ALIAS_PAUSE };
+            let pause = if is_from_user(entry) && !stays_with_users { USER_ALIAS_PAUSE } else { ALIAS_PAUSE };
             let pause = pause * (1 << entry.duplicates.min(MAX_DOUBLINGS));
             entry.duplicates = entry.duplicates.saturating_add(1);
             (entry.connection, entry.alias_until) = (Some(stays), Some(now + pause));

@@ -30,7 +30,7 @@ pub(crate) struct RankedPiece {
 pub(crate) struct RankedBlock {
     requested_peers: usize,
     is_owner_fast: bool,
-    is_web_seeds: bool,
+    is_from_web_seed: bool,
     /// The due time, or how much sooner than never that is.
     order: u32,
     due: u32,
@@ -369,13 +369,13 @@ impl Picker {
                     }
                 }
                 let is_owner_fast = keys.iter().any(|&other| self.is_fast(other));
-                let is_web_seeds = keys.iter().any(|&other| self.peer(other).is_some_and(|peer| peer.is_web_seed));
-                let order = if is_web_seeds { u32::MAX - *due } else { *due };
+                let is_from_web_seed = keys.iter().any(|&other| self.peer(other).is_some_and(|peer| peer.is_web_seed));
+                let order = if is_from_web_seed { u32::MAX - *due } else { *due };
                 let requested_peers = keys.len();
                 candidates.push(RankedBlock {
                     requested_peers,
                     is_owner_fast,
-                    is_web_seeds,
+                    is_from_web_seed,
                     order,
                     due: *due,
                     piece,

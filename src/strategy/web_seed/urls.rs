@@ -28,7 +28,7 @@ pub struct WebSeedUrl {
     /// How it is asked.
     pub kind: WebSeedKind,
     /// Whether the user named it, so that it may have a local address.
-    pub is_users: bool,
+    pub is_from_user: bool,
 }
 
 /// The names of a torrent's files as its creator gave them, which are those on web seeds.
@@ -55,11 +55,11 @@ impl WebSeedFiles {
 
 impl WebSeedUrl {
     /// A web seed at this URL; `None` if it is not http or https.
-    pub fn new(url: &str, kind: WebSeedKind, is_users: bool) -> Option<WebSeedUrl> {
+    pub fn new(url: &str, kind: WebSeedKind, is_from_user: bool) -> Option<WebSeedUrl> {
         let url = url.trim().split('#').next().unwrap_or_default();
         let scheme = url.split_once("://").filter(|(_, rest)| !rest.starts_with('/') && !rest.is_empty())?.0;
         let is_http = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
-        is_http.then(|| WebSeedUrl { url: url.to_owned(), kind, is_users })
+        is_http.then(|| WebSeedUrl { url: url.to_owned(), kind, is_from_user })
     }
 
     /// The URL as given.

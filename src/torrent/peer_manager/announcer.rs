@@ -14,7 +14,7 @@ use crate::discovery::tracker::error::TrackerError;
 use crate::discovery::tracker::schedule::TrackerSchedule;
 use crate::discovery::tracker::tiers::{AnnounceJob, AnnounceTerms};
 use crate::peer::{TorrentContext, TrackerEvent};
-use crate::torrent::announce::{AnnounceIdentity, send};
+use crate::torrent::announce::{AnnounceParameters, send};
 use crate::torrent::events::Event;
 use crate::torrent::final_announce;
 use crate::torrent::final_announce::FinalAnnounces;
@@ -191,8 +191,8 @@ impl Announcer {
         }
     }
 
-    fn identity(&self) -> AnnounceIdentity {
-        AnnounceIdentity { key: self.key, is_private: self.is_private, before: self.before }
+    fn identity(&self) -> AnnounceParameters {
+        AnnounceParameters { key: self.key, is_private: self.is_private, before: self.before }
     }
 
     /// Tells the trackers that know of us that we stop.

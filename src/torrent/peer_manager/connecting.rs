@@ -24,7 +24,7 @@ const MIN_USEFUL_DURATION: Duration = Duration::from_secs(30);
 /// The pause after a dial that failed because we had no descriptor or thread.
 pub(super) const DIAL_RETRY_DELAY: Duration = Duration::from_secs(5);
 /// At most this many ended connections are remembered with their addresses.
-const MAX_DEPARTED: usize = 1000;
+const MAX_ENDED: usize = 1000;
 
 impl PeerManager<'_> {
     /// There is no descriptor for a file: closes the least useful connection, and opens no others for a while.
@@ -238,7 +238,7 @@ impl PeerManager<'_> {
             self.peer_list.was_encrypted(addr);
         }
         if entry.handshake_done.is_some() {
-            self.remember_departed(key, addr, entry.is_incoming);
+            self.remember_ended(key, addr, entry.is_incoming);
         } else if !entry.is_incoming {
             self.inner.peers.search.lock().note_failed_dial(why);
         }
@@ -329,8 +329,8 @@ impl PeerManager<'_> {
     }
 
     /// Remembers the address of a connection that has ended, in case it turns out to have sent wrong data.
-    pub(super) fn remember_departed(&mut self, key: PeerKey, addr: SocketAddr, is_incoming: bool) {
-        if self.ended_connections.len() >= MAX_DEPARTED {
+    pub(super) fn remember_ended(&mut self, key: PeerKey, addr: SocketAddr, is_incoming: bool) {
+        if self.ended_connections.len() >= MAX_ENDED {
             self.ended_connections.pop_front();
         }
         self.ended_connections.push_back((key, ConnectionAddress { addr, is_incoming }));

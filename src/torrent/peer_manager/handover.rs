@@ -76,7 +76,7 @@ impl PeerManager<'_> {
         let known = |entry: &ConnectionEntry| Some((entry.peer.clone()?, entry.handshake_done?));
         let peers: Vec<_> = self.connections.values().filter_map(known).collect();
         for (peer, since) in &peers {
-            self.remember_departed(peer.key, peer.addr, peer.is_incoming);
+            self.remember_ended(peer.key, peer.addr, peer.is_incoming);
             let received = peer.rates.downloaded.get();
             if let Some(record) = self.peer_list.record(peer.addr) {
                 record.record_delivered(now, received, received / now.saturating_sub(*since).as_secs().max(1));

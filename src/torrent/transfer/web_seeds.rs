@@ -86,8 +86,8 @@ fn choose(users: &[String], metainfo: &Metainfo) -> Vec<WebSeedUrl> {
     let scripts = metainfo.http_seeds.iter().map(|url| (url, WebSeedKind::Script, false));
     let mut seen = HashSet::new();
     let is_new = |url: &WebSeedUrl| seen.insert((url.as_str().to_owned(), url.kind));
-    let usable = users.chain(mirrors).chain(scripts).filter_map(|(url, kind, is_users)| {
-        let usable = WebSeedUrl::new(url, kind, is_users);
+    let usable = users.chain(mirrors).chain(scripts).filter_map(|(url, kind, is_from_user)| {
+        let usable = WebSeedUrl::new(url, kind, is_from_user);
         if usable.is_none() {
             log::info!("{}: btsync uses only web seeds with http and https", public_name(url));
         }
@@ -106,7 +106,7 @@ mod tests {
                         8:url-listl8:http://a8:http://b7:ftp://c1:/ee";
         let metainfo = Metainfo::from_bytes(torrent).expect("a torrent");
         let chosen = choose(&["http://b".to_owned()], &metainfo);
-        let facts: Vec<_> = chosen.iter().map(|url| (url.as_str(), url.kind, url.is_users)).collect();
+        let facts: Vec<_> = chosen.iter().map(|url| (url.as_str(), url.kind, url.is_from_user)).collect();
         let expected = [
             ("http://b", WebSeedKind::Mirror, true),
             ("http://a", WebSeedKind::Mirror, false),

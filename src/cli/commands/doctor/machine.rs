@@ -90,7 +90,7 @@ fn descriptors_of(limit: u64, max_peers: u64) -> Check {
 pub(super) fn threads(max_peers: u64) -> Check {
     let of_user = getrlimit(Resource::Nproc).current;
     let of_system = number_in(Path::new("/proc/sys/kernel/threads-max"));
-    threads_of([of_user, of_system, of_control_group()].into_iter().flatten().min(), max_peers)
+    threads_of([of_user, of_system, threads_left_in_cgroup()].into_iter().flatten().min(), max_peers)
 }
 
 fn threads_of(limit: Option<u64>, max_peers: u64) -> Check {
@@ -110,7 +110,7 @@ fn threads_of(limit: Option<u64>, max_peers: u64) -> Check {
 }
 
 /// How many more threads the control group (cgroup v2) of this process and those above it allow.
-fn of_control_group() -> Option<u64> {
+fn threads_left_in_cgroup() -> Option<u64> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
     let own = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
     let root = Path::new("/sys/fs/cgroup");

@@ -12,9 +12,12 @@ const WIDTH: usize = 118;
 /// The whole script.
 pub(super) fn script() -> String {
     let mut out = include_str!("btsync.bash.in").to_owned();
-    for (place, text) in
-        [("@COMMANDS@", names(true)), ("@OPTIONS@", options()), ("@ARGUMENTS@", of_names()), ("@VALUES@", values())]
-    {
+    for (place, text) in [
+        ("@COMMANDS@", names(true)),
+        ("@OPTIONS@", options()),
+        ("@ARGUMENTS@", positional_arguments()),
+        ("@VALUES@", values()),
+    ] {
         out = out.replace(place, text.trim_end_matches('\n'));
     }
     out
@@ -53,7 +56,7 @@ fn options() -> String {
 }
 
 /// The kinds of each command's positional arguments; `torrents` as the last one stands for all that follow.
-fn of_names() -> String {
+fn positional_arguments() -> String {
     let word = |argument| match argument {
         ArgumentKind::Torrent => "torrent",
         ArgumentKind::Torrents => "torrents",

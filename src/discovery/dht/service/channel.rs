@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::discovery::DormantListener;
+use crate::discovery::DormantTorrentsCell;
 use crate::discovery::dht::FoundPeers;
 use crate::discovery::dht::message::Family;
 use crate::discovery::dht::service::socket::DhtSocket;
@@ -54,7 +54,7 @@ impl DhtLoopHandle {
 
 impl DhtService {
     /// Where peers of torrents that are only announced are reported.
-    pub(crate) fn dormant(&self) -> &DormantListener {
+    pub(crate) fn dormant(&self) -> &DormantTorrentsCell {
         &self.dormant
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
-use crate::discovery::DormantListener;
+use crate::discovery::DormantTorrentsCell;
 use crate::discovery::dht::message::MAX_RECEIVED;
 use crate::discovery::dht::node::{Dht, DhtOutput};
 use crate::discovery::dht::service::channel::{DhtLoopHandle, DhtLoopInbox};
@@ -33,7 +33,7 @@ pub(super) struct DhtLoop {
     pub(super) inbox: DhtLoopInbox,
     pub(super) handles: Arc<Vec<DhtLoopHandle>>,
     pub(super) found: Sender<FoundPeers>,
-    pub(super) dormant: DormantListener,
+    pub(super) dormant: DormantTorrentsCell,
     pub(super) filter: Arc<AddressFilter>,
     /// The receivers for single torrents.
     pub(super) subscribers: BTreeMap<InfoHash, Sender<FoundPeers>>,

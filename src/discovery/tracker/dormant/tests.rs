@@ -28,7 +28,7 @@ impl DormantClient for FakeClient {
         let _ = self.in_dht.send(info_hash);
     }
 
-    fn has_had_public_incoming(&self) -> bool {
+    fn has_had_public_peer(&self) -> bool {
         true
     }
 

@@ -6,7 +6,7 @@ use ureq::http::Response;
 use ureq::http::header::COOKIE;
 use ureq::{Agent, Body, Error, Timeout};
 
-use crate::discovery::tracker::http::{HttpTracker, url};
+use crate::discovery::tracker::http::{HttpClient, url};
 
 /// The longest text that is sent. It must fit into the request buffer with the URL.
 const MAX_LENGTH: usize = 2048;
@@ -25,16 +25,16 @@ impl Cookies {
     }
 }
 
-impl HttpTracker {
+impl HttpClient {
     /// Sends these cookies, as in the header `Cookie`, to the server of `url`. Leaves them out if they are too long or no text
     /// for a header.
     #[must_use]
-    pub fn with_cookies(self, url: &str, cookies: &str) -> HttpTracker {
+    pub fn with_cookies(self, url: &str, cookies: &str) -> HttpClient {
         let text = cookies.trim().trim_end_matches(';');
         let is_sendable =
             (1..=MAX_LENGTH).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
         let cookies = is_sendable.then(|| Cookies { server: server(url), text: text.to_owned() });
-        HttpTracker { cookies, ..self }
+        HttpClient { cookies, ..self }
     }
 }
 
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn cookies_are_for_one_server() {
-        let cookies = |text: &str| HttpTracker::new().with_cookies("https://T.example/a?b", text).cookies;
+        let cookies = |text: &str| HttpClient::new().with_cookies("https://T.example/a?b", text).cookies;
         let given = cookies(" a=b; c=d; ").unwrap();
         for url in ["https://t.example/", "https://user@T.example/x", "HTTPS://t.example?q"] {
             assert_eq!(given.of(url), Some("a=b; c=d"), "{url}");

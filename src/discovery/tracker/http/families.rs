@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
 
-use crate::discovery::tracker::http::{Announce, AnnounceEvent, AnnounceResponse, HttpTracker, TrackerError, url};
+use crate::discovery::tracker::http::{Announce, AnnounceEvent, AnnounceResponse, HttpClient, TrackerError, url};
 use crate::net::bind::Bind;
 use crate::net::networks::is_private;
 use crate::util::atomics::Flag;
@@ -92,18 +92,18 @@ impl KnownFamilies {
 
 /// The state that the threads of both families share.
 struct Race<F> {
-    tracker: HttpTracker,
+    tracker: HttpClient,
     url: String,
     won: Flag,
     more: F,
 }
 
-impl HttpTracker {
+impl HttpClient {
     /// Announces over both families if the tracker may have both, and returns the first response. Passes the other one, if it
     /// arrives later, to `more`. A private tracker's families are used one after the other.
     ///
     /// # Errors
-    /// Those of [`HttpTracker::announce`], if neither family gets a response.
+    /// Those of [`HttpClient::announce`], if neither family gets a response.
     pub fn announce_in_both<F: Fn(AnnounceResponse) + Send + Sync + 'static>(
         &self,
         url: &str,

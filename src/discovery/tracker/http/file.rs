@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use percent_encoding::utf8_percent_encode;
 
-use crate::discovery::tracker::http::{Content, HttpTracker, TrackerError, Trust, tls, url};
+use crate::discovery::tracker::http::{Content, HttpClient, TrackerError, Trust, tls, url};
 use crate::net::bind::Bind;
 use crate::net::route::Route;
 
@@ -26,7 +26,7 @@ pub enum FetchedUrl {
 /// Fetches files by HTTP or HTTPS.
 #[derive(Clone, Debug, Default)]
 pub struct UrlFetcher {
-    pub(super) http: HttpTracker,
+    pub(super) http: HttpClient,
 }
 
 impl UrlFetcher {
@@ -38,7 +38,7 @@ impl UrlFetcher {
 
     /// The same with requests that take this route.
     pub(crate) fn on_route(route: &Route, user_agent: Option<&str>) -> UrlFetcher {
-        UrlFetcher { http: HttpTracker::bound_to(route, user_agent) }
+        UrlFetcher { http: HttpClient::on_route(route, user_agent) }
     }
 
     /// How many root certificates HTTPS requests trust: those bundled with btsync, and those that only the system has. `None` without

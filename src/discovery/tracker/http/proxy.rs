@@ -41,7 +41,7 @@ impl HttpRoute {
     /// As the client's connections do. The environment counts only if these are direct and bound to nothing: otherwise a proxy
     /// would be another way out.
     pub(crate) fn new(route: &Route) -> HttpRoute {
-        if route.without_proxy() == Some(&Bind::Any) {
+        if route.direct_bind() == Some(&Bind::Any) {
             HttpRoute::Environment(Arc::new(ProxyEnvironment::of_process()))
         } else {
             HttpRoute::Client(route.clone())
@@ -81,7 +81,7 @@ impl HttpRoute {
     /// The binding of the sockets of direct requests.
     fn bind(&self) -> Option<&Bind> {
         match self {
-            HttpRoute::Client(route) => route.without_proxy(),
+            HttpRoute::Client(route) => route.direct_bind(),
             HttpRoute::Environment(_) => Some(&Bind::Any),
         }
     }

@@ -16,7 +16,7 @@ use ureq::{Agent, Body, BodyReader};
 
 use crate::discovery::tracker::http::response::retry_after;
 use crate::discovery::tracker::http::setup::{config, sent_user_agent};
-use crate::discovery::tracker::http::{HttpTracker, MAX_REDIRECTS, Retry, TrackerError, Trust, error, url};
+use crate::discovery::tracker::http::{HttpClient, MAX_REDIRECTS, Retry, TrackerError, Trust, error, url};
 use crate::net::address_filter::AddressFilter;
 use crate::net::route::Route;
 use crate::strategy::web_seed::RangeAnswer;
@@ -38,7 +38,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Requests ranges of one server's files. One request at a time.
 #[derive(Debug)]
 pub struct RangedFetcher {
-    http: HttpTracker,
+    http: HttpClient,
     trust: Trust,
     /// URLs that were redirected, and where they led.
     redirects: HashMap<String, RememberedRedirect>,
@@ -77,7 +77,7 @@ impl RangedFetcher {
     pub fn new(
         route: &Route,
         user_agent: Option<&str>,
-        is_users: bool,
+        is_from_user: bool,
         block_list: &Arc<AddressFilter>,
     ) -> RangedFetcher {
         let config = config(sent_user_agent(route, user_agent))
@@ -91,8 +91,8 @@ impl RangedFetcher {
             .timeout_recv_response(Some(HEAD_TIMEOUT))
             .timeout_per_read(Some(READ_TIMEOUT))
             .timeout_per_write(Some(READ_TIMEOUT));
-        let trust = if is_users { Trust::EveryHop } else { Trust::Public };
-        let http = HttpTracker::bound_with(route, config, Some(block_list));
+        let trust = if is_from_user { Trust::EveryHop } else { Trust::Public };
+        let http = HttpClient::bound_with(route, config, Some(block_list));
         RangedFetcher { http, trust, redirects: HashMap::new() }
     }
 

@@ -11,27 +11,27 @@ use ureq::typestate::AgentScope;
 use crate::discovery::tracker::http::address_guard::{AddressGuard, StaticHosts};
 use crate::discovery::tracker::http::families::IpFamily;
 use crate::discovery::tracker::http::proxy::HttpRoute;
-use crate::discovery::tracker::http::{Agents, HttpTracker, MAX_HEADER, OUTPUT_BUFFER, USER_AGENT, is_local, proxy};
+use crate::discovery::tracker::http::{Agents, HttpClient, MAX_HEADER, OUTPUT_BUFFER, USER_AGENT, is_local, proxy};
 use crate::net::address_filter::AddressFilter;
 use crate::net::route::Route;
 
-impl HttpTracker {
+impl HttpClient {
     /// Creates a client with verified TLS and the proxies from the environment.
-    pub fn new() -> HttpTracker {
-        HttpTracker::bound_to(&Route::default(), None)
+    pub fn new() -> HttpClient {
+        HttpClient::on_route(&Route::default(), None)
     }
 
     /// Sets the user's own URLs, which may lead to any path at a local address.
     #[must_use]
-    pub fn with_trusted_urls(self, urls: Arc<HashSet<String>>) -> HttpTracker {
-        HttpTracker { trusted: urls, ..self }
+    pub fn with_trusted_urls(self, urls: Arc<HashSet<String>>) -> HttpClient {
+        HttpClient { trusted: urls, ..self }
     }
 
     /// Creates a client whose requests take this route. Ignores proxies from the environment if sockets are bound or the route has a
     /// proxy, because traffic would leave another way. The default for `user_agent` is btsync's own; an empty one is not sent, and
     /// none on an anonymous route.
-    pub fn bound_to(route: &Route, user_agent: Option<&str>) -> HttpTracker {
-        HttpTracker::bound_with(route, config(sent_user_agent(route, user_agent)), None)
+    pub fn on_route(route: &Route, user_agent: Option<&str>) -> HttpClient {
+        HttpClient::bound_with(route, config(sent_user_agent(route, user_agent)), None)
     }
 
     /// The same with another configuration of the agents, and with a block list.
@@ -39,22 +39,22 @@ impl HttpTracker {
         route: &Route,
         config: ConfigBuilder<AgentScope>,
         block_list: Option<&Arc<AddressFilter>>,
-    ) -> HttpTracker {
-        let http = HttpTracker::build(HttpRoute::new(route), config, is_local, AddressGuard::no_names, block_list);
-        HttpTracker { names_both_addresses: http.names_both_addresses && !route.is_anonymous(), ..http }
+    ) -> HttpClient {
+        let http = HttpClient::build(HttpRoute::new(route), config, is_local, AddressGuard::no_names, block_list);
+        HttpClient { names_both_addresses: http.names_both_addresses && !route.is_anonymous(), ..http }
     }
 
     /// A client without proxies that takes the addresses named by `is_local` for local ones.
     #[cfg(test)]
-    pub(super) fn with_local_addresses(is_local: fn(IpAddr) -> bool) -> HttpTracker {
-        HttpTracker::with_resolver(is_local, AddressGuard::no_names)
+    pub(super) fn with_local_addresses(is_local: fn(IpAddr) -> bool) -> HttpClient {
+        HttpClient::with_resolver(is_local, AddressGuard::no_names)
     }
 
     /// Looks names up in `names` first, then with the system's resolver.
     #[cfg(test)]
-    pub(super) fn with_resolver(is_local: fn(IpAddr) -> bool, names: StaticHosts) -> HttpTracker {
+    pub(super) fn with_resolver(is_local: fn(IpAddr) -> bool, names: StaticHosts) -> HttpClient {
         let nothing = crate::net::proxy::environment::ProxyEnvironment::default();
-        HttpTracker::build(HttpRoute::Environment(Arc::new(nothing)), config(USER_AGENT), is_local, names, None)
+        HttpClient::build(HttpRoute::Environment(Arc::new(nothing)), config(USER_AGENT), is_local, names, None)
     }
 
     fn build(
@@ -63,7 +63,7 @@ impl HttpTracker {
         is_local: fn(IpAddr) -> bool,
         names: StaticHosts,
         block_list: Option<&Arc<AddressFilter>>,
-    ) -> HttpTracker {
+    ) -> HttpClient {
         let config = config.proxy(None).build();
         let agent = |refuses, family| {
             let guard = AddressGuard::refusing(refuses, names, route.clone()).only(family);
@@ -71,7 +71,7 @@ impl HttpTracker {
             Agent::with_parts(config.clone(), proxy::connector(route.clone()), guard)
         };
         let agents = |family| Agents { public: agent(is_local, family), local: agent(|_| false, family) };
-        HttpTracker {
+        HttpClient {
             any: agents(None),
             four: agents(Some(IpFamily::V4)),
             six: agents(Some(IpFamily::V6)),
@@ -85,9 +85,9 @@ impl HttpTracker {
     }
 }
 
-impl Default for HttpTracker {
-    fn default() -> HttpTracker {
-        HttpTracker::new()
+impl Default for HttpClient {
+    fn default() -> HttpClient {
+        HttpClient::new()
     }
 }
 

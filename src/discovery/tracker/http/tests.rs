@@ -29,7 +29,7 @@ fn redirect(location: &str) -> String {
 }
 
 fn ask(host: &str, path: &str) -> Result<AnnounceResponse, TrackerError> {
-    let tracker = HttpTracker::with_local_addresses(|ip| ip.to_string() != "127.0.0.2");
+    let tracker = HttpClient::with_local_addresses(|ip| ip.to_string() != "127.0.0.2");
     let a = Announce {
         info_hash: InfoHash([1; 20]),
         peer_id: PeerId([2; 20]),
@@ -125,7 +125,7 @@ fn a_proxy_is_not_asked_for_local_addresses_either() {
     let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
     proxy.set_nonblocking(true).unwrap();
     let uri = format!("http://{}", proxy.local_addr().unwrap());
-    let tracker = HttpTracker::bound_to(&Route::default().through(uri.parse().ok()), None);
+    let tracker = HttpClient::on_route(&Route::default().through(uri.parse().ok()), None);
     let hop = |url, from_public| {
         tracker.hop(&tracker.any, url, Trust::AnnouncePathOnly, from_public, Instant::now() + PATIENT).err()
     };
@@ -136,7 +136,7 @@ fn a_proxy_is_not_asked_for_local_addresses_either() {
 }
 
 fn fetcher(is_local: fn(IpAddr) -> bool) -> UrlFetcher {
-    UrlFetcher { http: HttpTracker::with_local_addresses(is_local) }
+    UrlFetcher { http: HttpClient::with_local_addresses(is_local) }
 }
 
 fn file(url: &str, max: u64) -> Result<Vec<u8>, TrackerError> {

@@ -178,15 +178,15 @@ impl Control for Fake {
         vec![TorrentId(1)]
     }
 
-    fn file_link(&self, file: TorrentFileId) -> Result<String, ControlError> {
+    fn file_link(&self, file: DataFileId) -> Result<String, ControlError> {
         Ok(format!("files/{}/{}?token=x", file.torrent.0, file.index))
     }
 
-    fn is_link_valid(&self, _: TorrentFileId, token: &str) -> bool {
+    fn is_file_link_valid(&self, _: DataFileId, token: &str) -> bool {
         token == "x"
     }
 
-    fn open_file(&self, _: TorrentFileId, _: IpAddr) -> Result<OpenTorrentFile, ControlError> {
+    fn open_file(&self, _: DataFileId, _: IpAddr) -> Result<OpenDataFile, ControlError> {
         Err(ControlError::Unsupported("a fake has no files"))
     }
 

@@ -6,7 +6,7 @@ use super::fake::Fake;
 use super::{SESSION_ID, arguments, error, legacy_result, result};
 use crate::http_server::MAX_WAITING_BYTES;
 use crate::service::model::{Activity, BandwidthGroup, LimitMode, RateLimit, UnixTime};
-use crate::service::rpc::torrent::columns::{flags, host_and_port, site_name};
+use crate::service::rpc::torrent::array_fields::{flags, host_and_port, site_name};
 use crate::service::rpc::torrents_event::torrents_event;
 use crate::types::Encryption;
 use crate::util::base64;

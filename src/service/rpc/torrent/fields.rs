@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::metainfo::Magnet;
 use crate::service::model::{Activity, LimitMode, ProblemKind};
 use crate::service::rpc::json::JsonWriter;
-use crate::service::rpc::torrent::columns;
+use crate::service::rpc::torrent::array_fields;
 use crate::service::rpc::torrent::view::{TorrentView, priority};
 
 /// A field of `torrent_get`.
@@ -29,7 +29,7 @@ impl TorrentField {
 pub const FIELDS: &[TorrentField] = &[
     field("activityDate", "activity_date", |to, of| to.int(of.summary.times.active.0)),
     field("addedDate", "added_date", |to, of| to.int(of.summary.times.added.0)),
-    field("availability", "availability", columns::availability),
+    field("availability", "availability", array_fields::availability),
     field("bandwidthPriority", "bandwidth_priority", |to, of| to.int(of.summary.settings.bandwidth_priority as i8)),
     field("btsync_is_moving", "btsync_is_moving", |to, of| to.bool(of.summary.is_moving)),
     field("btsync_problem", "btsync_problem", write_problem),
@@ -52,8 +52,8 @@ pub const FIELDS: &[TorrentField] = &[
     field("eta", "eta", write_eta),
     field("etaIdle", "eta_idle", write_eta_idle),
     field("file-count", "file_count", |to, of| to.int(of.metainfo().map_or(0, |metainfo| metainfo.files))),
-    field("fileStats", "file_stats", columns::file_stats),
-    field("files", "files", columns::files),
+    field("fileStats", "file_stats", array_fields::file_stats),
+    field("files", "files", array_fields::files),
     field("group", "group", |to, of| to.string(&of.summary.settings.group)),
     field("hashString", "hash_string", |to, of| to.string(&of.summary.info_hash.hex())),
     field("haveUnchecked", "have_unchecked", |to, of| to.int(of.summary.transfer.unverified)),
@@ -73,7 +73,7 @@ pub const FIELDS: &[TorrentField] = &[
     field("metadataPercentComplete", "metadata_percent_complete", |to, of| to.float(of.summary.metadata_progress)),
     field("name", "name", |to, of| to.string(&of.summary.name)),
     field("peer-limit", "peer_limit", |to, of| to.int(of.summary.settings.peer_limit)),
-    field("peers", "peers", |to, of| to.array(of.peers(), |to, peer| columns::write_peer(to, &peer))),
+    field("peers", "peers", |to, of| to.array(of.peers(), |to, peer| array_fields::write_peer(to, &peer))),
     field("peersConnected", "peers_connected", |to, of| to.int(of.summary.peers.connected)),
     field("peersFrom", "peers_from", write_peers_from),
     field("peersGettingFromUs", "peers_getting_from_us", |to, of| to.int(of.summary.peers.receiving)),
@@ -109,16 +109,18 @@ pub const FIELDS: &[TorrentField] = &[
     field("status", "status", |to, of| to.int(of.summary.activity as u8)),
     field("torrentFile", "torrent_file", |to, of| to.path(&of.summary.torrent_file)),
     field("totalSize", "total_size", |to, of| to.int(of.summary.transfer.total)),
-    field("trackerList", "tracker_list", |to, of| to.string(&columns::tracker_list(of.trackers()))),
-    field("trackerStats", "tracker_stats", |to, of| to.array(of.trackers(), columns::write_tracker_stats)),
-    field("trackers", "trackers", |to, of| to.array(of.trackers(), columns::write_tracker)),
+    field("trackerList", "tracker_list", |to, of| to.string(&array_fields::tracker_list(of.trackers()))),
+    field("trackerStats", "tracker_stats", |to, of| to.array(of.trackers(), array_fields::write_tracker_stats)),
+    field("trackers", "trackers", |to, of| to.array(of.trackers(), array_fields::write_tracker)),
     field("uploadLimit", "upload_limit", |to, of| to.int(of.summary.settings.up_limit.kilobytes)),
     field("uploadLimited", "upload_limited", |to, of| to.bool(of.summary.settings.up_limit.is_enabled)),
     field("uploadRatio", "upload_ratio", write_ratio),
     field("uploadedEver", "uploaded_ever", |to, of| to.int(of.summary.transfer.uploaded)),
-    field("wanted", "wanted", columns::wanted),
+    field("wanted", "wanted", array_fields::wanted),
     field("webseeds", "webseeds", |to, of| to.array(of.web_seeds(), |to, url| to.string(url))),
-    field("webseeds_ex", "webseeds_ex", |to, of| to.array(of.web_seeds(), |to, url| columns::write_web_seed(to, url))),
+    field("webseeds_ex", "webseeds_ex", |to, of| {
+        to.array(of.web_seeds(), |to, url| array_fields::write_web_seed(to, url))
+    }),
     field("webseedsSendingToUs", "webseeds_sending_to_us", |to, of| to.int(of.summary.peers.web_seeds)),
 ];
 

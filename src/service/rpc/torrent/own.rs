@@ -1,11 +1,11 @@
 //! Methods of btsync's own, for its page. Only JSON-RPC has them.
 
-use crate::service::model::{TorrentFileId, TorrentSummary};
+use crate::service::model::{DataFileId, TorrentSummary};
 use crate::service::rpc::call::MethodCall;
 use crate::service::rpc::error::RpcError;
 use crate::service::rpc::json::JsonWriter;
 use crate::service::rpc::selection::TorrentSelection;
-use crate::service::rpc::torrent::columns::has;
+use crate::service::rpc::torrent::array_fields::has;
 use crate::service::rpc::torrent::view::priority;
 
 /// A piece of which nothing is here.
@@ -25,7 +25,7 @@ pub fn file_link(call: &MethodCall<'_>, to: &mut JsonWriter) -> Result<(), RpcEr
     let torrent = the_torrent(call)?.id;
     let index = call.params.int("file_index").and_then(|index| u32::try_from(index).ok());
     let index = index.ok_or_else(|| RpcError::invalid("file_index must be the number of a file"))?;
-    let url = call.control().file_link(TorrentFileId { torrent, index })?;
+    let url = call.control().file_link(DataFileId { torrent, index })?;
     to.name("url");
     to.string(&url);
     Ok(())

@@ -9,46 +9,46 @@ use crate::service::rpc::Context;
 use crate::service::settings::SessionSettings;
 
 /// What the torrents of one request share.
-pub struct Session<'a> {
+pub struct RequestCache<'a> {
     context: &'a Context<'a>,
     settings: OnceCell<SessionSettings>,
 }
 
-impl<'a> Session<'a> {
-    pub fn new(context: &'a Context<'a>) -> Session<'a> {
-        Session { context, settings: OnceCell::new() }
+impl<'a> RequestCache<'a> {
+    pub fn new(context: &'a Context<'a>) -> RequestCache<'a> {
+        RequestCache { context, settings: OnceCell::new() }
     }
 }
 
 /// One torrent. Files, peers, trackers and pieces are fetched when a field needs them.
 pub struct TorrentView<'a> {
     pub summary: &'a TorrentSummary,
-    session: &'a Session<'a>,
+    cache: &'a RequestCache<'a>,
     files: OnceCell<Vec<FileDetails>>,
     trackers: OnceCell<Vec<TrackerDetails>>,
     pieces: OnceCell<PieceDetails>,
 }
 
 impl<'a> TorrentView<'a> {
-    pub fn new(summary: &'a TorrentSummary, session: &'a Session<'a>) -> TorrentView<'a> {
+    pub fn new(summary: &'a TorrentSummary, cache: &'a RequestCache<'a>) -> TorrentView<'a> {
         let (files, trackers, pieces) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
-        TorrentView { summary, session, files, trackers, pieces }
+        TorrentView { summary, cache, files, trackers, pieces }
     }
 
     pub fn files(&self) -> &[FileDetails] {
-        self.files.get_or_init(|| self.session.context.control.files(self.summary.id))
+        self.files.get_or_init(|| self.cache.context.control.files(self.summary.id))
     }
 
     pub fn trackers(&self) -> &[TrackerDetails] {
-        self.trackers.get_or_init(|| self.session.context.control.trackers(self.summary.id))
+        self.trackers.get_or_init(|| self.cache.context.control.trackers(self.summary.id))
     }
 
     pub fn pieces(&self) -> &PieceDetails {
-        self.pieces.get_or_init(|| self.session.context.control.pieces(self.summary.id))
+        self.pieces.get_or_init(|| self.cache.context.control.pieces(self.summary.id))
     }
 
     pub fn peers(&self) -> Vec<PeerDetails> {
-        self.session.context.control.peers(self.summary.id)
+        self.cache.context.control.peers(self.summary.id)
     }
 
     pub fn metainfo(&self) -> Option<&MetainfoSummary> {
@@ -66,12 +66,12 @@ impl<'a> TorrentView<'a> {
 
     /// The settings of the session.
     pub fn settings(&self) -> &SessionSettings {
-        self.session.settings.get_or_init(|| self.session.context.control.settings())
+        self.cache.settings.get_or_init(|| self.cache.context.control.settings())
     }
 
     /// The time of the request.
     pub fn now(&self) -> UnixTime {
-        self.session.context.now
+        self.cache.context.now
     }
 }
 

@@ -67,18 +67,18 @@ impl DualStackTracker {
     }
 }
 
-fn client() -> HttpTracker {
+fn client() -> HttpClient {
     let both = |host: &str| match host {
         "both.test" => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
         "four.test" => vec![Ipv4Addr::LOCALHOST.into()],
         _ => Vec::new(),
     };
-    HttpTracker::with_resolver(|_| false, both)
+    HttpClient::with_resolver(|_| false, both)
 }
 
 /// The result of one announce, and the receiver of later responses.
 fn ask(
-    client: &HttpTracker,
+    client: &HttpClient,
     url: &str,
     event: Option<AnnounceEvent>,
     is_private: bool,

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::storage::data_files::FileJobError;
 use crate::storage::error::{Operation, StorageError};
 use crate::storage::open::{Root, file_name};
 use crate::storage::snapshot::FileSnapshot;
-use crate::storage::torrent_files::FileJobError;
 
 /// The folder of a name; empty for the root itself.
 pub(super) fn parent(name: &Path) -> &Path {

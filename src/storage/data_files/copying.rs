@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{OFlags, SeekFrom};
 use rustix::io::Errno;
 
+use crate::storage::data_files::FileJobError;
+use crate::storage::data_files::folders::{failed, lookup, remove};
 use crate::storage::download_mark;
 use crate::storage::error::Operation;
 use crate::storage::open::Root;
 use crate::storage::replace::take_over_rights;
 use crate::storage::snapshot::FileSnapshot;
 use crate::storage::stop_check::StopCheck;
-use crate::storage::torrent_files::FileJobError;
-use crate::storage::torrent_files::folders::{failed, lookup, remove};
 
 /// The number of bytes that are copied or compared at once.
 const COPY_CHUNK: u64 = 1 << 20;

@@ -9,10 +9,10 @@ use std::path::Path;
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
 
+use crate::storage::data_files::FileJobError;
+use crate::storage::data_files::folders::{failed, parent};
 use crate::storage::error::Operation;
 use crate::storage::open::{Root, file_name};
-use crate::storage::torrent_files::FileJobError;
-use crate::storage::torrent_files::folders::{failed, parent};
 
 /// How two names that both lead to a file are related.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,9 +14,9 @@ use crate::storage::marker::{Marker, marker_name, path_hash};
 use crate::storage::snapshot::identity;
 use sha1::{Digest as _, Sha1};
 
-use crate::storage::torrent_files::moving::{FileMover, MovedFile};
-use crate::storage::torrent_files::names::is_same_folder;
-use crate::storage::torrent_files::{FileEvidence, FileJobError};
+use crate::storage::data_files::moving::{FileMover, MovedFile};
+use crate::storage::data_files::names::is_same_folder;
+use crate::storage::data_files::{FileEvidence, FileJobError};
 use crate::storage::{FileSpec, Layout, SpecialEntries, StopCheck, Storage, part_name};
 use crate::types::{InfoHash, Sha1Hash};
 

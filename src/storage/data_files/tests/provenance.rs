@@ -2,9 +2,9 @@
 
 use super::deletion::record;
 use super::*;
+use crate::storage::data_files::folders::lookup_file;
 use crate::storage::resume::ResumeData;
 use crate::storage::snapshot::FileSnapshot;
-use crate::storage::torrent_files::folders::lookup_file;
 
 /// Moves the files, with or without the second one wanted. Returns what is in the old folder afterwards.
 fn moved(it: &Fixture, record: Option<&ResumeData>, wants_second: bool) -> Vec<(String, u8, usize)> {

@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
+use crate::storage::data_files::FileJobError;
+use crate::storage::data_files::copying::temporary_name;
+use crate::storage::data_files::folders::{failed, lookup, lookup_file, remove};
+use crate::storage::data_files::moving::{EntryState, FileMover, MoveEntry};
 use crate::storage::error::Operation;
 use crate::storage::open::Root;
 use crate::storage::snapshot::identity;
-use crate::storage::torrent_files::FileJobError;
-use crate::storage::torrent_files::copying::temporary_name;
-use crate::storage::torrent_files::folders::{failed, lookup, lookup_file, remove};
-use crate::storage::torrent_files::moving::{EntryState, FileMover, MoveEntry};
 
 /// The longest note in bytes.
 const MAX_NOTE: u64 = 64;

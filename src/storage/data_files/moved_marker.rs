@@ -5,12 +5,12 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
+use crate::storage::data_files::FileJobError;
+use crate::storage::data_files::folders::{failed, lookup, make_folders, parent, remove};
+use crate::storage::data_files::moving::FileMover;
 use crate::storage::error::Operation;
 use crate::storage::lock::temporary_name;
 use crate::storage::marker::{Marker, path_hash};
-use crate::storage::torrent_files::FileJobError;
-use crate::storage::torrent_files::folders::{failed, lookup, make_folders, parent, remove};
-use crate::storage::torrent_files::moving::FileMover;
 
 /// How a file was moved: its identities, and its change times, before and after.
 pub(super) type FollowedMove = ((u64, u64), (i64, i64));

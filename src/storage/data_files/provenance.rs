@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::fs::Metadata;
 
 use crate::storage::check::check_pieces;
+use crate::storage::data_files::FileJobError;
+use crate::storage::data_files::folders::lookup_file;
 use crate::storage::files::Storage;
 use crate::storage::layout::FileSpec;
 use crate::storage::marker::Marker;
 use crate::storage::resume::{PREEXISTING, ResumeData, Stamp};
 use crate::storage::snapshot::FileSnapshot;
 use crate::storage::stop_check::StopCheck;
-use crate::storage::torrent_files::FileJobError;
-use crate::storage::torrent_files::folders::lookup_file;
 use crate::types::{PieceIndex, Sha1Hash};
 
 /// What is known of a torrent whose files are to be moved.

@@ -13,26 +13,26 @@ const MAX_CHECKS: usize = 3;
 
 /// See the module's documentation.
 #[derive(Default)]
-pub(super) struct CheckQueue {
-    order: Mutex<CheckOrder>,
+pub(super) struct PasswordQueue {
+    order: Mutex<PasswordOrder>,
     changed: Condvar,
 }
 
 /// The right to check a password. Only one exists at a time.
-pub(super) struct CheckTurn<'a>(&'a CheckQueue);
+pub(super) struct PasswordTurn<'a>(&'a PasswordQueue);
 
-impl CheckQueue {
+impl PasswordQueue {
     /// Waits until this client may have its password checked. `None` if too many clients wait that have tried less.
-    pub(super) fn wait_for_turn(&self, attempts: AttemptCounts) -> Option<CheckTurn<'_>> {
+    pub(super) fn wait_for_turn(&self, attempts: AttemptCounts) -> Option<PasswordTurn<'_>> {
         let mut order = self.order.lock();
         let place = order.enter(attempts)?;
         // The place may be another client's, which has to learn that.
         self.changed.notify_all();
         loop {
             match order.step(place) {
-                CheckStep::Begin => return Some(CheckTurn(self)),
-                CheckStep::Refused => return None,
-                CheckStep::Wait => self.changed.wait(&mut order),
+                PasswordStep::Begin => return Some(PasswordTurn(self)),
+                PasswordStep::Refused => return None,
+                PasswordStep::Wait => self.changed.wait(&mut order),
             }
         }
     }
@@ -46,7 +46,7 @@ impl CheckQueue {
     }
 }
 
-impl Drop for CheckTurn<'_> {
+impl Drop for PasswordTurn<'_> {
     fn drop(&mut self) {
         self.0.order.lock().is_checking = false;
         self.0.changed.notify_all();
@@ -54,11 +54,11 @@ impl Drop for CheckTurn<'_> {
 }
 
 /// A request that waits: the attempts of its networks, and a number that grows.
-type CheckPlace = (AttemptCounts, u64);
+type PasswordPlace = (AttemptCounts, u64);
 
 /// What a request that has entered does next.
 #[derive(Debug, PartialEq, Eq)]
-enum CheckStep {
+enum PasswordStep {
     Begin,
     Wait,
     /// Another request has taken its place.
@@ -67,15 +67,15 @@ enum CheckStep {
 
 /// The requests that wait, without the waiting. Pure.
 #[derive(Default)]
-struct CheckOrder {
+struct PasswordOrder {
     is_checking: bool,
-    waiting: BTreeSet<CheckPlace>,
+    waiting: BTreeSet<PasswordPlace>,
     next_number: u64,
 }
 
-impl CheckOrder {
+impl PasswordOrder {
     /// Enters a request. `None` if all places are taken by clients that have tried no more.
-    fn enter(&mut self, attempts: AttemptCounts) -> Option<CheckPlace> {
+    fn enter(&mut self, attempts: AttemptCounts) -> Option<PasswordPlace> {
         if self.waiting.len() + usize::from(self.is_checking) >= MAX_CHECKS {
             let last = self.waiting.last().copied().filter(|(others, _)| *others > attempts)?;
             self.waiting.remove(&last);
@@ -86,16 +86,16 @@ impl CheckOrder {
         Some(place)
     }
 
-    fn step(&mut self, place: CheckPlace) -> CheckStep {
+    fn step(&mut self, place: PasswordPlace) -> PasswordStep {
         if !self.waiting.contains(&place) {
-            return CheckStep::Refused;
+            return PasswordStep::Refused;
         }
         if self.is_checking || self.waiting.first() != Some(&place) {
-            return CheckStep::Wait;
+            return PasswordStep::Wait;
         }
         self.waiting.remove(&place);
         self.is_checking = true;
-        CheckStep::Begin
+        PasswordStep::Begin
     }
 }
 
@@ -111,29 +111,29 @@ mod tests {
 
     #[test]
     fn a_client_that_has_tried_less_takes_a_place_and_is_the_next() {
-        let mut order = CheckOrder::default();
+        let mut order = PasswordOrder::default();
         let (tried, fresh) = ([3, 1, 1], [0, 0, 0]);
         let first = order.enter(tried).expect("a place");
-        assert_eq!(order.step(first), CheckStep::Begin);
+        assert_eq!(order.step(first), PasswordStep::Begin);
         let second = order.enter(tried).expect("a place");
         let third = order.enter(tried).expect("a place");
         assert_eq!(order.enter(tried), None, "as many as may wait");
         let other = order.enter(fresh).expect("the place of the last one");
-        assert_eq!(order.step(third), CheckStep::Refused);
-        assert_eq!([order.step(second), order.step(other)], [CheckStep::Wait, CheckStep::Wait]);
+        assert_eq!(order.step(third), PasswordStep::Refused);
+        assert_eq!([order.step(second), order.step(other)], [PasswordStep::Wait, PasswordStep::Wait]);
         order.is_checking = false;
-        assert_eq!([order.step(second), order.step(other)], [CheckStep::Wait, CheckStep::Begin]);
+        assert_eq!([order.step(second), order.step(other)], [PasswordStep::Wait, PasswordStep::Begin]);
         order.is_checking = false;
-        assert_eq!(order.step(second), CheckStep::Begin);
+        assert_eq!(order.step(second), PasswordStep::Begin);
     }
 
     #[test]
     fn requests_of_clients_alike_are_checked_in_their_order() {
-        let mut order = CheckOrder::default();
+        let mut order = PasswordOrder::default();
         let places: Vec<_> = (0..5).map(|_| order.enter([0, 0, 0])).collect();
         assert_eq!(places.iter().flatten().count(), MAX_CHECKS);
         for place in places.into_iter().flatten() {
-            assert_eq!(order.step(place), CheckStep::Begin);
+            assert_eq!(order.step(place), PasswordStep::Begin);
             order.is_checking = false;
         }
     }
@@ -142,7 +142,8 @@ mod tests {
     #[test]
     fn guesses_from_all_addresses_of_a_private_network_keep_no_other_client_out() {
         for honest in [IpAddr::from([192, 168, 1, 7]), IpAddr::from([10, 9, 0, 7])] {
-            let (mut order, mut attempts, now) = (CheckOrder::default(), PasswordAttempts::default(), Instant::now());
+            let (mut order, mut attempts, now) =
+                (PasswordOrder::default(), PasswordAttempts::default(), Instant::now());
             for round in 0..1500_u16 {
                 let guesser = IpAddr::from([10, 9, 0, 8 + (round % 200) as u8]);
                 assert!(attempts.may_try(guesser, now));
@@ -153,19 +154,19 @@ mod tests {
                     && let Some(first) = order.waiting.first().copied()
                 {
                     order.is_checking = false;
-                    assert_eq!(order.step(first), CheckStep::Begin);
+                    assert_eq!(order.step(first), PasswordStep::Begin);
                 }
             }
             assert_eq!(order.waiting.len(), MAX_CHECKS - 1);
             let place = order.enter(attempts.counts(honest, now)).expect("a place");
             order.is_checking = false;
-            assert_eq!(order.step(place), CheckStep::Begin);
+            assert_eq!(order.step(place), PasswordStep::Begin);
         }
     }
 
     #[test]
     fn a_thread_that_waits_is_woken_when_it_may_check_and_when_it_is_refused() {
-        let queue = Arc::new(CheckQueue::default());
+        let queue = Arc::new(PasswordQueue::default());
         let turn = queue.wait_for_turn([1, 1, 1]).expect("the first");
         let wait = |attempts: u32| {
             let of = Arc::clone(&queue);

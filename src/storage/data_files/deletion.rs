@@ -5,6 +5,8 @@ use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 
 use crate::storage::check::check_pieces;
+use crate::storage::data_files::folders::{lookup, lookup_file, parent, remove, remove_empty, remove_if_untouched};
+use crate::storage::data_files::{FileEvidence, FileJobError};
 use crate::storage::error::shown;
 use crate::storage::files::Storage;
 use crate::storage::layout::FileSpec;
@@ -12,8 +14,6 @@ use crate::storage::marker::Marker;
 use crate::storage::resume::{PREEXISTING, ResumeData, Stamp};
 use crate::storage::snapshot::{FileSnapshot, is_permanent};
 use crate::storage::stop_check::StopCheck;
-use crate::storage::torrent_files::folders::{lookup, lookup_file, parent, remove, remove_empty, remove_if_untouched};
-use crate::storage::torrent_files::{FileEvidence, FileJobError};
 use crate::types::{InfoHash, PieceIndex};
 
 /// A file that was not deleted.

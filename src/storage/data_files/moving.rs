@@ -9,6 +9,14 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use crate::storage::cache::clock;
+use crate::storage::data_files::FileJobError;
+use crate::storage::data_files::copying::{copy, have_same_content, temporary_name};
+use crate::storage::data_files::folders::{
+    failed, lookup, lookup_file, make_folders, parent, remove, remove_empty, remove_if_untouched, sync_folder,
+};
+use crate::storage::data_files::names::{NameRelation, change_spelling, is_same_folder, relation, rename_to_new};
+use crate::storage::data_files::provenance::FileEvidence;
+use crate::storage::data_files::published_copy;
 use crate::storage::error::{Operation, StorageError};
 use crate::storage::files::Storage;
 use crate::storage::marker::marker_name;
@@ -16,14 +24,6 @@ use crate::storage::open::Root;
 use crate::storage::resume::{CLOCK_TICK, COARSE_STEP, time_step};
 use crate::storage::snapshot::FileSnapshot;
 use crate::storage::stop_check::StopCheck;
-use crate::storage::torrent_files::FileJobError;
-use crate::storage::torrent_files::copying::{copy, have_same_content, temporary_name};
-use crate::storage::torrent_files::folders::{
-    failed, lookup, lookup_file, make_folders, parent, remove, remove_empty, remove_if_untouched, sync_folder,
-};
-use crate::storage::torrent_files::names::{NameRelation, change_spelling, is_same_folder, relation, rename_to_new};
-use crate::storage::torrent_files::provenance::FileEvidence;
-use crate::storage::torrent_files::published_copy;
 use crate::types::InfoHash;
 
 /// The unit of `st_blocks`, in bytes.

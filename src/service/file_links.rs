@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::service::model::{ControlError, TorrentFileId};
+use crate::service::model::{ControlError, DataFileId};
 use crate::types::hex;
 use crate::util::random;
 use crate::util::secrets::{is_equal, keyed_digest};
@@ -11,25 +11,25 @@ use crate::util::secrets::{is_equal, keyed_digest};
 const LIFETIME: u64 = 6 * 60 * 60;
 
 /// The key of all links of one run of the service.
-pub struct LinkKey([u8; 32]);
+pub struct FileLinkKey([u8; 32]);
 
-impl Default for LinkKey {
-    fn default() -> LinkKey {
-        LinkKey::generate()
+impl Default for FileLinkKey {
+    fn default() -> FileLinkKey {
+        FileLinkKey::generate()
     }
 }
 
-impl LinkKey {
+impl FileLinkKey {
     /// A new key.
-    pub fn generate() -> LinkKey {
-        LinkKey(random::bytes())
+    pub fn generate() -> FileLinkKey {
+        FileLinkKey(random::bytes())
     }
 
     /// A link to one of the `files` files of a torrent, relative to the page.
     ///
     /// # Errors
     /// If there is no such file.
-    pub fn url(&self, file: TorrentFileId, files: usize) -> Result<String, ControlError> {
+    pub fn url(&self, file: DataFileId, files: usize) -> Result<String, ControlError> {
         let exists = usize::try_from(file.index).is_ok_and(|index| index < files);
         if !exists {
             return Err(ControlError::Invalid(format!("the torrent has no file {}", file.index)));
@@ -38,21 +38,21 @@ impl LinkKey {
     }
 
     /// The token of a link that is valid from now on.
-    fn token(&self, file: TorrentFileId) -> String {
+    fn token(&self, file: DataFileId) -> String {
         self.token_until(file, seconds().saturating_add(LIFETIME))
     }
 
     /// Whether the token is of this link and has not expired.
-    pub fn is_valid(&self, file: TorrentFileId, token: &str) -> bool {
+    pub fn is_valid(&self, file: DataFileId, token: &str) -> bool {
         self.is_valid_at(file, token, seconds())
     }
 
-    fn token_until(&self, file: TorrentFileId, end: u64) -> String {
+    fn token_until(&self, file: DataFileId, end: u64) -> String {
         let message = [&end.to_be_bytes()[..], &file.torrent.0.to_be_bytes(), &file.index.to_be_bytes()].concat();
         format!("{end:x}-{}", hex(&keyed_digest(&self.0, &message)))
     }
 
-    fn is_valid_at(&self, file: TorrentFileId, token: &str, now: u64) -> bool {
+    fn is_valid_at(&self, file: DataFileId, token: &str, now: u64) -> bool {
         let end = token.split_once('-').and_then(|(end, _)| u64::from_str_radix(end, 16).ok());
         let Some(end) = end.filter(|end| now < *end) else { return false };
         is_equal(self.token_until(file, end).as_bytes(), token.as_bytes())
@@ -70,13 +70,13 @@ mod tests {
 
     #[test]
     fn a_token_is_for_one_file_and_expires() {
-        let key = LinkKey::generate();
-        let file = TorrentFileId { torrent: TorrentId(3), index: 1 };
+        let key = FileLinkKey::generate();
+        let file = DataFileId { torrent: TorrentId(3), index: 1 };
         let token = key.token_until(file, 100);
         assert!(key.is_valid_at(file, &token, 99) && !key.is_valid_at(file, &token, 100));
-        assert!(!key.is_valid_at(TorrentFileId { index: 2, ..file }, &token, 99));
-        assert!(!key.is_valid_at(TorrentFileId { torrent: TorrentId(4), ..file }, &token, 99));
-        assert!(!LinkKey::generate().is_valid_at(file, &token, 99));
+        assert!(!key.is_valid_at(DataFileId { index: 2, ..file }, &token, 99));
+        assert!(!key.is_valid_at(DataFileId { torrent: TorrentId(4), ..file }, &token, 99));
+        assert!(!FileLinkKey::generate().is_valid_at(file, &token, 99));
         let longer = token.replacen("64-", "ffff-", 1);
         assert!(token.starts_with("64-") && !key.is_valid_at(file, &longer, 99));
         for bad in ["", "-", "64-", "zz-00"] {
