@@ -19,6 +19,7 @@ mod metainfo_summary;
 pub mod model;
 mod options;
 mod page_events;
+mod permitted_folders;
 mod published;
 mod queue;
 mod rate_limit;

@@ -16,5 +16,6 @@ pub mod random;
 pub mod redact;
 pub mod secrets;
 pub mod slab;
+pub mod state_mark;
 pub mod units;
 pub mod zip;

@@ -204,10 +204,25 @@ fn port_mapping(args: &DownloadArgs) -> PortMapping {
     values::port_mapping(args.no_port_mapping, args.port_mapping, after)
 }
 
-/// btsync's own folders, and the files that it reads options and torrents from: a torrent that wrote to them could run commands.
+/// btsync's own folders, the files that it reads options, torrents and blocked addresses from, and the program of the hook: a torrent
+/// that wrote to them could run commands, or let blocked peers in.
 fn private_paths(args: &DownloadArgs) -> Vec<PathBuf> {
     let files = [&args.config, &args.input_file].into_iter().flatten().filter(|file| *file != Path::new("-"));
-    private_folders().into_iter().chain(files.cloned()).collect()
+    let hook = args.on_download_complete.as_deref().and_then(|command| command.split_whitespace().next());
+    // Only a path can lead to a file of a torrent; a name alone is looked up in `PATH`.
+    let hook = hook.filter(|program| program.contains('/')).map(PathBuf::from);
+    let files = files.cloned().chain(block_list_file(args.block_list.as_deref())).chain(hook);
+    private_folders().into_iter().chain(files).collect()
+}
+
+/// The file of a block list; `None` for a URL.
+pub(crate) fn block_list_file(block_list: Option<&str>) -> Option<PathBuf> {
+    let is_url = |place: &str| {
+        place
+            .split_once("://")
+            .is_some_and(|(scheme, _)| ["http", "https"].iter().any(|it| scheme.eq_ignore_ascii_case(it)))
+    };
+    block_list.filter(|place| !is_url(place)).map(PathBuf::from)
 }
 
 /// btsync's own configuration, cache and state folders.

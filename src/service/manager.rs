@@ -32,6 +32,7 @@ use crate::service::manager_channel::{ManagerReceiver, manager_channel};
 use crate::service::messages::{Answer, ControlRequest, ManagerMessage};
 use crate::service::model::{ControlError, TorrentId};
 use crate::service::options::{ServiceError, ServiceOptions};
+use crate::service::permitted_folders::PermittedFolders;
 use crate::service::published::{PublishedState, change_times};
 use crate::service::settings::SessionSettings;
 use crate::service::state_folder::{SavedState, SessionRecord, StateFolder};
@@ -142,7 +143,15 @@ impl Manager {
         let mut private_folders = options.private_folders.clone();
         private_folders.push(state_folder.path().to_owned());
         let identity = || TorrentIdentity::for_route(control.base.route(), None);
-        let known = |record| ManagedTorrent { is_known_complete: true, ..ManagedTorrent::new(record, identity()) };
+        let mut permitted = PermittedFolders::new(&control.allowed_folders);
+        let mut known = |mut record| {
+            let refused_folder = permitted.restrict(&mut record);
+            ManagedTorrent {
+                is_known_complete: refused_folder.is_none(),
+                refused_folder,
+                ..ManagedTorrent::new(record, identity())
+            }
+        };
         let torrents = records.into_iter().map(|record| (record.id, known(record))).collect();
         let now = Instant::now();
         let mut manager = Manager {

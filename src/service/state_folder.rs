@@ -20,13 +20,8 @@ use crate::util::atomic_file;
 use crate::util::atomics::Flag;
 use crate::util::cold_sort;
 use crate::util::os_error::reason;
+use crate::util::state_mark::{LOCK, RESUME, TORRENTS};
 
-/// The file that a running service keeps locked.
-pub(super) const LOCK: &str = "lock";
-/// The folder of torrents and their records.
-pub(super) const TORRENTS: &str = "torrents";
-/// The folder of resume data.
-pub(super) const RESUME: &str = "resume";
 /// The folder of records of torrent files that downloads created.
 const DOWNLOADED_TORRENTS: &str = "downloaded-torrents";
 pub(super) const SETTINGS: &str = "settings.json";

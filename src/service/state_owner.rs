@@ -2,16 +2,15 @@
 //! user's: Transmission's configuration, for one, has files of the same names.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::io::Write as _;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 
-use crate::service::state_folder::{LOCK, RESUME, SESSION, SETTINGS, StateError, TORRENTS, io_error, read_json};
-use crate::util::atomic_file::{open_regular, private_folder};
+use crate::service::state_folder::{SESSION, SETTINGS, StateError, io_error, read_json};
+use crate::util::atomic_file::private_folder;
+use crate::util::state_mark::{LOCK, MARK, RESUME, TORRENTS, is_marked, length};
 
-/// The content of the file that a service locks.
-const MARK: &[u8] = b"This folder has the state of `btsync serve`, which locks this file.\n";
 /// The folder that a file system itself has.
 const LOST_AND_FOUND: &str = "lost+found";
 
@@ -46,19 +45,6 @@ pub fn check(folder: &Path) -> Result<(), StateError> {
     if is_empty { Ok(()) } else { Err(StateError::NotOurs(folder.to_owned())) }
 }
 
-fn is_marked(folder: &Path) -> io::Result<bool> {
-    let path = folder.join(LOCK);
-    if length(&path).is_none() {
-        return Ok(false);
-    }
-    let mut content = Vec::new();
-    if let Some(file) = open_regular(&path)? {
-        file.take(MARK.len() as u64 + 1).read_to_end(&mut content)?;
-    }
-    // A crash may have cut it.
-    Ok(!content.is_empty() && MARK.starts_with(&content))
-}
-
 /// Whether an earlier version has made the folder: its lock file is empty, and its other files are those of a service.
 fn is_of_earlier_version(folder: &Path) -> bool {
     let has_folders = [TORRENTS, RESUME].iter().all(|name| folder.join(name).is_dir());
@@ -70,11 +56,6 @@ fn is_of_earlier_version(folder: &Path) -> bool {
         && length(&folder.join(LOCK)) == Some(0)
         && fits(SETTINGS, "download_folder")
         && fits(SESSION, "next_id")
-}
-
-/// The length of a regular file that is no link.
-fn length(path: &Path) -> Option<u64> {
-    path.symlink_metadata().ok().filter(fs::Metadata::is_file).map(|found| found.len())
 }
 
 #[cfg(test)]

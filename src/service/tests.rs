@@ -6,6 +6,7 @@ mod edited_files;
 mod files;
 mod links;
 mod overwriting;
+mod permitted;
 mod text_limits;
 
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! The folders of btsync's own configuration and records. No torrent may write to them, by whatever name: through a link or a mount,
-//! or in the spelling of a file system that takes several names for one.
+//! The folders of btsync's own configuration and records, and the state folders of services, wherever they are. No torrent may write
+//! to them, by whatever name: through a link or a mount, or in the spelling of a file system that takes several names for one.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, Metadata};
@@ -9,9 +9,15 @@ use std::path::{Path, PathBuf};
 use crate::util::descriptors::with_retry;
 use crate::util::paths::resolved;
 use crate::util::printable_text::is_deceptive;
+use crate::util::state_mark::is_state_folder;
 
 /// How often to try again to read a folder while no descriptor is free.
 const MAX_ATTEMPTS: usize = 100;
+
+/// The name of a service's state folder in btsync's own one.
+const STATE_FOLDER: &str = "serve";
+/// The names of the folders that btsync itself makes in its own ones.
+const OWN_FOLDERS: [&str; 5] = ["brought", "downloaded-torrents", "pending", "resume", "torrents"];
 
 /// A file's device and inode.
 type FolderId = (u64, u64);
@@ -38,6 +44,8 @@ struct PrivatePath {
 struct PrivatePlace {
     path: PathBuf,
     is_there: bool,
+    /// Whether it is a service's state folder or below one.
+    is_state: bool,
     /// The path, folded.
     text: String,
     /// For each private path whose nearest folder is above this place: the number of that, and the path from that folder to here.
@@ -45,16 +53,11 @@ struct PrivatePlace {
 }
 
 impl PrivateFolders {
-    /// The `private` folders, and the files or missing files that links in them lead to, for paths below `root`.
+    /// The `private` folders, and what links in them lead to (files, missing files and btsync's own folders), for paths below `root`.
     pub fn new(root: &Path, private: &[PathBuf]) -> PrivateFolders {
         let mut paths = Vec::new();
         for folder in private {
-            paths.push(PrivatePath::new(folder));
-            let mut attempts = 0..MAX_ATTEMPTS;
-            let entries = with_retry(|| fs::read_dir(folder), || attempts.next().is_some());
-            let entries = entries.into_iter().flatten().flatten().map(|entry| entry.path());
-            let links = entries.filter(|path| path.is_symlink() && !path.is_dir());
-            paths.extend(links.map(|link| PrivatePath::new(&link)));
+            add_private(&mut paths, folder, true);
         }
         let mut folders = PrivateFolders { private: paths, folders: Vec::new() };
         let root = folders.place(resolved(root));
@@ -79,9 +82,6 @@ impl PrivateFolders {
     }
 
     fn is_any(&mut self, name: &Path, follows: bool, is_so: impl Fn(&str, &str) -> bool) -> bool {
-        if self.private.is_empty() {
-            return false;
-        }
         let names: Vec<&OsStr> = name.iter().collect();
         let Some((last, above)) = names.split_last() else { return false };
         let same = self.folders.iter().skip(1).zip(above).take_while(|((known, _), name)| known == *name).count();
@@ -95,7 +95,10 @@ impl PrivateFolders {
         let (place, target) = self.child(folder, last);
         let places = [Some(place), target.filter(|_| follows)];
         let mut places = places.iter().flatten();
-        places.any(|place| self.private.iter().enumerate().any(|(number, it)| it.is_related(number, place, &is_so)))
+        let is_private = |place: &PrivatePlace| {
+            place.is_state || self.private.iter().enumerate().any(|(number, it)| it.is_related(number, place, &is_so))
+        };
+        places.any(is_private)
     }
 
     /// The place of a path without links.
@@ -105,7 +108,8 @@ impl PrivateFolders {
             let rest = folded(path.strip_prefix(above).unwrap_or(&path));
             below.extend(self.nearest_to(id(above)).map(|number| (number, rest.clone())));
         }
-        PrivatePlace { is_there: path.exists(), text: folded(&path), path, below }
+        let is_state = path.ancestors().any(is_state_folder);
+        PrivatePlace { is_there: path.exists(), is_state, text: folded(&path), path, below }
     }
 
     /// The place of a name in a folder, and the place to which it leads if it is a link.
@@ -115,8 +119,13 @@ impl PrivateFolders {
         let target = (folder.is_there && path.is_symlink()).then(|| self.place(resolved(&path)));
         let longer = |(number, rest): &(usize, String)| (*number, joined(rest, &text));
         let below = folder.below.iter().map(longer).chain(self.nearest_to(there).map(|number| (number, String::new())));
-        let place =
-            PrivatePlace { is_there: there.is_some(), below: below.collect(), text: joined(&folder.text, &text), path };
+        let place = PrivatePlace {
+            is_there: there.is_some(),
+            is_state: folder.is_state || (there.is_some() && is_state_folder(&path)),
+            below: below.collect(),
+            text: joined(&folder.text, &text),
+            path,
+        };
         (place, target)
     }
 
@@ -140,6 +149,24 @@ impl PrivatePath {
     fn is_related(&self, number: usize, place: &PrivatePlace, is_so: impl Fn(&str, &str) -> bool) -> bool {
         let from_nearest = |rest: &String| self.nearest.as_ref().is_some_and(|(_, private)| is_so(rest, private));
         is_so(&place.text, &self.path) || place.below.iter().any(|(other, rest)| *other == number && from_nearest(rest))
+    }
+}
+
+/// Adds a private folder, and what links in it lead to: files, missing files, and folders with the names of btsync's own ones. Other
+/// links to folders do not count: the user may keep one to the downloads there.
+fn add_private(paths: &mut Vec<PrivatePath>, folder: &Path, looks_deeper: bool) {
+    paths.push(PrivatePath::new(folder));
+    let mut attempts = 0..MAX_ATTEMPTS;
+    let entries = with_retry(|| fs::read_dir(folder), || attempts.next().is_some());
+    for entry in entries.into_iter().flatten().flatten() {
+        let path = entry.path();
+        let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
+        let is_own = OWN_FOLDERS.iter().any(|own| entry.file_name() == *own);
+        if looks_deeper && entry.file_name() == STATE_FOLDER && path.is_dir() {
+            add_private(paths, &path, false);
+        } else if is_link && (is_own || !path.is_dir()) {
+            paths.push(PrivatePath::new(&path));
+        }
     }
 }
 

@@ -73,6 +73,9 @@ fn no_torrent_becomes_a_file_that_btsync_is_told_to_read() {
         check(&home, "dl", &one("my.conf"), &options, true);
     }
     check(&home, "dl", &one("list"), &["--input-file", "dl/list"], true);
+    check(&home, "dl", &one("list"), &["--block-list", "dl/list"], true);
+    check(&home, "dl", &one("list"), &["--on-download-complete", "dl/list now"], true);
+    check(&home, "dl", &one("list"), &["--on-download-complete", "echo dl/list"], false);
     check(&home, "dl", &one("other"), &["--config", "dl/my.conf"], false);
 }
 
@@ -108,4 +111,23 @@ fn no_torrent_becomes_the_configuration_through_a_bind_mount() {
         check(&home, "dl", &tree("z", ".cache/btsync/resume/x"), &[], true);
         assert_eq!(fs::read_dir(&config).expect("a folder").count(), 0);
     });
+}
+
+/// A command-line run does not know the options of a service.
+#[test]
+fn no_torrent_writes_into_the_state_folder_of_a_service() {
+    let home = TestDir::new();
+    for folder in ["bt/torrents", "bt/resume"] {
+        home.folder(folder);
+    }
+    let mark = "This folder has the state of `btsync serve`, which locks this file.\n";
+    fs::write(home.path("bt/lock"), mark).expect("a lock");
+    symlink("bt", home.path("link")).expect("a link");
+    let record = "torrents/0000000000000000000000000000000000000000.json";
+    check(&home, ".", &tree("bt", record), &[], true);
+    check(&home, ".", &tree("bt", record), &["--overwrite"], true);
+    check(&home, "bt/torrents", &one("x.json"), &[], true);
+    check(&home, ".", &tree("link", record), &[], true);
+    check(&home, ".", &tree("bt2", record), &[], false);
+    assert_eq!(fs::read_dir(home.path("bt/torrents")).expect("a folder").count(), 0);
 }

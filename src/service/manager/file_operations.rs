@@ -74,6 +74,12 @@ impl Manager {
     pub(super) fn start_file_job(&mut self, id: TorrentId, operation: FileOperation) {
         let Some(torrent) = self.torrents.get(&id) else { return };
         let record = &torrent.record;
+        let operation = match operation {
+            FileOperation::Remove { .. } if torrent.has_refused_folder() => {
+                FileOperation::Remove { deletes_data: false }
+            }
+            operation => operation,
+        };
         let job = FileJob {
             record: record.clone(),
             torrent_file: record.metainfo.as_ref().map(|_| self.state_folder.torrent_file(record.info_hash)),

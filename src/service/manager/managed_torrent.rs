@@ -1,6 +1,7 @@
 //! A torrent of the manager: its record, and its run if it has one.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -34,6 +35,8 @@ pub struct ManagedTorrent {
     pub guard: Option<(Arc<DormantGuard>, DormantTerms)>,
     /// Whether its last run found it complete, so that it can be dormant without running first. The last session's word counts too.
     pub is_known_complete: bool,
+    /// The folder in which it must not run: the record had it at the start of the service, and it is not permitted.
+    pub refused_folder: Option<PathBuf>,
 }
 
 /// What a torrent does.
@@ -93,7 +96,13 @@ impl ManagedTorrent {
             announced: AnnouncedPayload::default(),
             guard: None,
             is_known_complete: false,
+            refused_folder: None,
         }
+    }
+
+    /// Whether it must not use its folder.
+    pub fn has_refused_folder(&self) -> bool {
+        self.refused_folder.as_ref() == Some(&self.record.folder)
     }
 
     /// The run, if there is one.

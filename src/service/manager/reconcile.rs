@@ -14,6 +14,7 @@ use crate::service::manager_channel::ManagerSender;
 use crate::service::messages::ManagerMessage;
 use crate::service::metainfo_summary::read_metainfo;
 use crate::service::model::{Problem, ProblemKind, TorrentId, UnixTime};
+use crate::service::permitted_folders;
 use crate::service::queue::{QueueCandidate, QueueClass, choose_running};
 use crate::service::record::{DesiredState, INCOMPLETE_SUFFIX, TorrentRecord};
 use crate::service::state_folder::downloaded_torrents;
@@ -130,6 +131,10 @@ impl Manager {
 
     pub(super) fn start_run(&mut self, id: TorrentId, spec: RunSpec) {
         let Some((torrent, client)) = self.torrents.get(&id).zip(self.client.current.clone()) else { return };
+        if torrent.has_refused_folder() {
+            let why = permitted_folders::refusal(&torrent.record.folder);
+            return self.fail(id, ProblemKind::Local, &why);
+        }
         let record = &torrent.record;
         let source = match self.source(record) {
             Ok(source) => source,

@@ -5,6 +5,7 @@ use std::os::unix::fs::symlink;
 use tempfile::{TempDir, tempdir};
 
 use super::*;
+use crate::util::state_mark::MARK;
 
 /// A home folder with `.config/btsync` or without.
 fn home(has_folder: bool) -> TempDir {
@@ -116,4 +117,61 @@ fn a_folder_that_has_another_path_is_known_by_its_number() {
     // A single file, as one named with `--config`.
     fs::write(dir.path().join("dl/conf"), "").unwrap();
     assert!(known(&dir, "dl/conf", "").covers_file(Path::new("dl/conf")));
+}
+
+/// A service's state folder, with the file that it locks.
+fn state_folder(folder: &Path, lock: &[u8]) {
+    for name in ["torrents", "resume"] {
+        fs::create_dir_all(folder.join(name)).unwrap();
+    }
+    fs::write(folder.join("lock"), lock).unwrap();
+}
+
+#[test]
+fn a_services_state_folder_is_covered_wherever_it_is() {
+    let dir = home(true);
+    let at = |path: &str| dir.path().join(path);
+    state_folder(&at("bt"), MARK);
+    state_folder(&at("srv/older"), b"");
+    state_folder(&at("other"), b"the user's");
+    fs::create_dir_all(at("dl")).unwrap();
+    // A torrent could bring such a file.
+    fs::write(at("dl/lock"), MARK).unwrap();
+    symlink("../bt", at("dl/link")).unwrap();
+    symlink("bt/torrents", at("deep")).unwrap();
+    let mut it = seen_from(dir.path(), &dir);
+    for (name, expected) in [
+        ("bt/torrents/x.json", true),
+        ("bt/new/x", true),
+        ("bt", true),
+        ("srv/older/settings.json", true),
+        ("srv/x", false),
+        ("other/torrents/x.json", false),
+        ("dl/x", false),
+        ("dl/link/torrents/x.json", true),
+        ("deep/x.json", true),
+        ("bt2/x", false),
+    ] {
+        assert_eq!(it.covers_file(Path::new(name)), expected, "{name}");
+        assert_eq!(it.covers_folder(Path::new(name)), expected, "{name}");
+    }
+    assert!(PrivateFolders::new(&at("bt/torrents"), &[]).covers_file(Path::new("x.json")));
+    assert!(PrivateFolders::new(&at("dl/link"), &[]).covers_link(Path::new("torrents/x.json")));
+}
+
+#[test]
+fn links_to_btsyncs_own_folders_are_followed_and_other_links_to_folders_are_not() {
+    let dir = home(true);
+    let at = |path: &str| dir.path().join(path);
+    for folder in ["state", "resume data", "downloads", "records"] {
+        fs::create_dir(at(folder)).unwrap();
+    }
+    for (link, folder) in [("serve", "state"), ("resume", "resume data"), ("my downloads", "downloads")] {
+        symlink(at(folder), at(".config/btsync").join(link)).unwrap();
+    }
+    symlink(at("records"), at("state/torrents")).unwrap();
+    let mut it = seen_from(dir.path(), &dir);
+    for (name, expected) in [("state/x", true), ("resume data/x", true), ("records/x", true), ("downloads/x", false)] {
+        assert_eq!(it.covers_file(Path::new(name)), expected, "{name}");
+    }
 }
