@@ -119,9 +119,9 @@ mod tests {
             mtu.probe_sent(size);
             assert_eq!(mtu.wanted_probe(UtpTime(0)), None, "one at a time");
             if size <= real {
-                mtu.probe_arrived()
+                mtu.probe_arrived();
             } else {
-                mtu.probe_lost(UtpTime(0))
+                mtu.probe_lost(UtpTime(0));
             }
             probes += 1;
             assert!(probes < 40);

@@ -56,7 +56,7 @@ fn unknown_packets_are_answered_seldom_and_resets_never() {
 fn acknowledgements_of_what_was_not_sent_are_ignored() {
     let mut probe = Probe::new(UtpConfig::new(false));
     let (key, next) = probe.open(addr(1));
-    probe.endpoint.write(key, &[7; 60_000]);
+    probe.endpoint.write(key, &vec![7; 60_000]);
     let sent = probe.sent().len();
     let (window, in_flight) = probe.endpoint.connection(key).expect("it").window();
     let state = UtpHeader { kind: PacketKind::State, ..next };

@@ -46,8 +46,8 @@ impl Competitor {
         self.last_ack + (self.round_trip * 2).max(1_000_000)
     }
 
-    pub(super) fn next_deadline(&self) -> Option<u64> {
-        if self.next == 0 { Some(self.starts) } else { Some(self.timeout_at()) }
+    pub(super) fn next_deadline(&self) -> u64 {
+        if self.next == 0 { self.starts } else { self.timeout_at() }
     }
 
     /// The packets to send now.

@@ -61,6 +61,20 @@ fn losses_without_a_queue_cost_little() {
 }
 
 #[test]
+fn clocks_that_drift_apart_are_no_queue() {
+    for drift in [-100, 100] {
+        let mut world = bottleneck(50 * MS, 500);
+        // Parts per million, more than clocks of computers differ.
+        (world.sides[0].clock, world.sides[1].clock, world.sides[1].drift) = (1 << 40, 1 << 40, drift);
+        world.connect(1 << 40);
+        let rate = throughput(&mut world, 10, 300);
+        assert!(rate > 0.85 * RATE as f64, "{drift}: {rate}");
+        let wait = world.links[0].wait_at(1000);
+        assert!(wait < 110 * MS, "{drift}: {wait}");
+    }
+}
+
+#[test]
 fn tcp_gets_nearly_everything() {
     for (round_trip, queue, is_cubic, is_tcp_first) in
         [(50, 200, false, true), (50, 100, true, true), (20, 50, false, false), (50, 500, true, false)]

@@ -77,7 +77,8 @@ fn side(number: u8, config: UtpConfig) -> Side {
 
 impl Side {
     pub(super) fn time(&self, now: u64) -> UtpTime {
-        let drifted = now as i64 / 1_000_000 * self.drift + now as i64 % 1_000_000 * self.drift / 1_000_000;
+        let now_signed = now.cast_signed();
+        let drifted = now_signed / 1_000_000 * self.drift + now_signed % 1_000_000 * self.drift / 1_000_000;
         UtpTime(self.clock.wrapping_add(now).wrapping_add_signed(drifted))
     }
 
@@ -151,7 +152,7 @@ impl World {
                 times.push(side.world_time(self.now, at));
             }
         }
-        times.extend(self.competitor.as_ref().and_then(Competitor::next_deadline));
+        times.extend(self.competitor.as_ref().map(Competitor::next_deadline));
         times.into_iter().min().map(|at| at.max(self.now))
     }
 
@@ -178,7 +179,7 @@ impl World {
                 let (now, from) = (self.sides[to].time(self.now), self.sides[1 - to].addr);
                 assert!(self.sides[to].endpoint.receive(now, from, &bytes));
             }
-            Parcel::Tcp(number) if to == 1 => self.send(1, 40, Parcel::Tcp(number)),
+            Parcel::Tcp(number) if to == 1 => self.send(1, 40, &Parcel::Tcp(number)),
             Parcel::Tcp(number) => {
                 if let Some(competitor) = &mut self.competitor {
                     competitor.acknowledged(self.now, number);
@@ -188,7 +189,7 @@ impl World {
     }
 
     /// Puts something on the way from a side to the other.
-    pub(super) fn send(&mut self, from: usize, len: usize, parcel: Parcel) {
+    pub(super) fn send(&mut self, from: usize, len: usize, parcel: &Parcel) {
         for at in self.links[from].carry(self.now, len, &mut self.random) {
             self.count += 1;
             self.on_the_way.push(Reverse((at, self.count, 1 - from, parcel.clone())));
@@ -203,7 +204,7 @@ impl World {
         }
         if let Some(mut competitor) = self.competitor.take() {
             for number in competitor.due(self.now) {
-                self.send(0, 1472, Parcel::Tcp(number));
+                self.send(0, 1472, &Parcel::Tcp(number));
             }
             self.competitor = Some(competitor);
         }
@@ -218,7 +219,7 @@ impl World {
             self.sides[from].sent_packets += transmit.count as u64;
             if transmit.to == self.sides[1 - from].addr {
                 for datagram in out.chunks(transmit.segment) {
-                    self.send(from, datagram.len(), Parcel::Datagram(datagram.to_vec()));
+                    self.send(from, datagram.len(), &Parcel::Datagram(datagram.to_vec()));
                 }
             }
             out.clear();
