@@ -16,7 +16,7 @@ _btsync_options() {
         verify) echo '--select= --select-file= --exclude= --incomplete-suffix= --json -q --quiet -h --help' ;;
         tracker) echo '--listen= --interval= -h --help' ;;
         serve) echo '-d= --dir= --allow-dir= --web-listen= --listen= --state-dir= --state= --watch= --peer-port=
-            --port-mapping --no-port-mapping --proxy= --anonymous --block-list= --import-transmission=
+            --port-mapping --no-port-mapping --proxy= --anonymous --no-web-seeds --block-list= --import-transmission=
             --import-qbittorrent= --set-password= --password-file= --web-host= --web-prefix= --metrics -h --help' ;;
         doctor) echo '--wait= --json -p= --listen-port= --interface= --bind= --proxy= --port-mapping --no-port-mapping
             --no-dht --dht-entry-point= --config= --conf-path= --no-config -h --help' ;;
@@ -27,10 +27,10 @@ _btsync_options() {
             --listen-port= --max-peers= --max-download-limit= --max-overall-download-limit= -u= --max-upload-limit=
             --max-overall-upload-limit= --encryption= --dscp= --interface= --bind= --proxy= --anonymous --port-mapping
             --no-port-mapping --block-list= --peer-id-prefix= --user-agent= --peer= --bt-tracker= --bt-exclude-tracker=
-            --web-seed= --no-dht --dht-entry-point= --no-lsd --no-pex -i= --input-file= -j= --max-concurrent=
-            --max-concurrent-downloads= --watch= --json --plain --web --web-listen= -q --quiet -v --verbose
-            --stop-timeout= --on-download-complete= --on-complete= --on-bt-download-complete= --on-complete-always
-            --config= --conf-path= --no-config --show-config -h --help -V --version' ;;
+            --web-seed= --no-web-seeds --no-dht --dht-entry-point= --no-lsd --no-pex -i= --input-file= -j=
+            --max-concurrent= --max-concurrent-downloads= --watch= --json --plain --web --web-listen= -q --quiet -v
+            --verbose --stop-timeout= --on-download-complete= --on-complete= --on-bt-download-complete=
+            --on-complete-always --config= --conf-path= --no-config --show-config -h --help -V --version' ;;
     esac
 }
 

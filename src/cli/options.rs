@@ -151,6 +151,9 @@ pub struct DownloadArgs {
     /// also download from this web seed; local addresses are allowed
     #[argh(option, arg_name = "URL", from_str_fn(values::web_seed))]
     pub web_seed: Vec<String>,
+    /// do not use the web seeds that the torrent or magnet link names
+    #[argh(switch)]
+    pub no_web_seeds: bool,
     /// do not use the DHT
     #[argh(switch)]
     pub no_dht: bool,

@@ -158,6 +158,7 @@ fn add_options(
         .trackers(args.trackers().map(str::to_owned).collect())
         .exclude_trackers(args.excluded_trackers().map(str::to_owned).collect())
         .web_seeds(args.web_seed.clone())
+        .torrent_web_seeds(!args.no_web_seeds)
         .dht(!args.no_dht)
         .lsd(!args.no_lsd)
         .pex(!args.no_pex)

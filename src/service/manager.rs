@@ -77,6 +77,8 @@ pub struct Manager {
     receiver: ManagerReceiver,
     clock: ManagerClock,
     private_folders: Vec<PathBuf>,
+    /// Whether torrents do not use the web seeds that they name.
+    ignores_web_seeds: bool,
     /// The positions of the torrents in the queue, from 0.
     queue_positions: BTreeMap<TorrentId, usize>,
     /// The rates and settings that were last sent to open pages.
@@ -168,6 +170,7 @@ impl Manager {
             receiver,
             clock: ManagerClock { started_at: now, last_tick: now, last_save: now },
             private_folders,
+            ignores_web_seeds: options.ignores_web_seeds,
             queue_positions: BTreeMap::new(),
             last_sent_session: None,
             is_ending: false,

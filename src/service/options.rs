@@ -32,6 +32,8 @@ pub struct ServiceOptions {
     pub proxy: Option<String>,
     /// Whether it hides what identifies it, as for [`ClientBuilder::anonymous`](crate::client::ClientBuilder::anonymous).
     pub is_anonymous: bool,
+    /// Whether the web seeds that torrents and magnet links name are not used.
+    pub ignores_web_seeds: bool,
     /// A block list: a file or a URL, as for [`ClientBuilder::block_list`](crate::client::ClientBuilder::block_list).
     pub block_list: Option<String>,
     /// Whether the router is asked to forward the port for peers. With [`PortMapping::Auto`], the saved setting of the remote control
@@ -80,6 +82,7 @@ impl ServiceOptions {
             peer_port: None,
             proxy: None,
             is_anonymous: false,
+            ignores_web_seeds: false,
             block_list: None,
             port_mapping: PortMapping::Off,
             watch_folder: None,

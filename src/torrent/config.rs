@@ -75,6 +75,8 @@ pub struct SearchConfig {
     pub nodes: Vec<String>,
     /// The user's web seeds (BEP 19), in addition to those of the torrent. They may have local addresses.
     pub web_seeds: Vec<String>,
+    /// Whether the web seeds that the torrent or its magnet link names are used.
+    pub uses_torrent_web_seeds: bool,
     /// Whether peer exchange is on (BEP 11).
     pub uses_pex: bool,
 }
@@ -240,7 +242,7 @@ impl TorrentConfig {
 }
 
 impl Default for SearchConfig {
-    /// No peers and trackers but those of the torrent, and peer exchange.
+    /// No peers, trackers and web seeds but those of the torrent, and peer exchange.
     fn default() -> SearchConfig {
         SearchConfig {
             peers: Vec::new(),
@@ -251,6 +253,7 @@ impl Default for SearchConfig {
             exclude_trackers: Vec::new(),
             nodes: Vec::new(),
             web_seeds: Vec::new(),
+            uses_torrent_web_seeds: true,
             uses_pex: true,
         }
     }

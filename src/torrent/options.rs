@@ -80,6 +80,9 @@ setters! {
     exclude_trackers: Vec<String> => search.exclude_trackers;
     /// The user's web seeds (BEP 19), in addition to those of the torrent. They may have local addresses.
     web_seeds: Vec<String> => search.web_seeds;
+    /// Whether the web seeds that the torrent or its magnet link names are used, as they are by default. Those of
+    /// [`AddOptions::web_seeds`] are used in any case.
+    torrent_web_seeds: bool => search.uses_torrent_web_seeds;
     /// Whether the client's local discovery searches for peers of this torrent (BEP 14).
     lsd: bool => client.uses_lsd;
     /// Whether peer exchange is on (BEP 11).

@@ -174,7 +174,8 @@ impl<'a> TorrentRun<'a> {
         let mut peer_manager = if let Some(kept_peers) = kept_peers {
             kept_peers.peer_manager.with_config(self.config.clone())
         } else {
-            let has_web_seeds = !metainfo.web_seeds.is_empty() || !metainfo.http_seeds.is_empty();
+            let has_web_seeds = self.config.search.uses_torrent_web_seeds
+                && !(metainfo.web_seeds.is_empty() && metainfo.http_seeds.is_empty());
             self.peer_manager(&context, &metainfo.tiers, metainfo.is_private, has_web_seeds)?
         };
         self.publish(&context, &peer_manager);

@@ -4,10 +4,13 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::Arc;
 
+use serde_json::json;
+
 use crate::common::bencode;
 use crate::common::netns::{address, in_network_namespace};
 use crate::common::payload::Payload;
 use crate::common::seeder::{FakePeer, Gate};
+use crate::common::service::{Service, base64};
 use crate::common::tracker::Tracker;
 use crate::common::web_seed::{SeedRequest, TestWebSeed, WebSeedOptions, part, status};
 use crate::common::{TestDir, free_port, until};
@@ -65,6 +68,29 @@ fn the_torrents_own_web_seed_is_used_at_a_public_address() {
             payload.assert_at(&temp.path("out"));
             assert_eq!(seed.connections(), 1);
         }
+    });
+}
+
+#[test]
+fn the_torrents_own_web_seeds_can_be_switched_off() {
+    in_network_namespace("the_torrents_own_web_seeds_can_be_switched_off", &[], || {
+        add_public_address();
+        let (temp, payload) = (TestDir::new(), single());
+        let seed = seed_at(PUBLIC, &payload, |request, file| Some(part(file, &request.bytes)));
+        let (_peer, tracker, gate) = peer(&payload);
+        gate.open();
+        let torrent = torrent(&temp, &payload, &tracker.url(&address(1)), &[seed.url()]);
+        temp.btsync("btsync", &torrent, &temp.path("out"), free_port(), &["--no-web-seeds"]).expect_exit(0);
+        payload.assert_at(&temp.path("out"));
+        let service = Service::start(&temp, "service", &["--no-web-seeds"]);
+        let bytes = std::fs::read(&torrent).expect("the torrent file");
+        let id = service.rpc("torrent_add", json!({ "metainfo": base64(&bytes) }))["torrent_added"]["id"].as_u64();
+        service.wait_until_seeding(id.expect("an id"));
+        assert_eq!(seed.connections(), 0, "nothing was requested from it");
+        // The user's own is still used.
+        let args = ["--no-web-seeds", "--bt-exclude-tracker", "*", "--web-seed", &seed.url()];
+        temp.btsync("own", &torrent, &temp.path("own"), free_port(), &args).expect_exit(0);
+        payload.assert_at(&temp.path("own"));
     });
 }
 

@@ -114,6 +114,7 @@ fn options(args: &ServeArgs, state: PathBuf, sockets: GivenSockets) -> Result<Se
     if args.anonymous && options.proxy.is_none() {
         log::warn!("--anonymous does not hide the IP address; --proxy does");
     }
+    options.ignores_web_seeds = args.no_web_seeds;
     options.block_list.clone_from(&args.block_list);
     options.port_mapping = values::port_mapping(args.no_port_mapping, args.port_mapping, Duration::ZERO);
     options.web = Some(web_options(args, password, sockets));

@@ -214,6 +214,9 @@ pub struct ServeArgs {
     /// do not send btsync's name and version or this machine's addresses
     #[argh(switch)]
     pub anonymous: bool,
+    /// do not use the web seeds that torrents and magnet links name
+    #[argh(switch)]
+    pub no_web_seeds: bool,
     /// do not connect to the addresses in this block list; a file or URL
     #[argh(option, arg_name = "LIST")]
     pub block_list: Option<String>,

@@ -222,6 +222,7 @@ impl Manager {
             .sequential(record.settings.is_sequential)
             .max_peers(usize::from(record.settings.peer_limit))
             .encryption(network.encryption)
+            .torrent_web_seeds(!self.ignores_web_seeds)
             .pex(network.uses_pex)
             .lsd(network.uses_lsd)
             .dht(network.uses_dht)

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::metainfo::Metainfo;
 use crate::peer::{TorrentContext, WebSeed, WebSeedSettings};
 use crate::strategy::web_seed::{WebSeedFiles, WebSeedKind, WebSeedUrl};
+use crate::torrent::config::SearchConfig;
 use crate::torrent::peer_manager::PeerManager;
 use crate::types::{PeerKey, PieceIndex};
 use crate::util::os_error::reason;
@@ -29,7 +30,7 @@ impl WebSeeds {
     /// Starts all that a torrent and the user name.
     pub fn start(context: &Arc<TorrentContext>, metainfo: &Metainfo, peers: &PeerManager) -> WebSeeds {
         let (config, block_list) = (&peers.config, peers.registration.address_filter());
-        let urls = choose(&config.search.web_seeds, metainfo);
+        let urls = choose(&config.search, metainfo);
         if urls.is_empty() {
             return WebSeeds::default();
         }
@@ -80,10 +81,11 @@ impl WebSeeds {
 }
 
 /// The web seeds to use: the user's first, each URL once.
-fn choose(users: &[String], metainfo: &Metainfo) -> Vec<WebSeedUrl> {
-    let users = users.iter().map(|url| (url, WebSeedKind::Mirror, true));
-    let mirrors = metainfo.web_seeds.iter().map(|url| (url, WebSeedKind::Mirror, false));
-    let scripts = metainfo.http_seeds.iter().map(|url| (url, WebSeedKind::Script, false));
+fn choose(search: &SearchConfig, metainfo: &Metainfo) -> Vec<WebSeedUrl> {
+    let used = if search.uses_torrent_web_seeds { usize::MAX } else { 0 };
+    let users = search.web_seeds.iter().map(|url| (url, WebSeedKind::Mirror, true));
+    let mirrors = metainfo.web_seeds.iter().take(used).map(|url| (url, WebSeedKind::Mirror, false));
+    let scripts = metainfo.http_seeds.iter().take(used).map(|url| (url, WebSeedKind::Script, false));
     let mut seen = HashSet::new();
     let is_new = |url: &WebSeedUrl| seen.insert((url.as_str().to_owned(), url.kind));
     let usable = users.chain(mirrors).chain(scripts).filter_map(|(url, kind, is_from_user)| {
@@ -105,7 +107,9 @@ mod tests {
         let torrent = b"d9:httpseedsl8:http://be4:infod6:lengthi1e4:name1:x12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaae\
                         8:url-listl8:http://a8:http://b7:ftp://c1:/ee";
         let metainfo = Metainfo::from_bytes(torrent).expect("a torrent");
-        let chosen = choose(&["http://b".to_owned()], &metainfo);
+        let search = |web_seeds| SearchConfig { web_seeds, ..SearchConfig::default() };
+        let mut users = search(vec!["http://b".to_owned()]);
+        let chosen = choose(&users, &metainfo);
         let facts: Vec<_> = chosen.iter().map(|url| (url.as_str(), url.kind, url.is_from_user)).collect();
         let expected = [
             ("http://b", WebSeedKind::Mirror, true),
@@ -114,6 +118,9 @@ mod tests {
         ];
         assert_eq!(facts, expected);
         let many: Vec<String> = (0..100).map(|n| format!("http://h/{n}")).collect();
-        assert_eq!(choose(&many, &metainfo).len(), MAX_WEB_SEEDS);
+        assert_eq!(choose(&search(many), &metainfo).len(), MAX_WEB_SEEDS);
+        users.uses_torrent_web_seeds = false;
+        let chosen = choose(&users, &metainfo);
+        assert!(chosen.len() == 1 && chosen.iter().all(|url| url.is_from_user), "only the user's own");
     }
 }

@@ -135,6 +135,7 @@ pub(super) const SERVE: &[OptionEntry] = &[
         "Send nothing that names btsync or this machine, as for a download. The option does not affect the page and \
          the remote control.",
     ),
+    option("no-web-seeds").manual("Do not use the web seeds that torrents and magnet links name."),
     option("block-list").complete(File).manual(
         "Neither connect to the addresses in this list nor accept connections from them, as for a download. The \
          service does not start if it cannot load the list. Without this option, the remote control can set a URL \

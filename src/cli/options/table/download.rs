@@ -212,6 +212,9 @@ pub(super) const OPTIONS: &[OptionEntry] = &[
          local address. btsync also uses the web seeds that the torrent or the magnet link names, but only those with \
          public addresses. It uses at most 16 web seeds of a torrent.",
     ),
+    network("no-web-seeds").manual(
+        "Do not use the web seeds that the torrent or the magnet link names. btsync still uses those of `--web-seed`.",
+    ),
     network("no-dht").manual("Do not use the DHT (distributed hash table, BEP 5 and 32)."),
     network("dht-entry-point").manual("Also join the DHT through this node."),
     network("no-lsd").manual("Do not look for peers in the local network (local service discovery, BEP 14)."),
