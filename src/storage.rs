@@ -27,6 +27,7 @@ mod earlier_run;
 mod edits;
 mod empty_files;
 mod error;
+mod exact_files;
 mod failed_piece;
 mod files;
 mod flaws;

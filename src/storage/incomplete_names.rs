@@ -7,22 +7,20 @@
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, RenameFlags};
-use rustix::io::Errno;
-
 use crate::storage::error::{Operation, StorageError};
+use crate::storage::exact_files;
 use crate::storage::files::Storage;
 use crate::storage::layout::{FileSpec, Layout};
 use crate::storage::marker::is_reserved;
-use crate::storage::open::file_name;
+use crate::storage::open::{Root, file_name};
 use crate::storage::ownership::{FileAction, Refusal};
 use crate::storage::snapshot::{FileSnapshot, identity};
 use crate::storage::survey::Survey;
 use crate::util::descriptors::is_shortage;
 use crate::util::paths::is_watched_name;
-use crate::util::random;
 
 /// The maximum length of a name in bytes on common file systems.
 const NAME_MAX: usize = 255;
@@ -158,69 +156,11 @@ impl Storage {
     }
 }
 
-impl crate::storage::open::Root {
+impl Root {
     /// Renames a file to a name that must be free.
     fn rename_to_new(&self, from: &Path, to: &Path) -> io::Result<()> {
-        match self.rename_with(from, to, RenameFlags::NOREPLACE) {
-            // A file system that does not support `NOREPLACE`.
-            Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::INVAL | Errno::NOSYS)) => {
-                self.link_then_unlink(from, to)
-            }
-            renamed => renamed,
-        }
-    }
-
-    /// Like `rename_to_new`, by a hard link: the system refuses that if the name is taken, even by a dangling symbolic link.
-    fn link_then_unlink(&self, from: &Path, to: &Path) -> io::Result<()> {
         let (source, target) = (self.folder_of(from)?, self.folder_of(to)?);
-        match rustix::fs::linkat(&source, file_name(from), &target, file_name(to), AtFlags::empty()) {
-            Ok(()) => self.remove_old_name(from, to),
-            // A file system without hard links (some of FUSE say `ROFS`): checking first must suffice.
-            Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK | Errno::ROFS) => {
-                match rustix::fs::statat(&target, file_name(to), AtFlags::SYMLINK_NOFOLLOW) {
-                    Ok(_) => Err(Errno::EXIST.into()),
-                    Err(Errno::NOENT) => self.rename(from, to),
-                    Err(errno) => Err(errno.into()),
-                }
-            }
-            Err(errno) => Err(errno.into()),
-        }
-    }
-
-    /// Removes the old name of a file that has two. Checks the file under a random name that no other program knows; if another
-    /// program has replaced it since, its file gets its name back.
-    fn remove_old_name(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let ours = FileSnapshot::of(&self.metadata_inside(to)?);
-        let is_it =
-            |name: &Path| Ok::<_, io::Error>(!self.may_be_link(name) && ours.is_renamed(&self.metadata_inside(name)?));
-        let temp = from.with_file_name(format!(".{:08x}{:08x}.btsync-copy", random::u32(), random::u32()));
-        match self.rename(from, &temp) {
-            Ok(()) if is_it(&temp)? => self.remove(&temp),
-            Ok(()) => self.rename_with(&temp, from, RenameFlags::NOREPLACE).or_else(|_| self.link_back(&temp, from)),
-            // Another program was faster.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => {
-                log::warn!(
-                    "{}: cannot be removed, so it remains as a second name of the file: {error}",
-                    self.path().join(from).display()
-                );
-                Ok(())
-            }
-        }
-    }
-
-    fn link_back(&self, temp: &Path, from: &Path) -> io::Result<()> {
-        let folder = self.folder_of(from)?;
-        match rustix::fs::linkat(&folder, file_name(temp), &folder, file_name(from), AtFlags::empty()) {
-            Ok(()) => self.remove(temp),
-            Err(errno) => {
-                log::warn!(
-                    "{}: this file keeps its temporary name, because it cannot be renamed back: {errno}",
-                    self.path().join(temp).display()
-                );
-                Ok(())
-            }
-        }
+        Ok(exact_files::rename_to_new((source.as_fd(), file_name(from)), (target.as_fd(), file_name(to)))?)
     }
 }
 

@@ -153,12 +153,11 @@ impl Storage {
         match (action, &survey.part_file) {
             (FileAction::Create, _) => {}
             (FileAction::ReplaceEmpty, Some(seen)) => {
-                let now =
-                    self.root.metadata_inside(name).map_err(|error| self.failed(Operation::Open, file_index, error))?;
-                if !seen.is_untouched(&now) {
+                let failed = |error| self.failed(Operation::Open, file_index, error);
+                let now = self.root.metadata_inside(name).map_err(failed)?;
+                if !seen.is_untouched(&now) || !self.root.remove_if(name, seen).map_err(failed)? {
                     return Err(self.in_the_way(file_index, Refusal::Changed));
                 }
-                self.root.remove(name).map_err(|error| self.failed(Operation::Open, file_index, error))?;
             }
             _ => return Ok(()),
         }
@@ -205,8 +204,9 @@ impl Storage {
         let name = self.placement.name();
         match self.root.metadata_inside(name) {
             Ok(found) if self.placement.matches_part_file(&found) && !self.placement.is_foreign() => {
-                let removed = self.root.remove(name);
-                removed.unwrap_or_else(|error| log::debug!("{}: cannot be removed: {error}", name.display()));
+                if let Err(error) = self.root.remove_if(name, &FileSnapshot::of(&found)) {
+                    log::debug!("{}: cannot be removed: {error}", name.display());
+                }
             }
             _ => log::debug!("{}: not removed, because it is no longer the part file", name.display()),
         }

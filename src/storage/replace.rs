@@ -1,8 +1,10 @@
 //! Replaces files by name: with a copy, or with a new file if they hold no data. Also handles files that an overlay file system
 //! replaces by its own copy.
 
+use std::ffi::OsStr;
 use std::fs::{File, Metadata, Permissions};
 use std::io::{self, Read as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
 use std::path::Path;
 
@@ -12,11 +14,12 @@ use rustix::io::Errno;
 use crate::storage::cache::OpenFile;
 use crate::storage::download_mark;
 use crate::storage::error::{Operation, StorageError};
+use crate::storage::exact_files;
 use crate::storage::files::Storage;
 use crate::storage::fs_limits::{OVERLAY, file_system_type};
 use crate::storage::layout::FileSpec;
 use crate::storage::lock::try_lock;
-use crate::storage::open::{Access, Root};
+use crate::storage::open::{Access, Root, file_name};
 use crate::storage::ownership::{FileAction, Refusal};
 use crate::storage::snapshot::{FileSnapshot, identity, is_same};
 use crate::storage::survey::Survey;
@@ -45,35 +48,51 @@ impl Storage {
             spec.path.with_file_name(format!(".{:08x}{:08x}.btsync-copy", random::u32(), random::u32()));
         let copy = self.root.open(&temporary_name, Access::New)?;
         let copied = original.metadata().and_then(|found| {
-            download_mark::set_download_mark(&copy.file, self.layout.final_name(file).unwrap_or(&spec.path));
-            // Before the content, so that nobody can read it meanwhile who could not read the original.
-            take_over_rights(&copy.file, &found)?;
-            if action == FileAction::ReplaceEmpty {
-                copy.file.set_len(found.len().min(spec.length))?;
-            } else {
+            self.make_like((file, spec), action, &copy.file, &found)?;
+            if action != FileAction::ReplaceEmpty {
                 io::copy(&mut (&original).take(spec.length), &mut &copy.file)?;
             }
-            copy.file.metadata()
+            Ok((copy.file.metadata()?, found))
         });
-        let replaced = copied.map_err(failed).and_then(|ours| {
+        let replaced = copied.map_err(failed).and_then(|(ours, found)| {
             let now = self.root.metadata_inside(&spec.path).map_err(failed)?;
-            let Some(seen) = seen.filter(|seen| seen.is_untouched(&now)) else { return Ok((false, ours)) };
-            Ok((put_in_place(&self.root, (&temporary_name, &spec.path), seen, &ours).map_err(failed)?, ours))
+            let Some(seen) = seen.filter(|seen| seen.is_untouched(&now)) else { return Ok((Placement::Refused, ours)) };
+            let names = (temporary_name.as_path(), spec.path.as_path());
+            let placed = put_in_place(&self.root, names, seen, (&ours, action))?;
+            if let Placement::New(new) = &placed {
+                self.make_like((file, spec), action, &new.file, &found).map_err(failed)?;
+            }
+            Ok((placed, ours))
         });
-        match replaced {
-            Ok((true, _)) => Ok(copy),
-            Ok((false, ours)) => {
-                remove_if(&self.root, &temporary_name, |there| is_same(identity(&ours), identity(there)));
-                Err(self.in_the_way(file, Refusal::Changed))
-            }
-            Err(error) => {
-                let ours = copy.file.metadata();
-                remove_if(&self.root, &temporary_name, |there| {
-                    ours.as_ref().is_ok_and(|ours| is_same(identity(ours), identity(there)))
-                });
-                Err(error)
-            }
+        let ours = match &replaced {
+            Ok((Placement::Copy, _)) => None,
+            Ok((_, ours)) => Some(ours.clone()),
+            Err(_) => copy.file.metadata().ok(),
+        };
+        if let Some(ours) = ours {
+            remove_if(&self.root, &temporary_name, |there| is_same(identity(&ours), identity(there)));
         }
+        match replaced? {
+            (Placement::Copy, _) => Ok(copy),
+            (Placement::New(new), _) => Ok(new),
+            (Placement::Refused, _) => Err(self.in_the_way(file, Refusal::Changed)),
+        }
+    }
+
+    /// Prepares the new file that replaces the one that was `found`.
+    fn make_like(
+        &self,
+        (file, spec): (usize, &FileSpec),
+        action: FileAction,
+        new: &File,
+        found: &Metadata,
+    ) -> io::Result<()> {
+        download_mark::set_download_mark(new, self.layout.final_name(file).unwrap_or(&spec.path));
+        // Before the content, so that nobody can read it meanwhile who could not read the original.
+        take_over_rights(new, found)?;
+        let length = if action == FileAction::ReplaceEmpty { found.len().min(spec.length) } else { 0 };
+        // Some file systems of FUSE do not change the open file but that of the same name, which may be another program's by now.
+        if length > 0 { new.set_len(length) } else { Ok(()) }
     }
 
     /// Whether the download folder is on an overlay file system, as in containers. Opening a file of a lower layer for writing
@@ -113,38 +132,80 @@ pub(super) fn take_over_rights(file: &File, found: &Metadata) -> io::Result<()> 
     file.set_permissions(Permissions::from_mode(found.mode() & 0o777))
 }
 
+/// What is now at the name of the file to be replaced.
+#[derive(Debug)]
+enum Placement {
+    /// Our copy.
+    Copy,
+    /// A new, empty file, if names cannot be exchanged. The copy has its temporary name.
+    New(OpenFile),
+    /// Another program's file, or the same one with other content. The copy has its temporary name.
+    Refused,
+}
+
 /// Exchanges our file `temporary_name` with the file at `name`, and removes the latter if it is the file that was `seen`.
-/// Otherwise both get their names back, and the result is `false`. Files that another program puts in place of either meanwhile
-/// stay.
+/// Otherwise both get their names back. Files that another program puts in place of either meanwhile stay.
 fn put_in_place(
     root: &Root,
     (temporary_name, name): (&Path, &Path),
     seen: &FileSnapshot,
-    ours: &Metadata,
-) -> io::Result<bool> {
+    (ours, action): (&Metadata, FileAction),
+) -> Result<Placement, StorageError> {
+    let failed = |error| StorageError::io(Operation::Copy, &root.path().join(name))(error);
     // Another hard link changes the file, too.
     let is_it = |there: &Metadata| seen.has_same_identity_and_size(there) && seen.has_same_size_and_mtime(there);
     match root.rename_with(temporary_name, name, RenameFlags::EXCHANGE) {
-        Err(error) if cannot_exchange(&error) => return put_if(root, (temporary_name, name), is_it),
-        exchanged => exchanged?,
+        Err(error) if cannot_exchange(&error) => {
+            return put_without_exchange(root, (temporary_name, name), seen, action);
+        }
+        exchanged => exchanged.map_err(failed)?,
     }
     if root.metadata_inside(temporary_name).is_ok_and(|there| is_it(&there)) {
         if let Err(error) = root.remove(temporary_name) {
             log::warn!("{}: cannot be removed: {error}", root.path().join(temporary_name).display());
         }
-        return Ok(true);
+        return Ok(Placement::Copy);
     }
     // `name` is now our file, unless another program has replaced it: then that newer file stays.
     if root.metadata_inside(name).is_ok_and(|there| is_same(identity(ours), identity(&there))) {
-        root.rename_with(temporary_name, name, RenameFlags::EXCHANGE)?;
+        root.rename_with(temporary_name, name, RenameFlags::EXCHANGE).map_err(failed)?;
     }
-    Ok(false)
+    Ok(Placement::Refused)
 }
 
-/// Like [`put_in_place`] without an exchange. The exchange may have taken long to fail, so check again right before the rename.
-fn put_if(root: &Root, (temporary_name, name): (&Path, &Path), is_it: impl Fn(&Metadata) -> bool) -> io::Result<bool> {
-    let is_there = root.metadata_inside(name).is_ok_and(|there| is_it(&there));
-    if is_there { root.rename(temporary_name, name).map(|()| true) } else { Ok(false) }
+/// Like [`put_in_place`]. First takes the old file away, so that the name is free, and then takes the name only if it still is.
+fn put_without_exchange(
+    root: &Root,
+    (temporary_name, name): (&Path, &Path),
+    seen: &FileSnapshot,
+    action: FileAction,
+) -> Result<Placement, StorageError> {
+    let failed = |error| StorageError::io(Operation::Copy, &root.path().join(name))(error);
+    let folder = root.folder_of(name).map_err(|errno| failed(errno.into()))?;
+    let at = |name| (folder.as_fd(), file_name(name));
+    // Of a link, its target is compared.
+    let is_it = |there: &OsStr| {
+        let found = root.metadata_inside(&name.with_file_name(there))?;
+        Ok(exact_files::is_taken(&folder, seen, &found))
+    };
+    let taken = root.with_retry(|| exact_files::take(at(name), is_it)).map_err(failed)?;
+    let Some(old) = taken else { return Ok(Placement::Refused) };
+    let placed = if action == FileAction::ReplaceEmpty {
+        // Some file systems of FUSE can only create a file without replacing another, and not rename one.
+        root.open(name, Access::New).map(Placement::New)
+    } else {
+        match exact_files::rename_to_new(at(temporary_name), at(name)) {
+            Err(Errno::EXIST) => Ok(Placement::Refused),
+            renamed => renamed.map(|()| Placement::Copy).map_err(|errno| failed(errno.into())),
+        }
+    };
+    let placed = match placed {
+        // Another program has just replaced the old file itself.
+        Err(StorageError::InTheWay { .. }) => Placement::Refused,
+        placed => placed.inspect_err(|_| old.give_back())?,
+    };
+    old.remove().unwrap_or_else(|error| log::warn!("{}: cannot be removed: {error}", name.display()));
+    Ok(placed)
 }
 
 /// Whether an error says that the system or the file system cannot exchange names.

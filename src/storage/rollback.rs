@@ -62,7 +62,7 @@ impl Storage {
         let Ok(found) = handle.file.metadata() else { return false };
         let is_unused = is_same(seen.identity, identity(&found))
             && has_data(&handle.file, 0, found.len(), &AtomicBool::new(false)).is_ok_and(|has_data| !has_data);
-        is_unused && self.root.remove(name).is_ok()
+        is_unused && self.root.remove_if(name, &FileSnapshot::of(&found)).is_ok_and(|is_removed| is_removed)
     }
 }
 

@@ -1,11 +1,15 @@
 //! What a torrent contains besides files (BEP 47): symbolic links to its own files, and empty folders. btsync creates them if
 //! nothing has their name, and never changes them afterwards.
 
+#[cfg(feature = "service")]
+use std::ffi::OsStr;
+#[cfg(feature = "service")]
+use std::os::fd::AsFd as _;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::AtFlags;
-
 use crate::storage::error::shown;
+#[cfg(feature = "service")]
+use crate::storage::exact_files;
 use crate::storage::files::Storage;
 use crate::storage::layout::FileSpec;
 use crate::storage::open::file_name;
@@ -50,10 +54,13 @@ impl Storage {
         let is_removed = |(link, target): &&(PathBuf, PathBuf)| {
             let Ok(folder) = self.root.own_folder(link.parent().unwrap_or(Path::new(""))) else { return false };
             let name = file_name(link);
-            let found = rustix::fs::readlinkat(&folder, name, Vec::new());
-            let is_ours =
-                found.is_ok_and(|found| found.as_bytes() == relative(link, target).as_os_str().as_encoded_bytes());
-            is_ours && rustix::fs::unlinkat(&folder, name, AtFlags::empty()).is_ok()
+            let relative = relative(link, target);
+            let is_ours = |name: &OsStr| {
+                let found = rustix::fs::readlinkat(&folder, name, Vec::new());
+                Ok(found.is_ok_and(|found| found.as_bytes() == relative.as_os_str().as_encoded_bytes()))
+            };
+            let taken = exact_files::take((folder.as_fd(), name), is_ours);
+            taken.ok().flatten().is_some_and(|taken| taken.remove().is_ok())
         };
         links.filter(is_removed).map(|(link, _)| link.clone()).collect()
     }

@@ -21,13 +21,14 @@ use crate::storage::stop_check::StopCheck;
 const COPY_CHUNK: u64 = 1 << 20;
 
 /// Copies the file `from` to the temporary name `to`, and waits until the disk has the copy. Replaces a copy of that name that a
-/// killed process left behind. If it returns [`FileJobError::Stopped`], the copy stays; otherwise a failed copy is removed.
+/// killed process left behind. If it returns [`FileJobError::Stopped`], the copy stays; otherwise a failed copy is removed. Returns
+/// the copy's metadata.
 pub(super) fn copy(
     (source, from): (&Root, &Path),
     (target, to): (&Root, &Path),
     seen: &FileSnapshot,
     stop: &dyn StopCheck,
-) -> Result<(), FileJobError> {
+) -> Result<FileSnapshot, FileJobError> {
     if let Some(leftover) = lookup(target, to)? {
         if !leftover.is_file() {
             return Err(FileJobError::NotAFile(target.path().join(to)));
@@ -42,18 +43,16 @@ pub(super) fn copy(
     let copied = fill(&original, &made, (from, seen), stop).map_err(|error| {
         if error.kind() == io::ErrorKind::Interrupted { FileJobError::Stopped } else { make_failed(error) }
     });
-    let copied =
-        copied.and_then(
-            |is_unchanged| {
-                if is_unchanged { Ok(()) } else { Err(FileJobError::Changed(source.path().join(from))) }
-            },
-        );
-    if !matches!(copied, Ok(()) | Err(FileJobError::Stopped))
+    let copied = copied.and_then(|is_unchanged| {
+        let changed = || FileJobError::Changed(source.path().join(from));
+        if is_unchanged { made.metadata().map_err(&make_failed) } else { Err(changed()) }
+    });
+    if !matches!(copied, Ok(_) | Err(FileJobError::Stopped))
         && let Err(error) = remove(target, to)
     {
         log::warn!("{error}");
     }
-    copied
+    copied.map(|found| FileSnapshot::of(&found))
 }
 
 /// Fills the copy. Returns whether the original stayed as it was `seen`.

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use crate::storage::data_files::FileJobError;
 use crate::storage::error::{Operation, StorageError};
+use crate::storage::exact_files;
 use crate::storage::open::{Root, file_name};
 use crate::storage::snapshot::FileSnapshot;
 
@@ -90,8 +91,25 @@ pub(super) fn remove_empty(root: &Root, folders: impl Iterator<Item = PathBuf>) 
 pub(super) fn remove_if_untouched(root: &Root, name: &Path, seen: &FileSnapshot) -> Result<(), FileJobError> {
     match lookup(root, name)? {
         None => Ok(()),
-        Some(now) if now.is_file() && seen.is_untouched(&now) => remove(root, name),
+        Some(now) if seen.is_untouched(&now) => remove_if_ours(root, name, seen),
         Some(_) => Err(FileJobError::Changed(root.path().join(name))),
+    }
+}
+
+/// Removes a name if it is the file that was `seen`, perhaps under another name. A file that another program saves there at this
+/// moment stays.
+pub(super) fn remove_if_ours(root: &Root, name: &Path, seen: &FileSnapshot) -> Result<(), FileJobError> {
+    let remove_failed = failed(root, name, Operation::Remove);
+    let folder = match root.own_folder(parent(name)) {
+        Err(Errno::NOENT) => return Ok(()),
+        opened => opened.map_err(|errno| remove_failed(errno.into()))?,
+    };
+    let is_it = |now: &Metadata| now.is_file() && exact_files::is_taken(&folder, seen, now);
+    match root.with_retry(|| exact_files::remove_if((folder.as_fd(), file_name(name)), is_it)) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(FileJobError::Changed(root.path().join(name))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(remove_failed(error)),
     }
 }
 

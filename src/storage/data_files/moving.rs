@@ -10,9 +10,9 @@ use rustix::io::Errno;
 
 use crate::storage::cache::clock;
 use crate::storage::data_files::FileJobError;
-use crate::storage::data_files::copying::{copy, have_same_content, temporary_name};
+use crate::storage::data_files::copying::{have_same_content, temporary_name};
 use crate::storage::data_files::folders::{
-    failed, lookup, lookup_file, make_folders, parent, remove, remove_empty, remove_if_untouched, sync_folder,
+    failed, lookup, lookup_file, make_folders, parent, remove_empty, remove_if_untouched,
 };
 use crate::storage::data_files::names::{NameRelation, change_spelling, is_same_folder, relation, rename_to_new};
 use crate::storage::data_files::provenance::FileEvidence;
@@ -260,9 +260,8 @@ impl FileMover<'_> {
         }
         match lookup(&self.target.root, &to) {
             Ok(Some(_)) => Err(FileJobError::Exists(self.target.root.path().join(to))),
-            Ok(None) => Ok(()),
-            // `Root::own_folder` refuses the folder before anything is moved into it.
-            Err(FileJobError::Link(_) | FileJobError::Storage(StorageError::NotAFolder { .. })) => Ok(()),
+            // The move itself refuses a link or a file in the place of the marker's folder.
+            Ok(None) | Err(FileJobError::Link(_) | FileJobError::Storage(StorageError::NotAFolder { .. })) => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -288,7 +287,7 @@ impl FileMover<'_> {
             EntryState::Missing | EntryState::Moved => {}
             EntryState::Copied(found) => {
                 remove_if_untouched(source, &from, &FileSnapshot::of(found))?;
-                published_copy::remove_note(target, &published_copy::note_name(&to, &self.info_hash, file));
+                published_copy::discard(target, &published_copy::note_name(&to, &self.info_hash, file));
             }
             EntryState::OtherSpelling(found) => {
                 let before = FileSnapshot::of(found);
@@ -329,22 +328,7 @@ impl FileMover<'_> {
                 }
             }
         }
-        let temporary = temporary_name(to, &self.info_hash, file);
-        copy((source, from), (target, &temporary), seen, self.stop)?;
-        self.step()?;
-        // Only this note allows a later job to remove the original.
-        let note = published_copy::note_name(to, &self.info_hash, file);
-        published_copy::write_note(target, &note, &temporary)?;
-        self.step()?;
-        rename_to_new((&new_folder, &temporary), (&new_folder, to)).map_err(|errno| rename_failed(errno.into()))?;
-        sync_folder(&new_folder);
-        self.step()?;
-        let removed = remove_if_untouched(source, from, seen).inspect_err(|_| {
-            remove(target, to).unwrap_or_else(|error| log::warn!("{error}"));
-        });
-        self.step()?;
-        published_copy::remove_note(target, &note);
-        removed
+        self.move_by_copy((source, from), (target, to, &new_folder), (file, seen))
     }
 
     /// Moves files back after a failure, unless the job was only interrupted. Returns the error to report.

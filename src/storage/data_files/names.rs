@@ -1,17 +1,18 @@
 //! Compares and changes the names of files: two names may lead to one file, because the file system ignores case.
 
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, RenameFlags, Stat};
+use rustix::fs::{Dir, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::storage::data_files::FileJobError;
 use crate::storage::data_files::folders::{failed, parent};
 use crate::storage::error::Operation;
+use crate::storage::exact_files;
 use crate::storage::open::{Root, file_name};
 
 /// How two names that both lead to a file are related.
@@ -100,32 +101,5 @@ pub(super) fn rename_to_new(
     (old_folder, from): (&impl AsFd, &Path),
     (new_folder, to): (&impl AsFd, &Path),
 ) -> Result<(), Errno> {
-    let (old, new) = ((old_folder.as_fd(), file_name(from)), (new_folder.as_fd(), file_name(to)));
-    match rustix::fs::renameat_with(old.0, old.1, new.0, new.1, RenameFlags::NOREPLACE) {
-        // A file system, or a sandbox, that does not support `NOREPLACE`.
-        Err(Errno::INVAL | Errno::NOSYS) => rename_by_link(old, new),
-        renamed => renamed,
-    }
-}
-
-/// Like [`rename_to_new`]. The system refuses a hard link to a name that is taken.
-fn rename_by_link(old: (BorrowedFd<'_>, &OsStr), new: (BorrowedFd<'_>, &OsStr)) -> Result<(), Errno> {
-    let look = |(folder, name): (BorrowedFd<'_>, &OsStr)| rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW);
-    match rustix::fs::linkat(old.0, old.1, new.0, new.1, AtFlags::empty()) {
-        Ok(()) => {
-            let id = |found: Stat| (found.st_dev, found.st_ino);
-            // Another program may just have saved its file under the old name.
-            if look(old).map(id)? != look(new).map(id)? {
-                return Ok(());
-            }
-            rustix::fs::unlinkat(old.0, old.1, AtFlags::empty())
-        }
-        // Without hard links (some file systems of FUSE say `ROFS`): checking first must suffice.
-        Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK | Errno::ROFS) => match look(new) {
-            Ok(_) => Err(Errno::EXIST),
-            Err(Errno::NOENT) => rustix::fs::renameat(old.0, old.1, new.0, new.1),
-            Err(errno) => Err(errno),
-        },
-        Err(errno) => Err(errno),
-    }
+    exact_files::rename_to_new((old_folder.as_fd(), file_name(from)), (new_folder.as_fd(), file_name(to)))
 }

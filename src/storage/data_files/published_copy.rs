@@ -4,17 +4,21 @@
 
 use std::fs::Metadata;
 use std::io::{Read as _, Write as _};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
 use crate::storage::data_files::FileJobError;
-use crate::storage::data_files::copying::temporary_name;
-use crate::storage::data_files::folders::{failed, lookup, lookup_file, remove};
+use crate::storage::data_files::copying::{copy, temporary_name};
+use crate::storage::data_files::folders::{
+    failed, lookup, lookup_file, remove, remove_if_ours, remove_if_untouched, sync_folder,
+};
 use crate::storage::data_files::moving::{EntryState, FileMover, MoveEntry};
+use crate::storage::data_files::names::rename_to_new;
 use crate::storage::error::Operation;
 use crate::storage::open::Root;
-use crate::storage::snapshot::identity;
+use crate::storage::snapshot::{FileSnapshot, identity};
 
 /// The longest note in bytes.
 const MAX_NOTE: u64 = 64;
@@ -44,8 +48,8 @@ pub(super) fn is_noted(root: &Root, note: &Path, found: &Metadata) -> bool {
     read().is_some_and(|content| content == text(found))
 }
 
-/// Removes a note that is no longer needed.
-pub(super) fn remove_note(root: &Root, note: &Path) {
+/// Removes a note or a copy that is no longer needed.
+pub(super) fn discard(root: &Root, note: &Path) {
     if let Err(error) = remove(root, note) {
         log::warn!("{error}");
     }
@@ -56,6 +60,48 @@ fn text(found: &Metadata) -> String {
 }
 
 impl FileMover<'_> {
+    /// Moves one file to another file system, to a name that must be free.
+    pub(super) fn move_by_copy(
+        &self,
+        (source, from): (&Root, &Path),
+        (target, to, new_folder): (&Root, &Path, &OwnedFd),
+        (file, seen): (usize, &FileSnapshot),
+    ) -> Result<(), FileJobError> {
+        let (temporary, note) = (temporary_name(to, &self.info_hash, file), note_name(to, &self.info_hash, file));
+        let ours = copy((source, from), (target, &temporary), seen, self.stop)?;
+        let published = self.publish((target, to, new_folder), &temporary, &note);
+        if let Err(error) = published {
+            if !matches!(error, FileJobError::Stopped) {
+                discard(target, &temporary);
+                discard(target, &note);
+            }
+            return Err(error);
+        }
+        let removed = remove_if_untouched(source, from, seen).inspect_err(|_| {
+            remove_if_ours(target, to, &ours).unwrap_or_else(|error| log::warn!("{error}"));
+        });
+        self.step()?;
+        discard(target, &note);
+        removed
+    }
+
+    /// Gives a complete copy its final name.
+    fn publish(
+        &self,
+        (target, to, new_folder): (&Root, &Path, &OwnedFd),
+        temporary: &Path,
+        note: &Path,
+    ) -> Result<(), FileJobError> {
+        self.step()?;
+        // Only this note allows a later job to remove the original.
+        write_note(target, note, temporary)?;
+        self.step()?;
+        let rename_failed = failed(target, to, Operation::Rename);
+        rename_to_new((new_folder, temporary), (new_folder, to)).map_err(|errno| rename_failed(errno.into()))?;
+        sync_folder(new_folder);
+        self.step()
+    }
+
     /// Removes the half-made copies of a killed job, which take space, and its notes.
     pub(super) fn remove_leftovers(&self, entries: &[MoveEntry]) -> Result<(), FileJobError> {
         let target = &self.target.root;

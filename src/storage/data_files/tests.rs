@@ -3,6 +3,7 @@
 mod deletion;
 mod interrupted;
 mod provenance;
+mod saved_documents;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -57,45 +57,6 @@ fn names_are_given_at_the_end_and_replace_nothing() {
     assert_eq!((at("b"), at("b.part")), (Some(b"mine".to_vec()), Some(b"bbb".to_vec())));
 }
 
-/// As on a file system that cannot rename without replacing.
-#[test]
-fn a_second_name_replaces_nothing_either() {
-    let dir = tempfile::tempdir().unwrap();
-    let root = crate::storage::open::Root::new(dir.path().to_owned());
-    let at = |name: &str| dir.path().join(name);
-    fs::write(at("a.part"), "ours").unwrap();
-    std::os::unix::fs::symlink("/nowhere", at("a")).unwrap();
-    let refused = root.link_then_unlink(Path::new("a.part"), Path::new("a")).unwrap_err();
-    assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
-    assert!(at("a").is_symlink() && at("a.part").exists());
-    fs::remove_file(at("a")).unwrap();
-    root.link_then_unlink(Path::new("a.part"), Path::new("a")).unwrap();
-    assert!(fs::read(at("a")).unwrap() == b"ours" && !at("a.part").exists());
-}
-
-#[test]
-fn another_file_under_the_first_of_two_names_keeps_it() {
-    let dir = tempfile::tempdir().unwrap();
-    let root = crate::storage::open::Root::new(dir.path().to_owned());
-    let at = |name: &str| dir.path().join(name);
-    let names = || fs::read_dir(dir.path()).unwrap().count();
-    fs::write(at("a"), "ours").unwrap();
-    fs::write(at("a.part"), "theirs").unwrap();
-    root.remove_old_name(Path::new("a.part"), Path::new("a")).unwrap();
-    assert_eq!((fs::read(at("a.part")).unwrap(), names()), (b"theirs".to_vec(), 2));
-    fs::remove_file(at("a.part")).unwrap();
-    std::os::unix::fs::symlink("a", at("a.part")).unwrap();
-    root.remove_old_name(Path::new("a.part"), Path::new("a")).unwrap();
-    assert!(at("a.part").is_symlink() && names() == 2, "a link of the user's");
-    fs::remove_file(at("a.part")).unwrap();
-    root.remove_old_name(Path::new("a.part"), Path::new("a")).unwrap();
-    fs::write(at("b"), "theirs").unwrap();
-    fs::rename(at("b"), at("c")).unwrap();
-    fs::write(at("b.part"), "theirs").unwrap();
-    root.link_back(Path::new("b.part"), Path::new("c")).unwrap();
-    assert_eq!((fs::read(at("a")).unwrap(), names()), (b"ours".to_vec(), 3), "nothing is replaced");
-}
-
 #[test]
 fn a_file_that_replaces_ours_at_the_last_moment_gets_its_name_back() {
     let dir = tempfile::tempdir().unwrap();

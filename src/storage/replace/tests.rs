@@ -21,17 +21,18 @@ fn a_file_that_replaces_another_at_the_last_moment_keeps_its_name() {
     fs::write(at("document"), "precious").unwrap();
     fs::rename(at("document"), at("a")).unwrap();
     let names = (Path::new("copy"), Path::new("a"));
-    assert!(!put_in_place(&root, names, &seen, &ours).unwrap());
+    let put = |seen| put_in_place(&root, names, seen, (&ours, FileAction::Copy)).unwrap();
+    assert!(matches!(put(&seen), Placement::Refused));
     assert_eq!(fs::read(at("a")).unwrap(), b"precious");
     let of = |name: &str| identity(&fs::metadata(at(name)).unwrap());
     assert!(is_same(identity(&ours), of("copy")), "ours can be removed");
     // A write in place is detected, too.
     let seen = FileSnapshot::of(&fs::metadata(at("a")).unwrap());
     fs::write(at("a"), "more than that").unwrap();
-    assert!(!put_in_place(&root, names, &seen, &ours).unwrap());
+    assert!(matches!(put(&seen), Placement::Refused));
     assert_eq!(fs::read(at("a")).unwrap(), b"more than that");
     let seen = FileSnapshot::of(&fs::metadata(at("a")).unwrap());
-    assert!(put_in_place(&root, names, &seen, &ours).unwrap(), "it is as it was seen");
+    assert!(matches!(put(&seen), Placement::Copy), "it is as it was seen");
     assert!(is_same(identity(&ours), of("a")) && !at("copy").exists());
 }
 
@@ -41,18 +42,31 @@ fn a_replacing_file_keeps_its_name_if_names_cannot_be_exchanged() {
     let dir = tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let root = Root::new(dir.path().to_owned());
-    for (name, text) in [("a", ""), ("copy", "ours"), ("document", "precious")] {
-        fs::write(at(name), text).unwrap();
+    for (action, is_copy) in [(FileAction::Copy, true), (FileAction::ReplaceEmpty, false)] {
+        for (name, text) in [("a", ""), ("copy", "ours"), ("document", "precious")] {
+            fs::write(at(name), text).unwrap();
+        }
+        let names = (Path::new("copy"), Path::new("a"));
+        let put = |seen: &FileSnapshot| put_without_exchange(&root, names, seen, action).unwrap();
+        let seen = FileSnapshot::of(&fs::metadata(at("a")).unwrap());
+        fs::rename(at("document"), at("a")).unwrap();
+        assert!(matches!(put(&seen), Placement::Refused) && at("copy").exists());
+        assert_eq!(fs::read(at("a")).unwrap(), b"precious");
+        let seen = FileSnapshot::of(&fs::metadata(at("a")).unwrap());
+        let placed = put(&seen);
+        assert_eq!((matches!(placed, Placement::Copy), at("copy").exists()), (is_copy, !is_copy));
+        assert_eq!(fs::read(at("a")).unwrap(), if is_copy { &b"ours"[..] } else { b"" });
+        // The target of a link stays.
+        for (name, text) in [("copy", "ours"), ("target", "precious")] {
+            fs::write(at(name), text).unwrap();
+        }
+        fs::remove_file(at("a")).unwrap();
+        std::os::unix::fs::symlink("target", at("a")).unwrap();
+        put(&FileSnapshot::of(&fs::metadata(at("target")).unwrap()));
+        assert!(!at("a").is_symlink() && fs::read(at("target")).unwrap() == b"precious");
+        let left = fs::read_dir(dir.path()).unwrap().flatten();
+        assert!(!left.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with('.')), "the old file");
     }
-    let seen = FileSnapshot::of(&fs::metadata(at("a")).unwrap());
-    let is_it = |there: &Metadata| seen.has_same_identity_and_size(there);
-    fs::rename(at("document"), at("a")).unwrap();
-    let names = (Path::new("copy"), Path::new("a"));
-    assert!(!put_if(&root, names, is_it).unwrap() && at("copy").exists());
-    assert_eq!(fs::read(at("a")).unwrap(), b"precious");
-    let seen = FileSnapshot::of(&fs::metadata(at("a")).unwrap());
-    assert!(put_if(&root, names, |there| seen.has_same_identity_and_size(there)).unwrap() && !at("copy").exists());
-    assert_eq!(fs::read(at("a")).unwrap(), b"ours");
 }
 
 /// A user who may not change owners only has files of their own here.
