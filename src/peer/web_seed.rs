@@ -93,6 +93,7 @@ impl WebSeed {
             shared: shared.clone(),
             fetcher,
             health: WebSeedHealth::default(),
+            pieces: None,
             rate: 0,
             largest_pick: 0,
             answer_time: None,
@@ -174,6 +175,8 @@ struct WebSeedWorker {
     shared: Arc<WebSeedShared>,
     fetcher: RangedFetcher,
     health: WebSeedHealth,
+    /// The pieces whose files the server has, as far as we know; `None` at first.
+    pieces: Option<Bitfield>,
     /// In bytes a second; 0 while unknown.
     rate: u64,
     /// The most blocks of a pick so far.
@@ -247,16 +250,21 @@ impl WebSeedWorker {
                     let context = self.context()?;
                     match self.health.failed(context.now(), file, &fault) {
                         WebSeedStep::End => return Some(fault.to_string()),
-                        WebSeedStep::LeaveFile(_) | WebSeedStep::LeavePiece(_) => {
-                            if !self.leave_file(&context, &fault) {
-                                return Some(HAS_NOTHING.to_owned());
-                            }
-                        }
                         WebSeedStep::WaitUntil(at) => {
                             is_in_picker = false;
                             leave(&context, self.key);
                             self.report(&fault);
                             self.wait_until(&context, at);
+                        }
+                        step => {
+                            self.report(&fault);
+                            if !self.leave_pieces(&context, &step) {
+                                return Some(HAS_NOTHING.to_owned());
+                            }
+                            if let WebSeedStep::LeaveFile { until, .. } = step {
+                                context.pieces.release(self.key, &[]); // nobody waits for it meanwhile
+                                self.wait_until(&context, until);
+                            }
                         }
                     }
                 }
@@ -282,26 +290,12 @@ impl WebSeedWorker {
     }
 
     /// Registers with the picker.
-    fn enter(&self, context: &TorrentContext) {
+    fn enter(&mut self, context: &TorrentContext) {
         context.web_seeds.join(self.key);
         context.web_seeds.set_rate(self.key, self.rate);
         context.pieces.add_peer(self.key);
-        context.pieces.set_web_seed_pieces(self.key, self.pieces(context));
-    }
-
-    /// The pieces whose files the server has, as far as we know.
-    fn pieces(&self, context: &TorrentContext) -> Bitfield {
-        let layout = context.pieces.storage().layout();
-        let mut pieces = Bitfield::full(context.pieces.piece_count());
-        for file in (0..layout.files().len()).filter(|file| self.health.is_missing(*file)) {
-            layout.pieces_of(file).for_each(|piece| {
-                pieces.clear(PieceIndex(piece));
-            });
-        }
-        self.health.wrong_pieces().for_each(|piece| {
-            pieces.clear(piece);
-        });
-        pieces
+        let all = || Bitfield::full(context.pieces.piece_count());
+        context.pieces.set_web_seed_pieces(self.key, self.pieces.get_or_insert_with(all).clone());
     }
 
     /// Requests nothing more of files with wrong data. An error if the web seed has to end.
@@ -316,22 +310,26 @@ impl WebSeedWorker {
             let is_file = |file: &usize| layout.files().get(*file).is_some_and(|spec| !spec.is_pad);
             let files: Vec<usize> = spans.map(|span| span.file).filter(is_file).collect();
             let is_multi_file = self.settings.url.kind == WebSeedKind::Mirror && layout.files().len() > 1;
-            if self.health.piece_failed(piece, &files, is_multi_file) == WebSeedStep::End {
+            let step = self.health.piece_failed(piece, &files, is_multi_file);
+            if step == WebSeedStep::End || !self.leave_pieces(context, &step) {
                 return Err(WebSeedFault::WrongData);
             }
         }
-        if self.leave_file(context, &WebSeedFault::WrongData) { Ok(()) } else { Err(WebSeedFault::WrongData) }
+        self.report(&WebSeedFault::WrongData);
+        Ok(())
     }
 
-    /// The server does not have some file. Returns whether it has others.
-    fn leave_file(&self, context: &TorrentContext, fault: &WebSeedFault) -> bool {
-        self.report(fault);
-        let pieces = self.pieces(context);
-        let has_others = pieces.count() > 0;
-        if has_others {
-            context.pieces.set_web_seed_pieces(self.key, pieces);
-        }
-        has_others
+    /// Requests nothing more of a file or a piece. Returns whether the server has others.
+    fn leave_pieces(&mut self, context: &TorrentContext, step: &WebSeedStep) -> bool {
+        let pieces = match step {
+            WebSeedStep::LeaveFile { file, .. } => context.pieces.storage().layout().pieces_of(*file),
+            WebSeedStep::LeavePiece(piece) => piece.0..piece.0 + 1,
+            WebSeedStep::WaitUntil(_) | WebSeedStep::End => return true,
+        };
+        let Some(known) = &mut self.pieces else { return true };
+        let left: Vec<PieceIndex> = pieces.map(PieceIndex).filter(|&piece| known.clear(piece)).collect();
+        context.pieces.web_seed_lost(self.key, &left);
+        known.count() > 0
     }
 }
 

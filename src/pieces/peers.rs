@@ -29,7 +29,7 @@ impl PieceManager {
         keeps
     }
 
-    /// Sets what a web seed has, which may be less than before.
+    /// Sets what a web seed has.
     pub fn set_web_seed_pieces(&self, web_seed: PeerKey, bits: Bitfield) {
         let mut picker = self.picker.lock();
         picker.set_bitfield(web_seed, bits);
@@ -46,6 +46,11 @@ impl PieceManager {
     /// Records that the peer has lost a piece. Returns false if it did not have it. The caller releases the requests for it.
     pub fn peer_lost(&self, peer: PeerKey, piece: PieceIndex) -> bool {
         self.picker.lock().peer_lost(peer, piece)
+    }
+
+    /// Records that a web seed does not have these pieces.
+    pub fn web_seed_lost(&self, web_seed: PeerKey, pieces: &[PieceIndex]) {
+        self.picker.lock().peer_lost_all(web_seed, pieces);
     }
 
     /// Whether the peer has any piece that we want.

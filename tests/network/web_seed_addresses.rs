@@ -1,8 +1,9 @@
 //! Where web seeds may be: those of torrents and links at public addresses only, and none at a blocked address.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use serde_json::json;
 
@@ -185,4 +186,33 @@ fn a_download_limit_holds_for_web_seeds() {
     payload.assert_at(&temp.path("out"));
     let least = payload.content().len() as f64 / (2.0 * 400.0 * 1024.0);
     assert!(begun.elapsed().as_secs_f64() > least, "{:?}", begun.elapsed());
+}
+
+/// A torrent with many files and many web seeds at one server that has none of them: btsync uses two of the web seeds, and asks each
+/// for few files.
+#[test]
+fn a_torrent_cannot_aim_a_flood_at_a_web_server() {
+    in_network_namespace("a_torrent_cannot_aim_a_flood_at_a_web_server", &[], || {
+        add_public_address();
+        let names: Vec<String> = (0..400).map(|number| format!("{number}")).collect();
+        let files: Vec<(&str, usize)> = names.iter().map(|name| (name.as_str(), 16 << 10)).collect();
+        let (temp, payload) = (TestDir::new(), Payload::tree("many", &files, 16 << 10));
+        let used = Arc::new(Mutex::new(HashSet::new()));
+        let noted = used.clone();
+        let victim = seed_at(PUBLIC, &payload, move |request, _| {
+            let seed = request.target.split(['=', '/']).nth(2).map(str::to_owned);
+            noted.lock().expect("no panic").insert(seed);
+            Some(status("404 Not Found", ""))
+        });
+        let seeds: Vec<String> = (0..16).map(|number| format!("{}?seed={number}/", victim.url())).collect();
+        let (_peer, tracker, gate) = peer(&payload);
+        let torrent = torrent(&temp, &payload, &tracker.url(&address(1)), &seeds);
+        let mut btsync = temp.btsync("btsync", &torrent, &temp.path("out"), free_port(), &[]);
+        until("both web seeds lack some files", || victim.requests() >= 10);
+        gate.open();
+        btsync.expect_exit(0);
+        payload.assert_at(&temp.path("out"));
+        assert_eq!(used.lock().expect("no panic").len(), 2);
+        assert!(victim.requests() < 100, "{} requests", victim.requests());
+    });
 }

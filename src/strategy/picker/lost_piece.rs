@@ -7,22 +7,29 @@ impl Picker {
     /// Records that the peer has a piece no more. Returns false if it did not have it. Blocks that were requested from it are
     /// still its own: release them afterwards, as they will not arrive.
     pub fn peer_lost(&mut self, key: PeerKey, piece: PieceIndex) -> bool {
+        self.peer_lost_all(key, &[piece])
+    }
+
+    /// Records that the peer has these pieces no more. Returns false if it had none of them.
+    pub fn peer_lost_all(&mut self, key: PeerKey, pieces: &[PieceIndex]) -> bool {
         let Ok(at) = self.find(key) else { return false };
         let peer = &mut self.peers[at];
         let was_seed = peer.bits.is_full();
-        if !peer.bits.clear(piece) {
-            return false;
-        }
-        if was_seed {
+        let lost: Vec<PieceIndex> = pieces.iter().copied().filter(|&piece| peer.bits.clear(piece)).collect();
+        if was_seed && !lost.is_empty() {
             self.order.demote();
         }
-        self.order.fewer(piece);
-        if self.unverified_wanted.has(piece) {
+        for &piece in &lost {
+            self.order.fewer(piece);
+        }
+        if lost.iter().any(|&piece| self.unverified_wanted.has(piece)) {
             let wanted = common(&peer.bits, &self.unverified_wanted);
             peer.wanted_until = self.wanted.replace_bound(key, wanted);
         }
-        self.disown(key, piece);
-        true
+        for &piece in &lost {
+            self.disown(key, piece);
+        }
+        !lost.is_empty()
     }
 }
 

@@ -19,6 +19,12 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 /// The shortest wait, whatever the server says.
 const SHORTEST_RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// The pause after the first missing file. It doubles with each, until data arrives: the host may be that of a third party.
+const MISSING_PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause after a missing file.
+const MAX_MISSING_PAUSE: Duration = Duration::from_secs(10);
+/// A web seed that lacks so many files in a row is given up.
+const MAX_MISSING: u32 = 50;
 /// A web seed with wrong data in so many of its files, or pieces of several files, is given up.
 const MAX_WRONG: usize = 8;
 
@@ -27,8 +33,13 @@ const MAX_WRONG: usize = 8;
 pub enum WebSeedStep {
     /// Ask again at this time.
     WaitUntil(Duration),
-    /// Request nothing of this file any more.
-    LeaveFile(usize),
+    /// Request nothing of this file any more, and nothing of others until then.
+    LeaveFile {
+        /// Its index.
+        file: usize,
+        /// Zero if there is no need to wait.
+        until: Duration,
+    },
     /// Request this piece no more.
     LeavePiece(PieceIndex),
     /// Give the web seed up.
@@ -45,8 +56,8 @@ pub struct WebSeedHealth {
     last_stall: Duration,
     /// Files that the server does not have, or has with other lengths.
     missing: HashSet<usize>,
-    /// Pieces of several files that the server has wrong.
-    wrong_pieces: HashSet<PieceIndex>,
+    /// How many files in a row were missing.
+    missing_in_row: u32,
     /// How many files or pieces were wrong.
     wrong: usize,
 }
@@ -54,17 +65,7 @@ pub struct WebSeedHealth {
 impl WebSeedHealth {
     /// Data arrived.
     pub fn succeeded(&mut self) {
-        self.failures = 0;
-    }
-
-    /// Whether requests for this file are useless.
-    pub fn is_missing(&self, file: usize) -> bool {
-        self.missing.contains(&file)
-    }
-
-    /// The pieces of several files that the server has wrong.
-    pub fn wrong_pieces(&self) -> impl Iterator<Item = PieceIndex> + '_ {
-        self.wrong_pieces.iter().copied()
+        (self.failures, self.missing_in_row) = (0, 0);
     }
 
     /// Decides what follows from wrong data in a piece, which has bytes of `files`. Mirrors update single files, so the others of a
@@ -78,12 +79,9 @@ impl WebSeedHealth {
             _ if !is_multi_file || self.wrong >= MAX_WRONG => WebSeedStep::End,
             [file] => {
                 self.missing.insert(*file);
-                WebSeedStep::LeaveFile(*file)
+                WebSeedStep::LeaveFile { file: *file, until: Duration::ZERO }
             }
-            _ => {
-                self.wrong_pieces.insert(piece);
-                WebSeedStep::LeavePiece(piece)
-            }
+            _ => WebSeedStep::LeavePiece(piece),
         }
     }
 
@@ -97,7 +95,7 @@ impl WebSeedHealth {
             WebSeedFault::NoFile(_) | WebSeedFault::WrongLength => {
                 let Some(file) = file else { return WebSeedStep::End };
                 self.missing.insert(file);
-                return WebSeedStep::LeaveFile(file);
+                return self.file_is_missing(now, file);
             }
             WebSeedFault::WrongRange
             | WebSeedFault::Compressed
@@ -106,6 +104,15 @@ impl WebSeedHealth {
         };
         self.failures = self.failures.saturating_add(1);
         WebSeedStep::WaitUntil(now.saturating_add(wait))
+    }
+
+    fn file_is_missing(&mut self, now: Duration, file: usize) -> WebSeedStep {
+        let pause = MISSING_PAUSE.saturating_mul(1 << self.missing_in_row.min(16)).min(MAX_MISSING_PAUSE);
+        self.missing_in_row += 1;
+        if self.missing_in_row >= MAX_MISSING {
+            return WebSeedStep::End;
+        }
+        WebSeedStep::LeaveFile { file, until: now.saturating_add(pause) }
     }
 
     fn stalled(&mut self, now: Duration) -> WebSeedStep {
@@ -172,22 +179,40 @@ mod tests {
     #[test]
     fn a_missing_file_costs_only_that_file() {
         let mut health = WebSeedHealth::default();
-        assert_eq!(health.failed(SECOND, Some(3), &WebSeedFault::NoFile(404)), WebSeedStep::LeaveFile(3));
-        assert_eq!(health.failed(SECOND, Some(5), &WebSeedFault::WrongLength), WebSeedStep::LeaveFile(5));
+        let leave = |file, milliseconds| WebSeedStep::LeaveFile { file, until: Duration::from_millis(milliseconds) };
+        assert_eq!(health.failed(SECOND, Some(3), &WebSeedFault::NoFile(404)), leave(3, 1100));
+        assert_eq!(health.failed(SECOND, Some(5), &WebSeedFault::WrongLength), leave(5, 1200));
         assert_eq!(health.failed(SECOND, None, &WebSeedFault::NoFile(404)), WebSeedStep::End, "a script");
-        assert!(health.is_missing(3) && health.is_missing(5) && !health.is_missing(4));
         assert_eq!(waits(&mut health, &WebSeedFault::ServerError(500), 1), [5], "no failure of the server");
+    }
+
+    #[test]
+    fn a_server_without_our_files_is_asked_ever_less_often_and_not_for_all_of_them() {
+        let mut health = WebSeedHealth::default();
+        let pause =
+            |health: &mut WebSeedHealth, file| match health.failed(SECOND, Some(file), &WebSeedFault::NoFile(404)) {
+                WebSeedStep::LeaveFile { until, .. } => Some(until.saturating_sub(SECOND).as_millis()),
+                WebSeedStep::End => None,
+                other => panic!("{other:?}"),
+            };
+        let pauses: Vec<_> = (0..49).map_while(|file| pause(&mut health, file)).collect();
+        assert_eq!(pauses[..9], [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]);
+        assert_eq!((pauses.len(), pauses[48]), (49, 10_000));
+        assert_eq!(pause(&mut health.clone(), 49), None);
+        health.succeeded();
+        assert_eq!(pause(&mut health, 49), Some(100), "it has some");
     }
 
     #[test]
     fn a_mirror_with_an_updated_file_keeps_the_others_for_a_while() {
         let mut health = WebSeedHealth::default();
         assert_eq!(health.clone().piece_failed(PieceIndex(0), &[0], false), WebSeedStep::End, "the only file");
-        assert_eq!(health.piece_failed(PieceIndex(5), &[2], true), WebSeedStep::LeaveFile(2));
-        assert!(health.is_missing(2));
+        assert_eq!(
+            health.piece_failed(PieceIndex(5), &[2], true),
+            WebSeedStep::LeaveFile { file: 2, until: Duration::ZERO }
+        );
         assert_eq!(health.piece_failed(PieceIndex(6), &[2], true), WebSeedStep::LeavePiece(PieceIndex(6)));
         assert_eq!(health.piece_failed(PieceIndex(9), &[3, 4], true), WebSeedStep::LeavePiece(PieceIndex(9)));
-        assert_eq!(health.wrong_pieces().collect::<Vec<_>>(), [PieceIndex(9)]);
         let steps: Vec<_> = (10..20).map(|n| health.piece_failed(PieceIndex(n), &[n as usize], true)).collect();
         assert_eq!(steps.iter().position(|step| *step == WebSeedStep::End), Some(5));
     }

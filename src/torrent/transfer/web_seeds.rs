@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::discovery::tracker::host_limit::{HostLimit, has_web_port};
 use crate::metainfo::Metainfo;
 use crate::peer::{TorrentContext, WebSeed, WebSeedSettings};
 use crate::strategy::web_seed::{WebSeedFiles, WebSeedKind, WebSeedUrl};
@@ -15,6 +16,8 @@ use crate::util::redact::public_name;
 
 /// The most web seeds of a torrent that are used.
 const MAX_WEB_SEEDS: usize = 16;
+/// The most of the torrent's own that are used of one host: each one that lacks files would be asked for many.
+const MAX_OF_HOST: usize = 2;
 /// How long to wait at the end for threads that may be connecting; they are left behind then.
 const JOIN_TIMEOUT: Duration = Duration::from_millis(100);
 
@@ -80,7 +83,8 @@ impl WebSeeds {
     }
 }
 
-/// The web seeds to use: the user's first, each URL once.
+/// The web seeds to use: the user's first, each URL once. Of those of the torrent, only a few of each host, and none at the ports of
+/// other services.
 fn choose(search: &SearchConfig, metainfo: &Metainfo) -> Vec<WebSeedUrl> {
     let used = if search.uses_torrent_web_seeds { usize::MAX } else { 0 };
     let users = search.web_seeds.iter().map(|url| (url, WebSeedKind::Mirror, true));
@@ -95,19 +99,30 @@ fn choose(search: &SearchConfig, metainfo: &Metainfo) -> Vec<WebSeedUrl> {
         }
         usable
     });
-    usable.filter(is_new).take(MAX_WEB_SEEDS).collect()
+    let mut of_torrent = HostLimit::new(MAX_OF_HOST, MAX_OF_HOST);
+    let mut is_allowed = |url: &WebSeedUrl| {
+        let is_allowed = url.is_from_user || has_web_port(url.as_str()) && of_torrent.admit(url.as_str());
+        if !is_allowed {
+            log::info!("{}: btsync does not use this web seed of the torrent", public_name(url.as_str()));
+        }
+        is_allowed
+    };
+    usable.filter(is_new).filter(|url| is_allowed(url)).take(MAX_WEB_SEEDS).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn search(web_seeds: Vec<String>) -> SearchConfig {
+        SearchConfig { web_seeds, ..SearchConfig::default() }
+    }
+
     #[test]
     fn the_users_web_seeds_come_first_and_each_url_once() {
         let torrent = b"d9:httpseedsl8:http://be4:infod6:lengthi1e4:name1:x12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaae\
                         8:url-listl8:http://a8:http://b7:ftp://c1:/ee";
         let metainfo = Metainfo::from_bytes(torrent).expect("a torrent");
-        let search = |web_seeds| SearchConfig { web_seeds, ..SearchConfig::default() };
         let mut users = search(vec!["http://b".to_owned()]);
         let chosen = choose(&users, &metainfo);
         let facts: Vec<_> = chosen.iter().map(|url| (url.as_str(), url.kind, url.is_from_user)).collect();
@@ -122,5 +137,19 @@ mod tests {
         users.uses_torrent_web_seeds = false;
         let chosen = choose(&users, &metainfo);
         assert!(chosen.len() == 1 && chosen.iter().all(|url| url.is_from_user), "only the user's own");
+    }
+
+    #[test]
+    fn a_torrent_names_few_web_seeds_of_a_host_and_none_at_ports_of_other_services() {
+        let torrent = b"d4:infod6:lengthi1e4:name1:x12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaaee";
+        let mut metainfo = Metainfo::from_bytes(torrent).expect("a torrent");
+        let named =
+            ["http://a:25/", "http://a/1", "http://a:8080/", "http://A/2", "https://b/1", "https://b/2", "https://c/"];
+        metainfo.web_seeds = named.map(str::to_owned).into();
+        metainfo.http_seeds = vec!["http://a/script".to_owned()];
+        let chosen = choose(&search(vec!["http://a:22/".to_owned(), "http://a/2".to_owned()]), &metainfo);
+        let urls: Vec<&str> = chosen.iter().map(WebSeedUrl::as_str).collect();
+        let of_torrent = ["http://a/1", "http://a:8080/", "https://b/1", "https://b/2", "https://c/"];
+        assert_eq!(urls, [&["http://a:22/", "http://a/2"][..], &of_torrent].concat());
     }
 }

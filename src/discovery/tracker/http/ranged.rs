@@ -14,6 +14,7 @@ use ureq::http::header::{
 use ureq::http::{Response, StatusCode, Version};
 use ureq::{Agent, Body, BodyReader};
 
+use crate::discovery::tracker::host_limit::has_web_port;
 use crate::discovery::tracker::http::response::retry_after;
 use crate::discovery::tracker::http::setup::{config, sent_user_agent};
 use crate::discovery::tracker::http::{HttpClient, MAX_REDIRECTS, Retry, TrackerError, Trust, error, url};
@@ -133,6 +134,9 @@ impl RangedFetcher {
     ) -> Result<(RangedResponse, RememberedRedirect), TrackerError> {
         url::check_scheme(&url)?;
         for _ in 0..=MAX_REDIRECTS {
+            if self.trust == Trust::Public && !has_web_port(&url) {
+                return Err(TrackerError::Redirect("its target has a port of another service"));
+            }
             let (bare, credentials) = without_credentials(&url);
             let send = |agent: &Agent| {
                 let mut request = agent.get(&bare);
