@@ -1,7 +1,7 @@
 # Completion of btsync for bash; needs nothing but bash.
 # Generated from src/cli/options by `make docs`: do not edit. The functions are in src/cli/options/generated/btsync.bash.in.
 
-_btsync_commands='create info list magnet edit verify tracker serve doctor help'
+_btsync_commands='create info list magnet edit verify tracker serve dht doctor help'
 
 # The options of a command, with = behind those that take a value; without a name those of a download.
 _btsync_options() {
@@ -18,6 +18,8 @@ _btsync_options() {
         serve) echo '-d= --dir= --allow-dir= --web-listen= --listen= --state-dir= --state= --watch= --peer-port=
             --port-mapping --no-port-mapping --proxy= --anonymous --no-web-seeds --block-list= --import-transmission=
             --import-qbittorrent= --set-password= --password-file= --web-host= --web-prefix= --metrics -h --help' ;;
+        dht) echo '--salt= --value= --key= --wait= -p= --listen-port= --interface= --bind= --proxy= --dht-entry-point=
+            --config= --conf-path= --no-config -h --help' ;;
         doctor) echo '--wait= --json -p= --listen-port= --interface= --bind= --proxy= --port-mapping --no-port-mapping
             --no-dht --dht-entry-point= --config= --conf-path= --no-config -h --help' ;;
         help) echo '' ;;
@@ -45,6 +47,7 @@ _btsync_arguments() {
         verify) echo 'torrent folder' ;;
         tracker) echo '' ;;
         serve) echo '' ;;
+        dht) echo '' ;;
         doctor) echo 'folder' ;;
         help) echo 'command' ;;
         *) echo 'torrents' ;;
@@ -61,7 +64,7 @@ _btsync_value() {
         --dscp) COMPREPLY=($(compgen -W 'le none cs1 af11 ef' -- "$2")) ;;
         --file-allocation) COMPREPLY=($(compgen -W 'none sparse falloc' -- "$2")) ;;
         --proxy) COMPREPLY=($(compgen -W 'socks5:// socks4a:// http://' -- "$2")) ;;
-        --block-list | --conf-path | --config | --input-file | --output | --password-file | --save-torrent | -i | -o) _btsync_files "$2" ;;
+        --block-list | --conf-path | --config | --input-file | --key | --output | --password-file | --save-torrent | --value | -i | -o) _btsync_files "$2" ;;
         --allow-dir | --dir | --import-qbittorrent | --import-transmission | --state | --state-dir | --watch | -d) _btsync_folders "$2" ;;
     esac
 }

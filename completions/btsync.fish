@@ -1,7 +1,7 @@
 # Completion of btsync for fish.
 # Generated from src/cli/options by `make docs`: do not edit. The functions are in src/cli/options/generated/btsync.fish.in.
 
-set -g __btsync_commands create info list magnet edit verify tracker serve doctor help
+set -g __btsync_commands create info list magnet edit verify tracker serve dht doctor help
 
 # The command that the words before the cursor name; "download" if they name none.
 function __btsync_command
@@ -39,6 +39,7 @@ complete -c btsync -n __btsync_first -a edit -d 'edit trackers, web seeds and co
 complete -c btsync -n __btsync_first -a verify -d 'report which files of a torrent are damaged or missing'
 complete -c btsync -n __btsync_first -a tracker -d 'run a small HTTP and UDP tracker until stopped'
 complete -c btsync -n __btsync_first -a serve -d 'run many torrents as a service'
+complete -c btsync -n __btsync_first -a dht -d 'get a value from the DHT or store one there (BEP 44)'
 complete -c btsync -n __btsync_first -a doctor -d 'report what works on this machine and in its network'
 complete -c btsync -n __btsync_first -a help -d 'show the options of a command'
 
@@ -196,6 +197,20 @@ complete -c btsync -n '__btsync_in serve' -l web-prefix -x -d 'serve the page be
 complete -c btsync -n '__btsync_in serve' -l metrics -d 'serve metrics for Prometheus at /metrics'
 complete -c btsync -n '__btsync_in serve' -s h -l help -d 'show the options of this command'
 
+complete -c btsync -n '__btsync_in dht' -l salt -x -d 'tell this value of the author from others'
+complete -c btsync -n '__btsync_in dht' -l value -r -F -d 'store the contents of this file'
+complete -c btsync -n '__btsync_in dht' -l key -r -F -d 'sign the value with the private key in this file'
+complete -c btsync -n '__btsync_in dht' -l wait -x -d 'give up after SECONDS seconds'
+complete -c btsync -n '__btsync_in dht' -s p -l listen-port -x -d 'use this port, or the first free port of a range A-B'
+complete -c btsync -n '__btsync_in dht' -l interface -x -a '(command ls /sys/class/net 2>/dev/null)' -d 'use only this network interface or local address'
+complete -c btsync -n '__btsync_in dht' -l bind -x -a '(command ls /sys/class/net 2>/dev/null)' -d 'same as --interface'
+complete -c btsync -n '__btsync_in dht' -l proxy -x -a 'socks5:// socks4a:// http://' -d 'use this proxy'
+complete -c btsync -n '__btsync_in dht' -l dht-entry-point -x -d 'also join the DHT through this node'
+complete -c btsync -n '__btsync_in dht' -l config -r -F -d 'read options from this file'
+complete -c btsync -n '__btsync_in dht' -l conf-path -r -F -d 'same as --config'
+complete -c btsync -n '__btsync_in dht' -l no-config -d 'read no configuration file'
+complete -c btsync -n '__btsync_in dht' -s h -l help -d 'show the options of this command'
+
 complete -c btsync -n '__btsync_in doctor' -l wait -x -d 'wait at most SECONDS for the router, the DHT and incoming connections'
 complete -c btsync -n '__btsync_in doctor' -l json -d 'print one JSON object for each check'
 complete -c btsync -n '__btsync_in doctor' -s p -l listen-port -x -d 'check this port, or the first free port of a range A-B'
@@ -211,4 +226,4 @@ complete -c btsync -n '__btsync_in doctor' -l conf-path -r -F -d 'same as --conf
 complete -c btsync -n '__btsync_in doctor' -l no-config -d 'read no configuration file'
 complete -c btsync -n '__btsync_in doctor' -s h -l help -d 'show the options of this command'
 
-complete -c btsync -n '__btsync_in help' -a 'create info list magnet edit verify tracker serve doctor'
+complete -c btsync -n '__btsync_in help' -a 'create info list magnet edit verify tracker serve dht doctor'

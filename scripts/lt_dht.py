@@ -3,7 +3,11 @@
 
 LISTEN is ADDRESS:PORT; NODE is the ADDRESS:PORT of another node, or "-". DEED is "stay" (answer others), "announce" (HASH
 with PORT) or "find" (prints "peer ADDRESS:PORT" for each peer of HASH). Prints "nodes N" the first time it knows N nodes.
+
+Further deeds: "put VALUE" and "get HASH" for immutable items; "put-signed SEED KEY SALT VALUE" and "get-signed KEY SALT" for mutable
+ones; "sample ADDRESS:PORT" for the info-hashes that a node stores. They print "item VALUE", "signed SEQUENCE VALUE", "sample HASH".
 """
+import hashlib
 import sys
 import time
 
@@ -23,20 +27,52 @@ session = lt.session({
 if node != "-":
     host, port = node.rsplit(":", 1)
     session.add_dht_node((host.strip("[]"), int(port)))
-info_hash = lt.sha1_hash(bytes.fromhex(sys.argv[4])) if len(sys.argv) > 4 else None
+arguments = sys.argv[4:]
+info_hash = lt.sha1_hash(bytes.fromhex(arguments[0])) if deed in ("announce", "find", "get") else None
+
+
+def private_key(seed):
+    """libtorrent's form of a private key: the hash of its seed."""
+    key = bytearray(hashlib.sha512(seed).digest())
+    key[0] &= 248
+    key[31] = key[31] & 63 | 64
+    return bytes(key)
+
+
 seen, turn = set(), 0
 while True:
     if turn % 20 == 0:
         if deed == "announce":
-            session.dht_announce(info_hash, int(sys.argv[5]), 0)
+            session.dht_announce(info_hash, int(arguments[1]), 0)
         elif deed == "find":
             session.dht_get_peers(info_hash)
+        elif deed == "put":
+            session.dht_put_immutable_item(arguments[0])
+        elif deed == "get":
+            session.dht_get_immutable_item(info_hash)
+        elif deed == "put-signed":
+            seed, key = map(bytes.fromhex, arguments[:2])
+            session.dht_put_mutable_item(private_key(seed), key, arguments[3].encode(), arguments[2].encode())
+        elif deed == "get-signed":
+            session.dht_get_mutable_item(bytes.fromhex(arguments[0]), arguments[1].encode())
+        elif deed == "sample":
+            host, port = arguments[0].rsplit(":", 1)
+            session.dht_sample_infohashes((host.strip("[]"), int(port)), lt.sha1_hash(bytes(20)))
         session.post_dht_stats()
     turn += 1
     for alert in session.pop_alerts():
         lines = []
         if isinstance(alert, lt.dht_get_peers_reply_alert):
             lines = [f"peer {host}:{port}" for host, port in alert.peers()]
+        elif isinstance(alert, lt.dht_immutable_item_alert):
+            lines = [f"item {alert.item['value'].decode()}"]
+        elif isinstance(alert, lt.dht_mutable_item_alert):
+            try:
+                lines = [f"signed {alert.item['seq']} {alert.item['value'].decode()}"]
+            except RuntimeError:
+                pass  # nothing was found
+        elif isinstance(alert, lt.dht_sample_infohashes_alert):
+            lines = [f"sample {sample}" for sample in alert.samples]
         elif isinstance(alert, lt.dht_stats_alert):
             lines = [f"nodes {sum(bucket['num_nodes'] for bucket in alert.routing_table)}"]
         else:

@@ -59,6 +59,7 @@ fn print_notes(parsed: ParsedArguments) -> Command {
 fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Download(args) => crate::cli::commands::download::run(&args),
+        Command::Dht(args, download) => crate::cli::commands::dht::run(&args, *download),
         Command::Doctor(args, download) => crate::cli::commands::doctor::run(&args, *download),
         Command::Create(args) => crate::cli::commands::create::run(&args),
         Command::Edit(args) => crate::cli::commands::edit::run(&args),

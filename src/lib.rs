@@ -168,6 +168,8 @@ pub mod create {
 /// The distributed hash table (BEP 5); [`DhtSettings::start`](crate::DhtSettings::start) starts a node.
 pub mod dht {
     pub use crate::discovery::dht::DhtService;
+    pub use crate::discovery::dht::item::{DhtItem, ItemError, ItemKey, ItemTarget};
+    pub use crate::discovery::dht::service::ItemPutResult;
 }
 
 /// A client for trackers, and a small tracker for a closed network.

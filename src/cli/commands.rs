@@ -1,6 +1,7 @@
 //! The subcommands.
 
 pub mod create;
+pub mod dht;
 pub mod doctor;
 pub mod download;
 pub mod edit;

@@ -26,7 +26,7 @@ use crate::cli::report::hook::HookConfig;
 use crate::util::redact::redacted;
 use btsync::{Allocation, Bind, Dscp, Encryption, FilePattern};
 
-pub use args::{CreateArgs, DoctorArgs, EditArgs, InfoArgs, MagnetArgs, ServeArgs, TrackerArgs, VerifyArgs};
+pub use args::{CreateArgs, DhtArgs, DoctorArgs, EditArgs, InfoArgs, MagnetArgs, ServeArgs, TrackerArgs, VerifyArgs};
 pub(crate) use normalize::STDIN;
 #[cfg(test)]
 pub use parse::parse;
@@ -41,6 +41,8 @@ pub enum Command {
     Download(Box<DownloadArgs>),
     /// Create a torrent file.
     Create(CreateArgs),
+    /// Get or store a value in the DHT, with the network options of a download.
+    Dht(DhtArgs, Box<DownloadArgs>),
     /// Report what works on this machine and in its network, with the options that a download would have.
     Doctor(DoctorArgs, Box<DownloadArgs>),
     /// Edit trackers, web seeds and comment of a torrent file.

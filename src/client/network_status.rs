@@ -2,9 +2,10 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::client::Client;
-use crate::discovery::dht::{DhtStats, Family};
+use crate::discovery::dht::{DhtService, DhtStats, Family};
 
 /// What a client has learned about its network; see [`Client::network_status`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,6 +53,15 @@ impl Client {
     pub fn join_dht(&self) -> io::Result<bool> {
         let Some(port) = self.dht_port() else { return Ok(false) };
         Ok(self.start_dht(port)?.is_some())
+    }
+
+    /// The client's DHT node, which this starts if necessary, to get and store items; `None` where [`Client::join_dht`] returns false.
+    ///
+    /// # Errors
+    /// If no UDP socket can be bound to the client's port.
+    pub fn dht_node(&self) -> io::Result<Option<Arc<DhtService>>> {
+        let Some(port) = self.dht_port() else { return Ok(None) };
+        self.start_dht(port)
     }
 
     /// What the client has learned about its network so far.

@@ -6,15 +6,22 @@
 //! [`service`] adds a socket and a thread per family. The two families are separate networks (BEP 32); each passes on nodes that
 //! it learns for the other.
 
+pub mod bloom;
+mod decode;
 mod encode;
 mod external;
 mod id;
+pub mod item;
+pub mod item_request;
+mod item_store;
 mod lookup;
 mod maintain;
 pub mod message;
 mod node;
+mod running;
 mod server;
 pub mod service;
+mod signature;
 pub mod state;
 mod stats;
 mod store;

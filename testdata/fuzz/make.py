@@ -117,7 +117,17 @@ put("dht",
     announce=krpc(y="q", q="announce_peer", a={"id": ID, "info_hash": HASH, "port": 6881, "implied_port": 1, "token": "t"}),
     nodes=krpc(y="r", r={"id": ID, "nodes": ID + FOUR, "nodes6": ID + SIX, "token": "t"}, ip=FOUR),
     values=krpc(y="r", r={"id": ID, "values": [FOUR, SIX], "token": "t"}),
-    error=krpc(y="e", e=[203, "bad token"]))
+    error=krpc(y="e", e=[203, "bad token"]),
+    scrape=krpc(y="q", q="get_peers", a={"id": ID, "info_hash": HASH, "scrape": 1, "noseed": 1}),
+    filters=krpc(y="r", r={"id": ID, "BFsd": b"\x01" * 256, "BFpe": b"\x80" * 256}),
+    sample=krpc(y="q", q="sample_infohashes", a={"id": ID, "target": HASH}),
+    samples=krpc(y="r", r={"id": ID, "interval": 600, "num": 2, "samples": HASH * 2}),
+    get_item=krpc(y="q", q="get", a={"id": ID, "target": HASH, "seq": 3}),
+    put_item=krpc(y="q", q="put", a={"id": ID, "token": "t", "v": [1, "x"]}),
+    put_signed=krpc(y="q", q="put", a={"id": ID, "token": "t", "v": "x", "k": b"k" * 32, "sig": b"s" * 64, "seq": 4,
+                                       "salt": "salt", "cas": 3}),
+    item=krpc(y="r", r={"id": ID, "token": "t", "v": "x", "k": b"k" * 32, "sig": b"s" * 64, "seq": 4}),
+    not_newer=krpc(y="r", r={"id": ID, "token": "t", "seq": 4}))
 
 text = "BT-SEARCH * HTTP/1.1\r\nHost: 239.192.152.143:6771\r\nPort: 6881\r\nInfohash: %s\r\ncookie: c\r\n\r\n\r\n"
 put("lsd", one=(text % ("a1" * 20)).encode(), two=(text % ("A1" * 20 + "\r\nInfohash: " + "0" * 40)).encode())

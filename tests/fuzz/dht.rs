@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use btsync::discovery::dht::item::ItemTarget;
+use btsync::discovery::dht::item_request::ItemRequest;
 use btsync::discovery::dht::message::{KrpcBody, KrpcMessage, MAX_PACKET};
 use btsync::discovery::dht::{Dht, DhtOutput, DhtState, Family, NodeSettings};
 use btsync::types::InfoHash;
@@ -25,6 +27,8 @@ pub fn dht(bytes: &[u8]) -> bool {
     let mut node = Dht::new(&settings, &DhtState::default(), fastrand::Rng::with_seed(1));
     node.add_router(Duration::ZERO, router);
     node.search(Duration::ZERO, InfoHash([9; 20]), Some(6881));
+    let target = ItemTarget::Mutable { key: [7; 32], salt: b"salt".to_vec() };
+    node.request_item(Duration::ZERO, ItemRequest::Get(target), Duration::from_secs(9));
     let asked = sent(&mut node);
     node.on_packet(Duration::from_millis(1), router, bytes);
     if let Ok(message) = message

@@ -4,13 +4,14 @@
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::Instant;
 
 use crate::common::netns::in_network_namespace;
 use crate::common::payload::Payload;
 use crate::common::process::Running;
-use crate::common::{PATIENCE, TestDir, btsync, free_port};
+use crate::common::{PATIENCE, TestDir, btsync, free_port, until};
+use btsync::dht::DhtItem;
 use btsync::discovery::dht::{DhtConfig, DhtService, FoundPeers};
 use btsync::types::InfoHash;
 use crossbeam_channel::{Receiver, unbounded};
@@ -120,5 +121,109 @@ fn the_nodes_that_a_torrent_names_are_asked() {
         let length = node.recv(&mut packet).expect("a question");
         assert!(packet[..length].starts_with(b"d1:ad2:id20:"), "{}", packet[..length].escape_ascii());
         running.terminate(7);
+    });
+}
+
+/// The output of `btsync dht` at address 1, with `node` as the only entry point.
+fn dht_command(temp: &TestDir, node: SocketAddr, args: &[&str]) -> Output {
+    let mut command = btsync();
+    command.arg("dht").args(args).current_dir(temp.path("")).env("XDG_CACHE_HOME", temp.path("cache"));
+    command.args(["--no-config", "--wait", "30", "--dht-entry-point", &node.to_string()]);
+    command.args(["--interface", &four(1).to_string(), "--listen-port", &free_port().to_string()]);
+    command.stdin(std::process::Stdio::null()).output().expect("btsync starts")
+}
+
+fn printed(output: &Output) -> String {
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+}
+
+#[test]
+fn libtorrent_and_we_exchange_items() {
+    in_network_namespace("libtorrent_and_we_exchange_items", &[PYTHON], || {
+        let temp = TestDir::new();
+        let (_first, node) = libtorrent(&temp, four(2), None, &["stay"]);
+        std::fs::write(temp.path("hello"), "hello world").expect("a file");
+        let hash = printed(&dht_command(&temp, node, &["put", "--value", "hello"]));
+        let (mut second, _) = libtorrent(&temp, four(3), Some(node), &["get", &hash]);
+        second.wait_for_output("item hello world");
+        assert_eq!(printed(&dht_command(&temp, node, &["get", &hash])), "hello world");
+        let missing = dht_command(&temp, node, &["get", &"ab".repeat(20)]);
+        assert_eq!(missing.status.code(), Some(1), "{}", String::from_utf8_lossy(&missing.stderr));
+
+        let put = ["put", "--value", "hello", "--key", "key", "--salt", "s"];
+        let key = printed(&dht_command(&temp, node, &put));
+        let (mut third, _) = libtorrent(&temp, four(4), Some(node), &["get-signed", &key, "s"]);
+        third.wait_for_output("signed 1 hello world");
+        let seed = std::fs::read_to_string(temp.path("key")).expect("a key");
+        let theirs = ["put-signed", seed.trim(), &key, "s", "good bye"];
+        let (mut fourth, _) = libtorrent(&temp, four(5), Some(node), &theirs);
+        fourth.wait_for_output("put complete");
+        let found = dht_command(&temp, node, &["get", &key, "--salt", "s"]);
+        assert_eq!(printed(&found), "good bye");
+        assert!(!String::from_utf8_lossy(&found.stderr).contains("sequence number 1\n"));
+        assert_eq!(printed(&dht_command(&temp, node, &put)), key, "a value that is put again is the newest");
+        assert_eq!(printed(&dht_command(&temp, node, &["get", &key, "--salt", "s"])), "hello world");
+    });
+}
+
+/// Our node is the only one that libtorrent's nodes know at first.
+#[test]
+fn libtorrent_stores_items_and_samples_info_hashes_at_our_node() {
+    in_network_namespace("libtorrent_stores_items_and_samples_info_hashes_at_our_node", &[PYTHON], || {
+        let temp = TestDir::new();
+        let unused = SocketAddr::new(four(9), 9);
+        let (service, _found) = ours(four(1), unused, false);
+        let node = service.local_addrs()[0];
+        let (_first, _) = libtorrent(&temp, four(2), Some(node), &["put", "stored by libtorrent"]);
+        let stored = || service.stats().iter().any(|(_, stats)| stats.items == 1);
+        until("our node has the item", stored);
+        let value = b"20:stored by libtorrent".to_vec();
+        let item = DhtItem::immutable(value).expect("a value");
+        let (mut second, _) = libtorrent(&temp, four(3), Some(node), &["get", &item.target().to_string()]);
+        second.wait_for_output("item stored by libtorrent");
+        let (_third, _) = libtorrent(&temp, four(4), Some(node), &["announce", &THEIRS.hex(), "7777"]);
+        until("our node has the announce", || service.stats().iter().any(|(_, stats)| stats.stored == 1));
+        let (mut fourth, _) = libtorrent(&temp, four(5), Some(node), &["sample", &node.to_string()]);
+        fourth.wait_for_output(&format!("sample {}", THEIRS.hex()));
+        service.stop().expect("nothing to write");
+    });
+}
+
+#[test]
+fn wrong_uses_of_the_dht_command_have_their_codes() {
+    let temp = TestDir::new();
+    std::fs::write(temp.path("big"), vec![b'x'; 997]).expect("a file");
+    std::fs::write(temp.path("small"), "x").expect("a file");
+    let cases: [(&[&str], i32); 11] = [
+        (&["get"], 28),
+        (&["get", "12"], 28),
+        (&["get", "12", "--value", "small"], 28),
+        (&["put"], 28),
+        (&["put", "--value", "big"], 28),
+        (&["put", "--value", "small", "--salt", "s"], 28),
+        (&["put", "target", "--value", "small"], 28),
+        (&["put", "--value", "small", "--key", "small"], 28),
+        (&["put", "--value", "missing"], 15),
+        (&["put", "--value", "small", "--key", "missing/key"], 16),
+        (&["look"], 28),
+    ];
+    for (args, code) in cases {
+        let output = btsync().arg("dht").args(args).current_dir(temp.path("")).output().expect("it starts");
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
+fn without_any_dht_node_the_dht_command_runs_out_of_time() {
+    in_network_namespace("without_any_dht_node_the_dht_command_runs_out_of_time", &[], || {
+        let temp = TestDir::new();
+        let node = SocketAddr::new(four(9), 9);
+        let mut command = btsync();
+        command
+            .args(["dht", "get", &"ab".repeat(20), "--no-config", "--wait", "1"])
+            .env("XDG_CACHE_HOME", temp.path(""));
+        command.args(["--dht-entry-point", &node.to_string(), "--listen-port", &free_port().to_string()]);
+        assert_eq!(command.output().expect("btsync starts").status.code(), Some(2));
     });
 }

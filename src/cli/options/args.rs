@@ -57,6 +57,48 @@ pub struct CreateArgs {
     pub force: bool,
 }
 
+/// get a value from the DHT or store one there (BEP 44); with the network options of a download
+#[derive(FromArgs, ArgsInfo, Debug, Default, PartialEq)]
+#[argh(subcommand, name = "dht")]
+pub struct DhtArgs {
+    /// get or put
+    #[argh(positional, arg_name = "get|put")]
+    pub action: String,
+    /// for get: the target that put printed, 40 hexadecimal digits, or the public key of the author, 64 digits
+    #[argh(positional, arg_name = "TARGET")]
+    pub target: Option<String>,
+    /// tell this value of the author from others
+    #[argh(option, arg_name = "TEXT")]
+    pub salt: Option<String>,
+    /// store the contents of this file; - is standard input
+    #[argh(option, arg_name = "FILE")]
+    pub value: Option<PathBuf>,
+    /// sign the value with the private key in this file; creates a missing file
+    #[argh(option, arg_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// give up after SECONDS seconds
+    #[argh(option, arg_name = "SECONDS", from_str_fn(values::seconds))]
+    pub wait: Option<Duration>,
+    /// use this port, or the first free port of a range A-B
+    #[argh(option, arg_name = "P", short = 'p', from_str_fn(values::ports))]
+    pub listen_port: Option<RangeInclusive<u16>>,
+    /// use only this network interface or local address
+    #[argh(option, arg_name = "IF", from_str_fn(values::interface))]
+    pub interface: Option<Bind>,
+    /// use this proxy; socks5:// or socks5h://
+    #[argh(option, arg_name = "URL", from_str_fn(values::proxy))]
+    pub proxy: Option<String>,
+    /// also join the DHT through this node
+    #[argh(option, arg_name = "HOST:PORT", from_str_fn(values::host_and_port))]
+    pub dht_entry_point: Vec<String>,
+    /// read options from this file; instead of `$XDG_CONFIG_HOME/btsync/config`
+    #[argh(option, arg_name = "F")]
+    pub config: Option<PathBuf>,
+    /// read no configuration file
+    #[argh(switch)]
+    pub no_config: bool,
+}
+
 /// report what works on this machine and in its network; with the options of a download
 #[derive(FromArgs, ArgsInfo, Debug, Default, PartialEq)]
 #[argh(subcommand, name = "doctor")]

@@ -76,7 +76,7 @@ fn arguments(command: &CommandSpec) -> Vec<ArgumentKind> {
         "SOURCE" => Some(ArgumentKind::Source),
         "FOLDER" if command.name != DOWNLOAD => Some(ArgumentKind::Folder),
         "COMMAND" => Some(ArgumentKind::Command),
-        "options" | "FOLDER" => None,
+        "options" | "FOLDER" | "get|put" | "TARGET" => None,
         other => panic!("{}: an argument that no shell completes: {other}", command.name),
     };
     command.usage.split(' ').filter_map(known).collect()

@@ -12,7 +12,7 @@ btsync create SOURCE [options]         create a torrent from a file or folder
 btsync info|list|magnet|edit FILE      show contents; files; magnet link; edit
 btsync verify FILE.torrent [FOLDER]    report damaged and missing files
 btsync serve                           run a service with a web page
-btsync doctor|tracker|help [COMMAND]   check this machine; tracker; all options
+btsync doctor|tracker|dht|help         check machine; tracker; DHT; all options
 TORRENT is a .torrent file or its URL, a magnet link, or - (stdin).
 Files:   -S, --list           list them with numbers and sizes
          --select 1-5,8 --select '*.mkv' --exclude Extras   choose files

@@ -9,7 +9,9 @@ use crate::cli::exit::Exit;
 use crate::cli::exit::Failure;
 use crate::cli::options::config::{self, ConfigSources};
 use crate::cli::options::normalize::{self, CommandLine, GivenOption, Options};
-use crate::cli::options::{Command, DoctorArgs, DownloadArgs, ParsedArguments, bad_option, help, names, table};
+use crate::cli::options::{
+    Command, DhtArgs, DoctorArgs, DownloadArgs, ParsedArguments, bad_option, help, names, table,
+};
 use btsync::Verifier;
 
 /// Parses the arguments without a configuration file and without the environment.
@@ -39,7 +41,10 @@ pub fn parse_in(words: &[OsString], config_sources: &ConfigSources) -> Result<Pa
         return download(&rest, config_sources);
     }
     if name == "doctor" {
-        return doctor(&rest, config_sources);
+        return with_download::<DoctorArgs>(name, &rest, config_sources, Command::Doctor);
+    }
+    if name == "dht" {
+        return with_download::<DhtArgs>(name, &rest, config_sources, Command::Dht);
     }
     let command = if name == "help" { Some(help_on(&rest)) } else { subcommand(name, &rest) };
     match command {
@@ -118,11 +123,16 @@ fn download(words: &[&str], config_sources: &ConfigSources) -> Result<ParsedArgu
     Ok(ParsedArguments { command: Command::Download(Box::new(args.checked()?)), notes })
 }
 
-/// Parses `words` as the options of `doctor`. Those that a download has, too, come also from the configuration file and the environment.
-fn doctor(words: &[&str], config_sources: &ConfigSources) -> Result<ParsedArguments, Failure> {
-    let line = read::<DoctorArgs>(words)?;
+/// Parses `words` as the options of `doctor` or `dht`. Those that a download has, too, come also from the configuration file and the environment.
+fn with_download<T: FromArgs + ArgsInfo>(
+    name: &str,
+    words: &[&str],
+    config_sources: &ConfigSources,
+    wrap: fn(T, Box<DownloadArgs>) -> Command,
+) -> Result<ParsedArguments, Failure> {
+    let line = read::<T>(words)?;
     if line.has_switch("--help") {
-        return Ok(ParsedArguments { command: help_on(&["doctor"])?, notes: Vec::new() });
+        return Ok(ParsedArguments { command: help_on(&[name])?, notes: Vec::new() });
     }
     let options = Options::of::<DownloadArgs>();
     let of_download =
@@ -130,8 +140,8 @@ fn doctor(words: &[&str], config_sources: &ConfigSources) -> Result<ParsedArgume
     let merged = config::merge_sources(&options, line.given.iter().filter_map(of_download).collect(), config_sources)?;
     merged.given.iter().try_for_each(GivenOption::check::<DownloadArgs>)?;
     let download = parse_with_argh(&["btsync"], &normalize::apply_precedence(merged.given), &[])?;
-    let args = parse_with_argh(&["btsync", "doctor"], &normalize::apply_precedence(line.given), &line.names)?;
-    Ok(ParsedArguments { command: Command::Doctor(args, Box::new(download)), notes: merged.notes })
+    let args = parse_with_argh(&["btsync", name], &normalize::apply_precedence(line.given), &line.names)?;
+    Ok(ParsedArguments { command: wrap(args, Box::new(download)), notes: merged.notes })
 }
 
 /// Splits `words` into options and names, and checks each value.

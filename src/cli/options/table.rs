@@ -13,7 +13,7 @@ use argh::{ArgsInfo as _, CommandInfoWithArgs, FlagInfo, FlagInfoKind, Optionali
 
 use crate::cli::options::DownloadArgs;
 use crate::cli::options::args::{
-    CreateArgs, DoctorArgs, EditArgs, InfoArgs, MagnetArgs, ServeArgs, TrackerArgs, VerifyArgs,
+    CreateArgs, DhtArgs, DoctorArgs, EditArgs, InfoArgs, MagnetArgs, ServeArgs, TrackerArgs, VerifyArgs,
 };
 
 /// The name of the default command in the table; on the command line a download has no command word.
@@ -23,7 +23,7 @@ pub(crate) const DOWNLOAD: &str = "download";
 pub(crate) const PREFIX: &str = "BTSYNC_";
 
 /// All commands, in the order of the help and the manual.
-pub(crate) static COMMANDS: [CommandSpec; 11] = [
+pub(crate) static COMMANDS: [CommandSpec; 12] = [
     CommandSpec {
         name: DOWNLOAD,
         usage: "TORRENT... [FOLDER] [options]",
@@ -86,6 +86,13 @@ pub(crate) static COMMANDS: [CommandSpec; 11] = [
         summary: "run many torrents as a service; with a web page and Transmission's remote control",
         parser: Some(ServeArgs::get_args_info),
         options: commands::SERVE,
+    },
+    CommandSpec {
+        name: "dht",
+        usage: "get|put [TARGET] [options]",
+        summary: "get a value from the DHT or store one there (BEP 44); with the network options of a download",
+        parser: Some(DhtArgs::get_args_info),
+        options: commands::DHT,
     },
     CommandSpec {
         name: "doctor",

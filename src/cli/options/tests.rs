@@ -243,7 +243,7 @@ fn help_names_the_options_used_most_and_fits_a_terminal() {
     }
     assert!(HELP.lines().all(|line| line.len() <= 80) && HELP.lines().count() < 24);
     assert_eq!((printed("help help"), printed("list --help")), (HELP.to_owned(), printed("help list")));
-    for name in ["create", "doctor", "edit", "info", "list", "magnet", "tracker", "verify"] {
+    for name in ["create", "dht", "doctor", "edit", "info", "list", "magnet", "tracker", "verify"] {
         assert!(HELP.contains(name) && printed(&format!("help {name}")).contains(name), "{name}");
     }
     assert!(printed("help create").contains("create") && printed("create -h") == printed("help create"));

@@ -1,10 +1,11 @@
-//! Encodes KRPC packets (BEP 5, 32, 42, 43).
+//! Encodes KRPC packets (BEP 5, 32, 33, 42, 43, 44, 51).
 
 use std::net::SocketAddr;
 
 use crate::bencode::encode::{bytes as put, int, list};
 use crate::discovery::dht::id::NodeId;
-use crate::discovery::dht::message::{Family, KrpcBody, KrpcMessage, KrpcResponse, Query, Want};
+use crate::discovery::dht::item::{FoundItem, ItemPut};
+use crate::discovery::dht::message::{Contact, Family, KrpcBody, KrpcMessage, KrpcResponse, Query, Want};
 use crate::wire::compact::{V6_LENGTH, write_addr};
 
 /// The client version (BEP 5): the client's two letters (BEP 20) and a two-byte version number.
@@ -73,6 +74,9 @@ impl Query {
             Query::FindNode { .. } => "find_node",
             Query::GetPeers { .. } => "get_peers",
             Query::AnnouncePeer { .. } => "announce_peer",
+            Query::SampleInfohashes { .. } => "sample_infohashes",
+            Query::Get { .. } => "get",
+            Query::Put { .. } => "put",
         }
     }
 }
@@ -83,33 +87,82 @@ pub(crate) fn key(out: &mut Vec<u8>, key: &str) {
 
 fn put_arguments(out: &mut Vec<u8>, id: NodeId, query: &Query) {
     out.push(b'd');
+    if let Query::Put { put: item, .. } = query
+        && let ItemPut { cas: Some(cas), .. } = **item
+    {
+        key(out, "cas");
+        int(out, cas);
+    }
     key(out, "id");
     put(out, &id.0);
     match query {
         Query::Ping => {}
-        Query::FindNode { target, want } => {
-            key(out, "target");
-            put(out, &target.0);
-            put_want(out, *want);
+        Query::FindNode { target, want } | Query::SampleInfohashes { target, want } => {
+            put_target(out, *target, *want);
         }
-        Query::GetPeers { info_hash, want } => {
+        Query::GetPeers { info_hash, want, scrape } => {
             key(out, "info_hash");
             put(out, &info_hash.0);
+            put_flag(out, "noseed", scrape.wants_no_seeds);
+            put_flag(out, "scrape", scrape.wants_filters);
             put_want(out, *want);
         }
-        Query::AnnouncePeer { info_hash, port, token } => {
+        Query::AnnouncePeer { info_hash, port, is_port_implied, is_seed, token } => {
             key(out, "implied_port");
-            int(out, u8::from(port.is_none()));
+            int(out, u8::from(*is_port_implied));
             key(out, "info_hash");
             put(out, &info_hash.0);
-            // With `implied_port` set, this port is ignored, but some nodes require it to be present and not 0.
+            // Nodes that do not know `implied_port` use this port.
             key(out, "port");
-            int(out, port.unwrap_or(1));
+            int(out, port);
+            put_flag(out, "seed", *is_seed);
             key(out, "token");
             put(out, token);
         }
+        Query::Get { target, seq, want } => {
+            if let Some(seq) = seq {
+                key(out, "seq");
+                int(out, seq);
+            }
+            put_target(out, *target, *want);
+        }
+        Query::Put { token, put: item } => {
+            if let Some(signed) = &item.signed {
+                key(out, "k");
+                put(out, &signed.key);
+                if !signed.salt.is_empty() {
+                    key(out, "salt");
+                    put(out, &signed.salt);
+                }
+                put_sequence_number(out, signed.seq);
+                key(out, "sig");
+                put(out, &signed.signature);
+            }
+            key(out, "token");
+            put(out, token);
+            key(out, "v");
+            out.extend_from_slice(&item.value);
+        }
     }
     out.push(b'e');
+}
+
+fn put_target(out: &mut Vec<u8>, target: NodeId, want: Want) {
+    key(out, "target");
+    put(out, &target.0);
+    put_want(out, want);
+}
+
+fn put_flag(out: &mut Vec<u8>, name: &str, is_set: bool) {
+    if is_set {
+        key(out, name);
+        int(out, 1);
+    }
+}
+
+fn put_sequence_number(out: &mut Vec<u8>, seq: i64) {
+    key(out, "seq");
+    int(out, seq);
 }
 
 fn put_want(out: &mut Vec<u8>, want: Want) {
@@ -126,30 +179,67 @@ fn put_want(out: &mut Vec<u8>, want: Want) {
 }
 
 fn put_response(out: &mut Vec<u8>, response: &KrpcResponse) {
+    let signed = match &response.item {
+        Some(FoundItem::Mutable(_, signed)) => Some(signed),
+        _ => None,
+    };
     out.push(b'd');
+    if let Some(filters) = &response.filters {
+        key(out, "BFpe");
+        put(out, filters.others.as_bytes());
+        key(out, "BFsd");
+        put(out, filters.seeds.as_bytes());
+    }
     key(out, "id");
     put(out, &response.id.0);
-    for (family, name) in [(Family::V4, "nodes"), (Family::V6, "nodes6")] {
-        let nodes: Vec<u8> = response
-            .nodes
-            .iter()
-            .filter(|node| Family::of(node.addr.ip()) == family)
-            .flat_map(|node| node.id.0.into_iter().chain(compact(node.addr)))
-            .collect();
-        if !nodes.is_empty() {
-            key(out, name);
-            put(out, &nodes);
+    if let Some(samples) = &response.samples {
+        key(out, "interval");
+        int(out, samples.interval);
+    }
+    if let Some(signed) = signed {
+        key(out, "k");
+        put(out, &signed.key);
+    }
+    put_nodes(out, &response.nodes);
+    if let Some(samples) = &response.samples {
+        key(out, "num");
+        int(out, samples.count);
+        key(out, "samples");
+        put(out, &samples.samples.iter().flat_map(|hash| hash.0).collect::<Vec<u8>>());
+    }
+    match &response.item {
+        Some(FoundItem::NotNewer(seq)) => put_sequence_number(out, *seq),
+        Some(FoundItem::Mutable(_, signed)) => {
+            put_sequence_number(out, signed.seq);
+            key(out, "sig");
+            put(out, &signed.signature);
         }
+        Some(FoundItem::Immutable(_)) | None => {}
     }
     if let Some(token) = &response.token {
         key(out, "token");
         put(out, token);
+    }
+    if let Some(FoundItem::Immutable(value) | FoundItem::Mutable(value, _)) = &response.item {
+        key(out, "v");
+        out.extend_from_slice(value);
     }
     if !response.values.is_empty() {
         key(out, "values");
         list(out, &response.values, |out, value| put(out, &compact(*value)));
     }
     out.push(b'e');
+}
+
+fn put_nodes(out: &mut Vec<u8>, nodes: &[Contact]) {
+    for (family, name) in [(Family::V4, "nodes"), (Family::V6, "nodes6")] {
+        let nodes = nodes.iter().filter(|node| Family::of(node.addr.ip()) == family);
+        let nodes: Vec<u8> = nodes.flat_map(|node| node.id.0.into_iter().chain(compact(node.addr))).collect();
+        if !nodes.is_empty() {
+            key(out, name);
+            put(out, &nodes);
+        }
+    }
 }
 
 /// Compact address and port: 6 or 18 bytes.

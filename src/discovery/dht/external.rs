@@ -1,8 +1,12 @@
-//! Determines our external address from votes (BEP 42): every response contains it, but no single one is trusted. Pure.
+//! Determines our external address from votes (BEP 42): every response contains it, but no single one is trusted. Our id depends on
+//! it. Pure.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
+use crate::discovery::dht::id::NodeId;
+use crate::discovery::dht::message::Family;
+use crate::discovery::dht::state::DhtState;
 use crate::net::networks::Network;
 
 /// The number of recent votes considered.
@@ -38,6 +42,56 @@ impl ExternalIp {
         }
         self.agreed = Some(ours);
         self.agreed
+    }
+}
+
+/// Our id, which depends on our external address (BEP 42).
+#[derive(Debug)]
+pub(crate) struct OwnIds {
+    pub(crate) id: NodeId,
+    /// Our ids by external address, as in [`DhtState::ids`].
+    ids: Vec<(IpAddr, NodeId)>,
+    external: ExternalIp,
+}
+
+impl OwnIds {
+    /// The ids of an earlier run, or a random one.
+    pub fn new(state: &DhtState, family: Family, rng: &mut fastrand::Rng) -> OwnIds {
+        let ids: Vec<_> = state.ids.iter().copied().filter(|(ip, _)| Family::of(*ip) == family).collect();
+        let id = ids.last().map_or_else(|| NodeId::random(rng), |(_, id)| *id);
+        OwnIds { id, ids, external: ExternalIp::default() }
+    }
+
+    /// Our external address, once enough nodes agree.
+    pub fn external_ip(&self) -> Option<IpAddr> {
+        self.external.agreed()
+    }
+
+    /// Records a vote on our external address. Once enough nodes agree on a new one, switches to an id that fits it; returns whether
+    /// the id is another one now.
+    pub fn vote(&mut self, voter: IpAddr, ours: IpAddr, rng: &mut fastrand::Rng) -> bool {
+        let Some(ip) = self.external.vote(voter, ours) else { return false };
+        let is_new = !self.id.fits(ip);
+        if is_new {
+            let had = self.ids.iter().rev().find(|(at, id)| *at == ip && id.fits(ip)).map(|(_, id)| *id);
+            self.id = had.unwrap_or_else(|| NodeId::for_ip(ip, rng));
+        }
+        self.ids.retain(|(at, id)| *at != ip && *id != self.id);
+        self.ids.push((ip, self.id));
+        is_new
+    }
+
+    /// The ids to save for the next run.
+    pub fn to_state(&self, family: Family) -> Vec<(IpAddr, NodeId)> {
+        let mut ids = self.ids.clone();
+        if ids.last().is_none_or(|(_, id)| *id != self.id) {
+            let unknown = match family {
+                Family::V4 => std::net::Ipv4Addr::UNSPECIFIED.into(),
+                Family::V6 => std::net::Ipv6Addr::UNSPECIFIED.into(),
+            };
+            ids.push((self.external.agreed().unwrap_or(unknown), self.id));
+        }
+        ids
     }
 }
 

@@ -8,8 +8,9 @@ use sha1::{Digest, Sha1};
 
 use crate::discovery::dht::id::NodeId;
 use crate::discovery::dht::lookup::Lookup;
-use crate::discovery::dht::message::{Family, KrpcBody, KrpcMessage, Query, Want, is_usable};
-use crate::discovery::dht::node::{Dht, LookupGoal, PendingQuery, QueryPurpose};
+use crate::discovery::dht::message::{Family, KrpcBody, KrpcMessage, Query, ScrapeOptions, Want, is_usable};
+use crate::discovery::dht::node::Dht;
+use crate::discovery::dht::running::{LookupGoal, PendingQuery, QueryPurpose};
 use crate::discovery::dht::table::{K, QUESTIONABLE_AFTER};
 use crate::types::InfoHash;
 use crate::util::cold_sort;
@@ -71,6 +72,7 @@ impl Dht {
             self.start(LookupGoal::Bootstrap, self.own.id);
         }
         self.refresh(now);
+        self.run_item_requests(now);
         self.advance_lookups(now);
         // Searches that end make room for others. The loop terminates, because none is due again at once.
         while self.start_searches(now) {
@@ -87,7 +89,8 @@ impl Dht {
         let can_search = self.lookups.running.len() < MAX_LOOKUPS && self.has_nodes();
         let searches = self.searches.values().filter(|w| can_search && !w.is_running).map(|w| w.due);
         // While a lookup runs, a query is always pending, so there is always a deadline.
-        answers.chain(bootstrap).chain(refresh).chain(searches).min().unwrap_or(self.bootstrap.due)
+        let items = self.items.next_deadline(self.has_nodes());
+        answers.chain(items).chain(bootstrap).chain(refresh).chain(searches).min().unwrap_or(self.bootstrap.due)
     }
 
     /// Bootstraps sooner after a node was added, if the table is nearly empty.
@@ -109,7 +112,7 @@ impl Dht {
         self.lookups.running.values().any(|(_, goal)| which(goal))
     }
 
-    fn has_nodes(&self) -> bool {
+    pub(crate) fn has_nodes(&self) -> bool {
         self.table.len() > 0 || !self.bootstrap.routers.is_empty() || !self.bootstrap.nodes.is_empty()
     }
 
@@ -132,6 +135,9 @@ impl Dht {
             }
             if lost {
                 self.pending.remove(&key);
+                if let QueryPurpose::Put(number) = pending.purpose {
+                    self.item_put_ended(number, Err(None));
+                }
                 let known = self.table.failed(pending.to);
                 if pending.purpose == QueryPurpose::Ping && (known || self.should_ping_again(pending.to)) {
                     self.ping(now, pending.to);
@@ -151,7 +157,7 @@ impl Dht {
         *tries < MAX_TRIES
     }
 
-    fn start(&mut self, goal: LookupGoal, target: NodeId) {
+    pub(crate) fn start(&mut self, goal: LookupGoal, target: NodeId) {
         let seeds = self.table.closest(target, 2 * K);
         let few = seeds.len() < K;
         let others: Vec<_> = self
@@ -222,6 +228,7 @@ impl Dht {
         let summary = lookup.summary();
         match goal {
             LookupGoal::Refresh => self.refresh_due = now + REFRESH_INTERVAL,
+            LookupGoal::Item(number) => self.finish_item_lookup(now, number, lookup),
             LookupGoal::Bootstrap => {
                 let enough = self.table.count(now).1 >= K;
                 self.bootstrap.due = now + if enough { QUESTIONABLE_AFTER } else { self.bootstrap.pause };
@@ -250,7 +257,13 @@ impl Dht {
                     self.query(
                         now,
                         to,
-                        Query::AnnouncePeer { info_hash, port: Some(port), token },
+                        Query::AnnouncePeer {
+                            info_hash,
+                            port,
+                            is_port_implied: self.is_port_implied,
+                            is_seed: false,
+                            token,
+                        },
                         QueryPurpose::Announce,
                     );
                 }
@@ -268,7 +281,7 @@ impl Dht {
     }
 
     /// Sends a query and records its purpose.
-    fn query(&mut self, now: Duration, to: SocketAddr, query: Query, purpose: QueryPurpose) {
+    pub(crate) fn query(&mut self, now: Duration, to: SocketAddr, query: Query, purpose: QueryPurpose) {
         let key = self.transaction();
         self.pending.insert(key, PendingQuery { to, sent: now, purpose, is_late: false });
         self.stats.queries_sent += 1;
@@ -300,7 +313,10 @@ impl Dht {
 /// The query that a lookup sends to every node.
 fn lookup_query(family: Family, target: NodeId, goal: LookupGoal) -> Query {
     match goal {
-        LookupGoal::Peers(info_hash) => Query::GetPeers { info_hash, want: Want::default() },
+        LookupGoal::Item(_) => Query::Get { target, seq: None, want: Want::default() },
+        LookupGoal::Peers(info_hash) => {
+            Query::GetPeers { info_hash, want: Want::default(), scrape: ScrapeOptions::default() }
+        }
         // Nodes of both families help the other network to bootstrap (BEP 32).
         LookupGoal::Bootstrap => Query::FindNode { target, want: Want { wants_v4: true, wants_v6: true } },
         LookupGoal::Refresh => {

@@ -1,14 +1,12 @@
-//! KRPC (BEP 5), the DHT's protocol, with the extensions of BEP 32 (both families), 42 (`ip`) and 43 (`ro`). Decodes packets;
-//! `encode` does the reverse. Packets are untrusted: the bencode is validated first, then every length. A malformed list entry is
-//! dropped without affecting the rest.
+//! KRPC (BEP 5), the DHT's protocol, with the extensions of BEP 32 (both families), 33 (scrapes), 42 (`ip`), 43 (`ro`), 44 (items)
+//! and 51 (samples of info-hashes). `decode` and `encode` convert packets.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use serde_bencode::value::Value;
-
 use crate::bencode::validate;
-use crate::bencode::values::{Dict, bytes, dictionary, int, list};
+use crate::discovery::dht::bloom::SwarmFilters;
 use crate::discovery::dht::id::NodeId;
+use crate::discovery::dht::item::{FoundItem, ItemPut};
 use crate::types::InfoHash;
 use crate::wire::compact;
 
@@ -16,18 +14,24 @@ use crate::wire::compact;
 pub const MAX_PACKET: usize = 1024;
 /// The largest packet that btsync decodes, in bytes.
 pub const MAX_RECEIVED: usize = 4096;
-/// The most nodes read from one list of a response; eight are usual.
-const MAX_CONTACTS: usize = 16;
-/// The most peers read from one response.
-const MAX_VALUES: usize = 200;
 /// The longest transaction id echoed, in bytes.
-const MAX_TRANSACTION: usize = 20;
-/// The longest token sent back, in bytes.
-const MAX_TOKEN: usize = 64;
+pub(super) const MAX_TRANSACTION: usize = 20;
 /// The error code for malformed packets, invalid arguments and bad tokens (BEP 5).
 pub const PROTOCOL_ERROR: i64 = 203;
 /// The error code for unknown methods (BEP 5).
 pub const METHOD_UNKNOWN: i64 = 204;
+/// The error code for requests that a node cannot serve (BEP 5): here, too much was stored.
+pub const SERVER_ERROR: i64 = 202;
+/// The error code for items with more than 1,000 bytes (BEP 44).
+pub const VALUE_TOO_BIG: i64 = 205;
+/// The error code for items with a wrong signature (BEP 44).
+pub const INVALID_SIGNATURE: i64 = 206;
+/// The error code for a salt of more than 64 bytes (BEP 44).
+pub const SALT_TOO_BIG: i64 = 207;
+/// The error code for a stored item that is another one than the sender expects (BEP 44).
+pub const CAS_MISMATCH: i64 = 301;
+/// The error code for items that are older than the stored one (BEP 44).
+pub const SEQUENCE_NUMBER_TOO_LOW: i64 = 302;
 
 /// The address family of a DHT network (BEP 32).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -74,16 +78,65 @@ pub enum Query {
         info_hash: InfoHash,
         /// The requested families of nodes.
         want: Want,
+        /// Which peers the response should contain.
+        scrape: ScrapeOptions,
     },
     /// Announces a peer of a torrent at the sender's IP address.
     AnnouncePeer {
         /// The torrent's info-hash.
         info_hash: InfoHash,
-        /// The peer's TCP port; `None` to use the source port of the packet (`implied_port`).
-        port: Option<u16>,
+        /// The peer's port. May be 0 if the port is implied.
+        port: u16,
+        /// Whether the peer's port is the source port of the packet instead (`implied_port`).
+        is_port_implied: bool,
+        /// Whether the peer is a seed (BEP 33).
+        is_seed: bool,
         /// The token from the receiver's response to [`Query::GetPeers`].
         token: Vec<u8>,
     },
+    /// Requests info-hashes that the node stores peers of (BEP 51).
+    SampleInfohashes {
+        /// The response also contains the nodes closest to this id.
+        target: NodeId,
+        /// The requested families of nodes.
+        want: Want,
+    },
+    /// Requests an item (BEP 44).
+    Get {
+        /// The item's id.
+        target: NodeId,
+        /// The item is not sent unless its sequence number is higher than this.
+        seq: Option<i64>,
+        /// The requested families of nodes.
+        want: Want,
+    },
+    /// Stores an item (BEP 44).
+    Put {
+        /// The token from the receiver's response to [`Query::Get`].
+        token: Vec<u8>,
+        /// The item.
+        put: Box<ItemPut>,
+    },
+}
+
+/// The arguments of a `get_peers` query that BEP 33 adds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScrapeOptions {
+    /// Whether the response should contain [`KrpcResponse::filters`].
+    pub wants_filters: bool,
+    /// Whether the response should contain no seeds.
+    pub wants_no_seeds: bool,
+}
+
+/// Info-hashes that a node stores peers of (BEP 51).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InfohashSamples {
+    /// For how many seconds the node gives the same samples.
+    pub interval: u16,
+    /// How many torrents the node stores.
+    pub count: u32,
+    /// Some of them.
+    pub samples: Vec<InfoHash>,
 }
 
 /// The response to a query.
@@ -95,8 +148,29 @@ pub struct KrpcResponse {
     pub nodes: Vec<Contact>,
     /// Peers of the torrent.
     pub values: Vec<SocketAddr>,
-    /// The token required to announce to this node.
+    /// The token required to announce to this node, or to store an item.
     pub token: Option<Vec<u8>>,
+    /// The addresses of the torrent's peers, as sets that can be counted (BEP 33).
+    pub filters: Option<Box<SwarmFilters>>,
+    /// Torrents that the node knows.
+    pub samples: Option<InfohashSamples>,
+    /// The item with the requested id.
+    pub item: Option<FoundItem>,
+}
+
+impl KrpcResponse {
+    /// A response with the responding node's id and nothing else.
+    pub fn new(id: NodeId) -> KrpcResponse {
+        KrpcResponse {
+            id,
+            nodes: Vec::new(),
+            values: Vec::new(),
+            token: None,
+            filters: None,
+            samples: None,
+            item: None,
+        }
+    }
 }
 
 /// The main part of a packet.
@@ -164,28 +238,6 @@ impl Family {
     }
 }
 
-impl KrpcMessage {
-    /// Decodes a packet.
-    ///
-    /// # Errors
-    /// If it is too long, is not bencode, or lacks a required key.
-    pub fn decode(packet: &[u8]) -> Result<KrpcMessage, KrpcError> {
-        if packet.len() > MAX_RECEIVED {
-            return Err(KrpcError::TooLong(packet.len()));
-        }
-        let dict = dictionary(packet)?.ok_or(KrpcError::Key("d"))?;
-        let transaction = bytes(&dict, "t").filter(|t| (1..=MAX_TRANSACTION).contains(&t.len()));
-        let transaction = transaction.ok_or(KrpcError::Key("t"))?.to_vec();
-        let body = match bytes(&dict, "y") {
-            Some(b"q") => query(&dict).unwrap_or_else(|(code, why)| KrpcBody::Invalid { code, why }),
-            Some(b"r") => KrpcBody::Response(response(&dict).ok_or(KrpcError::Key("r"))?),
-            Some(b"e") => error(&dict),
-            _ => return Err(KrpcError::Key("y")),
-        };
-        Ok(KrpcMessage { transaction, ip: bytes(&dict, "ip").and_then(addr), body })
-    }
-}
-
 /// An IP address in network byte order; the length determines the family.
 pub(crate) fn ip(bytes: &[u8]) -> Option<IpAddr> {
     if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
@@ -195,7 +247,7 @@ pub(crate) fn ip(bytes: &[u8]) -> Option<IpAddr> {
 }
 
 /// The inverse of [`compact`].
-fn addr(bytes: &[u8]) -> Option<SocketAddr> {
+pub(super) fn addr(bytes: &[u8]) -> Option<SocketAddr> {
     let (address, port) = bytes.split_last_chunk::<2>()?;
     Some(SocketAddr::new(ip(address)?, u16::from_be_bytes(*port)))
 }
@@ -212,59 +264,6 @@ pub(crate) fn contacts(bytes: &[u8], family: Family) -> impl Iterator<Item = Con
 pub(crate) fn is_usable(addr: SocketAddr) -> bool {
     let is_mapped = matches!(addr.ip(), IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some());
     compact::is_usable(addr) && !is_mapped
-}
-
-fn hash(dict: &Dict, key: &str) -> Option<[u8; 20]> {
-    bytes(dict, key)?.try_into().ok()
-}
-
-fn query(dict: &Dict) -> Result<KrpcBody, (i64, &'static str)> {
-    let Some(Value::Dict(a)) = dict.get(b"a".as_slice()) else { return Err((PROTOCOL_ERROR, "no arguments")) };
-    let id = NodeId(hash(a, "id").ok_or((PROTOCOL_ERROR, "no id"))?);
-    let info_hash = hash(a, "info_hash").map(InfoHash).ok_or((PROTOCOL_ERROR, "no info_hash"));
-    let wants = |name: &[u8]| list(a, "want").iter().any(|w| matches!(w, Value::Bytes(w) if w == name));
-    let want = Want { wants_v4: wants(b"n4"), wants_v6: wants(b"n6") };
-    let query = match bytes(dict, "q").unwrap_or_default() {
-        b"ping" => Query::Ping,
-        b"find_node" => {
-            Query::FindNode { target: NodeId(hash(a, "target").ok_or((PROTOCOL_ERROR, "no target"))?), want }
-        }
-        b"get_peers" => Query::GetPeers { info_hash: info_hash?, want },
-        b"announce_peer" => {
-            let token = bytes(a, "token").filter(|t| t.len() <= MAX_TOKEN).ok_or((PROTOCOL_ERROR, "no token"))?;
-            let port = int(a, "port").and_then(|p| u16::try_from(p).ok()).filter(|p| *p != 0);
-            let port = match int(a, "implied_port") {
-                Some(implied) if implied != 0 => None,
-                _ => Some(port.ok_or((PROTOCOL_ERROR, "no port"))?),
-            };
-            Query::AnnouncePeer { info_hash: info_hash?, port, token: token.to_vec() }
-        }
-        _ => return Err((METHOD_UNKNOWN, "method unknown")),
-    };
-    Ok(KrpcBody::Query { id, query, is_read_only: int(dict, "ro") == Some(1) })
-}
-
-fn response(dict: &Dict) -> Option<KrpcResponse> {
-    let Some(Value::Dict(r)) = dict.get(b"r".as_slice()) else { return None };
-    let of = |key, family| contacts(bytes(r, key).unwrap_or_default(), family).take(MAX_CONTACTS);
-    let value = |value: &Value| match value {
-        Value::Bytes(bytes) => addr(bytes).filter(|a| is_usable(*a)),
-        _ => None,
-    };
-    Some(KrpcResponse {
-        id: NodeId(hash(r, "id")?),
-        nodes: of("nodes", Family::V4).chain(of("nodes6", Family::V6)).collect(),
-        values: list(r, "values").iter().filter_map(value).take(MAX_VALUES).collect(),
-        token: bytes(r, "token").filter(|t| t.len() <= MAX_TOKEN).map(<[u8]>::to_vec),
-    })
-}
-
-fn error(dict: &Dict) -> KrpcBody {
-    let (code, text) = match list(dict, "e") {
-        [Value::Int(code), Value::Bytes(text), ..] => (*code, String::from_utf8_lossy(text)),
-        _ => (0, "".into()),
-    };
-    KrpcBody::Error(code, crate::metainfo::printable(&text.chars().take(100).collect::<String>()))
 }
 
 #[cfg(test)]

@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::discovery::dht::external::ExternalIp;
+use crate::discovery::dht::external::OwnIds;
 use crate::discovery::dht::id::NodeId;
-use crate::discovery::dht::lookup::Lookup;
+use crate::discovery::dht::item_request::{ItemOutcome, ItemRequests};
 use crate::discovery::dht::maintain::TorrentSearch;
 use crate::discovery::dht::message::{Contact, Family, KrpcBody, KrpcMessage, KrpcResponse, is_usable};
-use crate::discovery::dht::server::QueryServer;
+use crate::discovery::dht::running::{LookupGoal, PendingQuery, QueryPurpose, RunningLookups};
+use crate::discovery::dht::server::{QueryServer, ReceivedQuery};
 use crate::discovery::dht::state::DhtState;
 use crate::discovery::dht::stats::DhtStats;
 use crate::discovery::dht::table::{K, RoutingTable};
@@ -55,34 +56,13 @@ pub enum DhtOutput {
     },
     /// A node named nodes of the other family during bootstrap.
     OtherFamilyNodes(Vec<SocketAddr>),
-}
-
-/// Why a query was sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum QueryPurpose {
-    Ping,
-    Lookup(u32),
-    Announce,
-}
-
-/// A query in flight.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct PendingQuery {
-    pub to: SocketAddr,
-    pub sent: Duration,
-    pub purpose: QueryPurpose,
-    pub is_late: bool,
-}
-
-/// The purpose of a lookup.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LookupGoal {
-    /// To find the nodes closest to our own id.
-    Bootstrap,
-    /// To refresh a bucket.
-    Refresh,
-    /// To find the peers of a torrent.
-    Peers(InfoHash),
+    /// A request for an item has ended; see [`Dht::request_item`].
+    Item {
+        /// The request's number.
+        number: u32,
+        /// Its result.
+        outcome: ItemOutcome,
+    },
 }
 
 /// A DHT node; see the module `dht`.
@@ -92,6 +72,8 @@ pub struct Dht {
     pub(crate) is_read_only: bool,
     is_anonymous: bool,
     pub(crate) own: OwnIds,
+    /// Whether announces ask nodes to use the source port of the packet (`implied_port`).
+    pub(crate) is_port_implied: bool,
     pub(crate) secret: [u8; 16],
     /// A counter from which transaction ids are derived.
     pub(crate) transactions: u64,
@@ -101,28 +83,13 @@ pub struct Dht {
     pub(crate) pending: BTreeMap<[u8; 4], PendingQuery>,
     pub(crate) lookups: RunningLookups,
     pub(crate) searches: BTreeMap<InfoHash, TorrentSearch>,
+    pub(crate) items: ItemRequests,
     pub(crate) bootstrap: BootstrapState,
     pub(crate) refresh_due: Duration,
     out: VecDeque<DhtOutput>,
     pub(crate) rng: fastrand::Rng,
     pub(crate) stats: DhtStats,
     unsolicited: UnsolicitedQueries,
-}
-
-/// Our id, which depends on our external address (BEP 42).
-#[derive(Debug)]
-pub(crate) struct OwnIds {
-    pub(crate) id: NodeId,
-    /// Our ids by external address, as in [`DhtState::ids`].
-    ids: Vec<(std::net::IpAddr, NodeId)>,
-    external: ExternalIp,
-}
-
-/// The lookups that run, by their numbers.
-#[derive(Debug, Default)]
-pub(crate) struct RunningLookups {
-    pub(crate) running: BTreeMap<u32, (Lookup, LookupGoal)>,
-    pub(crate) next: u32,
 }
 
 /// Where and when the node looks for other nodes.
@@ -142,9 +109,8 @@ impl Dht {
     /// Creates a node from its own family's part of `state`.
     pub fn new(settings: &NodeSettings, state: &DhtState, mut rng: fastrand::Rng) -> Dht {
         let family = settings.family;
-        let ids: Vec<_> = state.ids.iter().copied().filter(|(ip, _)| Family::of(*ip) == family).collect();
-        let id = ids.last().map_or_else(|| NodeId::random(&mut rng), |(_, id)| *id);
-        let mut table = RoutingTable::new(id);
+        let own = OwnIds::new(state, family, &mut rng);
+        let mut table = RoutingTable::new(own.id);
         for node in state.nodes.iter().filter(|node| Family::of(node.addr.ip()) == family && is_usable(node.addr)) {
             table.remember(*node);
         }
@@ -152,7 +118,8 @@ impl Dht {
             family,
             is_read_only: settings.is_read_only,
             is_anonymous: settings.is_anonymous,
-            own: OwnIds { id, ids, external: ExternalIp::default() },
+            is_port_implied: false,
+            own,
             secret: settings.secret,
             transactions: 0,
             table,
@@ -160,6 +127,7 @@ impl Dht {
             pending: BTreeMap::new(),
             lookups: RunningLookups::default(),
             searches: BTreeMap::new(),
+            items: ItemRequests::default(),
             bootstrap: BootstrapState {
                 routers: Vec::new(),
                 nodes: Vec::new(),
@@ -227,6 +195,13 @@ impl Dht {
         self.is_read_only = is_read_only;
     }
 
+    /// Sets whether others should connect to the port that our packets come from, instead of the announced one (`implied_port`,
+    /// BEP 5). Only for a node whose port also accepts connections over UDP (BEP 29): behind a router, the port of our packets is
+    /// then the one that works, while nothing is known about our TCP port.
+    pub fn set_port_implied(&mut self, is_port_implied: bool) {
+        self.is_port_implied = is_port_implied;
+    }
+
     /// The oldest queued action.
     pub fn next_output(&mut self) -> Option<DhtOutput> {
         self.out.pop_front()
@@ -235,20 +210,19 @@ impl Dht {
     /// The current statistics.
     pub fn stats(&self, now: Duration) -> DhtStats {
         let (nodes, good) = self.table.count(now);
-        DhtStats { nodes, good, stored: self.server.stored(), external_ip: self.own.external.agreed(), ..self.stats }
+        DhtStats {
+            nodes,
+            good,
+            stored: self.server.stored(),
+            items: self.server.stored_items(),
+            external_ip: self.own.external_ip(),
+            ..self.stats
+        }
     }
 
     /// The data to save for the next run.
     pub fn state(&self, now: Duration) -> DhtState {
-        let mut ids = self.own.ids.clone();
-        if ids.last().is_none_or(|(_, id)| *id != self.own.id) {
-            let unknown = match self.family {
-                Family::V4 => std::net::Ipv4Addr::UNSPECIFIED.into(),
-                Family::V6 => std::net::Ipv6Addr::UNSPECIFIED.into(),
-            };
-            ids.push((self.own.external.agreed().unwrap_or(unknown), self.own.id));
-        }
-        DhtState { ids, nodes: self.table.nodes_to_save(now) }
+        DhtState { ids: self.own.to_state(self.family), nodes: self.table.nodes_to_save(now) }
     }
 
     /// Handles a packet received from `from`.
@@ -258,7 +232,9 @@ impl Dht {
                 Ok(KrpcMessage { transaction, ip, body: KrpcBody::Response(response) }) => {
                     self.on_response(now, from, &transaction, ip, &response);
                 }
-                Ok(KrpcMessage { transaction, body: KrpcBody::Error(..), .. }) => self.on_error(from, &transaction),
+                Ok(KrpcMessage { transaction, body: KrpcBody::Error(code, text), .. }) => {
+                    self.on_error(from, &transaction, (code, text));
+                }
                 Ok(message) => self.on_query(now, from, bytes.len(), message),
                 Err(_) => self.stats.invalid_packets += 1,
             }
@@ -277,7 +253,8 @@ impl Dht {
             KrpcBody::Query { id, .. } if id == self.own.id => return,
             KrpcBody::Query { id, query, is_read_only } => {
                 let known = (self.own.id, &self.table);
-                let body = self.server.answer(now, known, (from, size), &query, &mut self.rng);
+                let received = ReceivedQuery { from, size, query: &query };
+                let body = self.server.answer(now, known, received, &mut self.rng);
                 is_new = !is_read_only && self.table.queried(now, Contact { id, addr: from });
                 body
             }
@@ -324,6 +301,7 @@ impl Dht {
         match pending.purpose {
             QueryPurpose::Ping => self.bootstrap_soon(now),
             QueryPurpose::Announce => self.stats.announced += 1,
+            QueryPurpose::Put(number) => self.item_put_ended(number, Ok(())),
             QueryPurpose::Lookup(key) => self.on_lookup_response(key, from, response),
         }
     }
@@ -331,7 +309,9 @@ impl Dht {
     fn on_lookup_response(&mut self, key: u32, from: SocketAddr, response: &KrpcResponse) {
         let Some((lookup, goal)) = self.lookups.running.get_mut(&key) else { return };
         let peers = lookup.answered(from, response);
-        if let (LookupGoal::Peers(info_hash), false) = (*goal, peers.is_empty()) {
+        if let (LookupGoal::Item(number), Some(item)) = (*goal, &response.item) {
+            self.item_found(key, number, item);
+        } else if let (LookupGoal::Peers(info_hash), false) = (*goal, peers.is_empty()) {
             self.out.push_back(DhtOutput::FoundPeers { info_hash, peers });
         } else if *goal == LookupGoal::Bootstrap {
             let other = |node: &&Contact| Family::of(node.addr.ip()) != self.family && !is_private(node.addr.ip());
@@ -343,30 +323,34 @@ impl Dht {
     }
 
     /// The node responded with an error: the lookup continues without it.
-    fn on_error(&mut self, from: SocketAddr, transaction: &[u8]) {
-        if let Some(PendingQuery { purpose: QueryPurpose::Lookup(key), .. }) = self.matching(from, transaction)
-            && let Some((lookup, _)) = self.lookups.running.get_mut(&key)
-        {
-            lookup.failed(from);
+    fn on_error(&mut self, from: SocketAddr, transaction: &[u8], error: (i64, String)) {
+        match self.matching(from, transaction).map(|pending| pending.purpose) {
+            Some(QueryPurpose::Lookup(key)) => {
+                if let Some((lookup, _)) = self.lookups.running.get_mut(&key) {
+                    lookup.failed(from);
+                }
+            }
+            Some(QueryPurpose::Put(number)) => self.item_put_ended(number, Err(Some(error))),
+            Some(QueryPurpose::Ping | QueryPurpose::Announce) | None => {}
         }
     }
 
-    /// Records a vote on our external address. Once enough nodes agree on a new one, switches to an id that fits it.
     /// Our external address, once enough nodes agree.
     pub fn external_ip(&self) -> Option<std::net::IpAddr> {
-        self.own.external.agreed()
+        self.own.external_ip()
     }
 
+    /// Records a vote on our external address. A new id needs new neighbours.
     fn vote_external_ip(&mut self, now: Duration, from: SocketAddr, ours: SocketAddr) {
-        let Some(ip) = self.own.external.vote(from.ip(), ours.ip()) else { return };
-        if !self.own.id.fits(ip) {
-            let had = self.own.ids.iter().rev().find(|(at, id)| *at == ip && id.fits(ip)).map(|(_, id)| *id);
-            self.own.id = had.unwrap_or_else(|| NodeId::for_ip(ip, &mut self.rng));
+        if self.own.vote(from.ip(), ours.ip(), &mut self.rng) {
             self.table.change_own_id(now, self.own.id);
             self.bootstrap.due = now;
         }
-        self.own.ids.retain(|(at, id)| *at != ip && *id != self.own.id);
-        self.own.ids.push((ip, self.own.id));
+    }
+
+    /// Queues an output that is no packet.
+    pub(crate) fn report(&mut self, output: DhtOutput) {
+        self.out.push_back(output);
     }
 
     /// Queues a packet; drops it if the queue is full, as the network might.

@@ -5,6 +5,7 @@
 mod associator;
 mod channel;
 mod dht_loop;
+mod items;
 mod named_nodes;
 mod proxied;
 mod resolver;
@@ -22,6 +23,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Sender, bounded};
 
 use crate::discovery::DormantTorrentsCell;
+use crate::discovery::dht::item_request::{ItemOutcome, ItemRequest};
 use crate::discovery::dht::message::Family;
 use crate::discovery::dht::node::{Dht, NodeSettings};
 use crate::discovery::dht::state::DhtState;
@@ -35,6 +37,7 @@ use crate::util::random;
 use associator::ProxyAssociator;
 use channel::{DhtLoopHandle, DhtLoopInbox, command_channel};
 use dht_loop::{DhtClock, DhtLoop};
+pub use items::ItemPutResult;
 use named_nodes::{NamedNode, NamedNodes};
 use resolver::HostResolver;
 #[cfg(test)]
@@ -116,6 +119,10 @@ enum DhtCommand {
     SetReadOnly {
         is_read_only: bool,
     },
+    SetPortImplied {
+        is_port_implied: bool,
+    },
+    Item(Box<ItemRequest>, Duration, Sender<ItemOutcome>),
     Stop,
 }
 
@@ -229,6 +236,7 @@ impl DhtService {
                 dormant: service.dormant.clone(),
                 filter: filter.clone(),
                 subscribers: BTreeMap::new(),
+                item_subscribers: BTreeMap::new(),
                 names: NamedNodes::default(),
                 clock: DhtClock::default(),
             };
@@ -276,6 +284,13 @@ impl DhtService {
     /// Sets whether to answer no queries, because other nodes cannot reach us (BEP 43).
     pub fn set_read_only(&self, is_read_only: bool) {
         self.send_to_all(&DhtCommand::SetReadOnly { is_read_only });
+    }
+
+    /// Sets whether our announces ask nodes to tell others the port that our packets come from, instead of the announced one
+    /// (`implied_port`, BEP 5). Only if that port accepts uTP connections, and if the external port is not known otherwise.
+    #[doc(hidden)]
+    pub fn set_port_implied(&self, is_port_implied: bool) {
+        self.send_to_all(&DhtCommand::SetPortImplied { is_port_implied });
     }
 
     /// The statistics of each family.

@@ -1,5 +1,7 @@
 //! Simulates a whole DHT in one thread: a simulated clock and network with delay and packet loss, and malicious nodes.
 
+mod items;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -7,6 +9,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::discovery::dht::item_request::ItemOutcome;
 use crate::discovery::dht::message::{KrpcBody, KrpcMessage, KrpcResponse, Query};
 use crate::types::InfoHash;
 
@@ -26,6 +29,8 @@ struct Node {
     /// The kind of malice, if the node is malicious.
     malice: Option<usize>,
     found: HashSet<SocketAddr>,
+    /// The results of its requests for items.
+    items: Vec<ItemOutcome>,
 }
 
 struct SimulatedNetwork {
@@ -78,7 +83,14 @@ impl SimulatedNetwork {
             NodeSettings { family: Family::V4, is_read_only: false, is_anonymous: false, secret: [n as u8; 16] };
         let dht = Dht::new(&settings, state, self.rng.fork());
         self.by_addr.insert(addr(n), n);
-        self.nodes.push(Node { dht, addr: addr(n), deadline: Duration::MAX, malice: None, found: HashSet::new() });
+        self.nodes.push(Node {
+            dht,
+            addr: addr(n),
+            deadline: Duration::MAX,
+            malice: None,
+            found: HashSet::new(),
+            items: Vec::new(),
+        });
         n
     }
 
@@ -97,6 +109,7 @@ impl SimulatedNetwork {
                     assert_eq!(info_hash, HASH);
                     self.nodes[n].found.extend(peers);
                 }
+                DhtOutput::Item { outcome, .. } => self.nodes[n].items.push(outcome),
                 DhtOutput::OtherFamilyNodes(_) => panic!("there is no other family here"),
             }
         }
@@ -167,7 +180,7 @@ impl SimulatedNetwork {
         };
         let id = self.nodes[me].dht.id();
         let myself = self.nodes[me].addr;
-        let mut response = KrpcResponse { id, nodes: vec![], values: vec![], token: Some(b"lies".to_vec()) };
+        let mut response = KrpcResponse { token: Some(b"lies".to_vec()), ..KrpcResponse::new(id) };
         let (mut answer_from, mut echoed) = (myself, transaction);
         match malice {
             // Claims to be close to the target, and names even closer nodes that do not exist.

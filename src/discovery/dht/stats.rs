@@ -21,6 +21,8 @@ pub struct DhtStats {
     pub invalid_packets: u64,
     /// The number of peers stored that other nodes announced.
     pub stored: usize,
+    /// The number of items stored that other nodes put (BEP 44).
+    pub items: usize,
     /// The number of our announces that were accepted.
     pub announced: u64,
     /// The number of searches for peers completed.

@@ -24,23 +24,41 @@ const MAX_PER_SUBNET: usize = 1000;
 /// Subnets with no more peers than this are equal when a torrent is evicted.
 const USUAL_PER_SUBNET: usize = 16;
 
+/// A peer that another node announced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredPeer {
+    /// The peer's address.
+    pub addr: SocketAddr,
+    /// When it was announced.
+    pub at: Duration,
+    /// Whether it is a seed (BEP 33).
+    pub is_seed: bool,
+}
+
+impl StoredPeer {
+    fn is_fresh(&self, now: Duration) -> bool {
+        now.saturating_sub(self.at) < EXPIRY
+    }
+}
+
 /// The announced peers by torrent.
 #[derive(Debug, Default)]
 pub struct PeerStore {
-    /// For each torrent its peers and the times of their announces, oldest first.
-    torrents: HashMap<InfoHash, Vec<(SocketAddr, Duration)>>,
+    /// For each torrent its peers, with the oldest announce first.
+    torrents: HashMap<InfoHash, Vec<StoredPeer>>,
     per_host: HashMap<Network, usize>,
     /// Private addresses by host.
     per_subnet: HashMap<Network, usize>,
 }
 
 impl PeerStore {
-    /// Stores a peer; false if its host or subnet has announced too many.
-    pub fn announce(&mut self, now: Duration, info_hash: InfoHash, peer: SocketAddr) -> bool {
-        self.remove(info_hash, |(addr, at)| *addr == peer || now.saturating_sub(*at) >= EXPIRY);
-        if self.has_too_many(peer) {
+    /// Stores a peer that is announced now; false if its host or subnet has announced too many.
+    pub fn announce(&mut self, info_hash: InfoHash, peer: StoredPeer) -> bool {
+        let (addr, now) = (peer.addr, peer.at);
+        self.remove(info_hash, |stored| stored.addr == addr || !stored.is_fresh(now));
+        if self.has_too_many(addr) {
             self.sweep(now);
-            if self.has_too_many(peer) {
+            if self.has_too_many(addr) {
                 return false;
             }
         }
@@ -51,13 +69,13 @@ impl PeerStore {
             self.remove(torrent, |_| true);
         }
         if let Some(peers) = self.torrents.get(&info_hash).filter(|peers| peers.len() >= MAX_PEERS) {
-            let of_fullest = heaviest_users(peers, |(addr, _)| Some(addr.ip()), |_| 1);
+            let of_fullest = heaviest_users(peers, |stored| Some(stored.addr.ip()), |_| 1);
             let oldest = of_fullest.first().copied().copied();
-            self.remove(info_hash, |entry| Some(*entry) == oldest);
+            self.remove(info_hash, |stored| Some(*stored) == oldest);
         }
-        self.torrents.entry(info_hash).or_default().push((peer, now));
-        *self.per_host.entry(Network::host(peer.ip())).or_default() += 1;
-        *self.per_subnet.entry(Network::public_subnet(peer.ip())).or_default() += 1;
+        self.torrents.entry(info_hash).or_default().push(peer);
+        *self.per_host.entry(Network::host(addr.ip())).or_default() += 1;
+        *self.per_subnet.entry(Network::public_subnet(addr.ip())).or_default() += 1;
         true
     }
 
@@ -71,18 +89,47 @@ impl PeerStore {
     fn torrent_to_evict(&self) -> Option<InfoHash> {
         let size =
             |addr: SocketAddr| self.per_subnet.get(&Network::public_subnet(addr.ip())).copied().unwrap_or_default();
-        let rank = |peers: &[(SocketAddr, Duration)]| {
-            let smallest = peers.iter().map(|(addr, _)| size(*addr).max(USUAL_PER_SUBNET)).min();
-            (smallest, Reverse(peers.last().map(|(_, at)| *at)))
+        let rank = |peers: &[StoredPeer]| {
+            let smallest = peers.iter().map(|peer| size(peer.addr).max(USUAL_PER_SUBNET)).min();
+            (smallest, Reverse(peers.last().map(|peer| peer.at)))
         };
         self.torrents.iter().max_by_key(|(_, peers)| rank(peers)).map(|(hash, _)| *hash)
     }
 
-    /// Up to `n` random peers of a torrent.
-    pub fn peers(&self, now: Duration, info_hash: InfoHash, n: usize, rng: &mut fastrand::Rng) -> Vec<SocketAddr> {
-        let peers = self.torrents.get(&info_hash).into_iter().flatten();
-        let fresh = peers.filter(|(_, at)| now.saturating_sub(*at) < EXPIRY).map(|(addr, _)| *addr);
-        rng.choose_multiple(fresh, n)
+    /// Up to `n` random peers of a torrent, or of those that are no seeds.
+    pub fn peers(
+        &self,
+        now: Duration,
+        info_hash: InfoHash,
+        without_seeds: bool,
+        n: usize,
+        rng: &mut fastrand::Rng,
+    ) -> Vec<SocketAddr> {
+        let peers = self.all(now, info_hash).filter(|peer| !(without_seeds && peer.is_seed));
+        rng.choose_multiple(peers.map(|peer| peer.addr), n)
+    }
+
+    /// All peers of a torrent.
+    pub fn all(&self, now: Duration, info_hash: InfoHash) -> impl Iterator<Item = &StoredPeer> {
+        self.torrents.get(&info_hash).into_iter().flatten().filter(move |peer| peer.is_fresh(now))
+    }
+
+    /// Whether peers of a torrent are stored.
+    pub fn has(&self, info_hash: InfoHash) -> bool {
+        self.torrents.contains_key(&info_hash)
+    }
+
+    /// Up to `n` random torrents.
+    pub fn sample(&mut self, now: Duration, n: usize, rng: &mut fastrand::Rng) -> Vec<InfoHash> {
+        self.sweep(now);
+        let mut hashes: Vec<InfoHash> = self.torrents.keys().copied().collect();
+        hashes.sort_unstable_by_key(|hash| hash.0); // the map's order is not that of the seed
+        rng.choose_multiple(hashes, n)
+    }
+
+    /// The number of torrents.
+    pub fn torrents(&self) -> usize {
+        self.torrents.len()
     }
 
     /// The number of peers stored.
@@ -94,15 +141,15 @@ impl PeerStore {
     pub fn sweep(&mut self, now: Duration) {
         let hashes: Vec<InfoHash> = self.torrents.keys().copied().collect();
         for hash in hashes {
-            self.remove(hash, |(_, at)| now.saturating_sub(*at) >= EXPIRY);
+            self.remove(hash, |peer| !peer.is_fresh(now));
         }
     }
 
-    fn remove(&mut self, info_hash: InfoHash, which: impl Fn(&(SocketAddr, Duration)) -> bool) {
+    fn remove(&mut self, info_hash: InfoHash, which: impl Fn(&StoredPeer) -> bool) {
         let Some(peers) = self.torrents.get_mut(&info_hash) else { return };
-        for (addr, _) in peers.extract_if(.., |entry| which(entry)) {
-            count_down(&mut self.per_host, Network::host(addr.ip()));
-            count_down(&mut self.per_subnet, Network::public_subnet(addr.ip()));
+        for peer in peers.extract_if(.., |peer| which(peer)) {
+            count_down(&mut self.per_host, Network::host(peer.addr.ip()));
+            count_down(&mut self.per_subnet, Network::public_subnet(peer.addr.ip()));
         }
         if peers.is_empty() {
             self.torrents.remove(&info_hash);
@@ -129,6 +176,11 @@ mod tests {
         InfoHash(hash)
     }
 
+    /// Announces a peer that is no seed.
+    fn announce(store: &mut PeerStore, at: Duration, info_hash: InfoHash, addr: SocketAddr) -> bool {
+        store.announce(info_hash, StoredPeer { addr, at, is_seed: false })
+    }
+
     fn peer(n: u32) -> SocketAddr {
         SocketAddr::from(((0x0a00_0000 + n).to_be_bytes(), 6881))
     }
@@ -137,27 +189,43 @@ mod tests {
     fn peers_are_found_until_they_are_too_old() {
         let mut rng = fastrand::Rng::with_seed(1);
         let mut store = PeerStore::default();
-        assert!(store.announce(Duration::ZERO, hash(1), peer(1)));
-        assert!(store.announce(Duration::ZERO, hash(1), peer(1)));
-        assert_eq!((store.len(), store.peers(EXPIRY / 2, hash(1), 9, &mut rng)), (1, vec![peer(1)]));
-        assert!(store.peers(EXPIRY / 2, hash(2), 9, &mut rng).is_empty());
-        assert!(store.peers(EXPIRY, hash(1), 9, &mut rng).is_empty());
+        assert!(announce(&mut store, Duration::ZERO, hash(1), peer(1)));
+        assert!(announce(&mut store, Duration::ZERO, hash(1), peer(1)));
+        assert_eq!((store.len(), store.peers(EXPIRY / 2, hash(1), false, 9, &mut rng)), (1, vec![peer(1)]));
+        assert!(store.peers(EXPIRY / 2, hash(2), false, 9, &mut rng).is_empty());
+        assert!(store.peers(EXPIRY, hash(1), false, 9, &mut rng).is_empty());
         store.sweep(EXPIRY);
         assert_eq!((store.len(), store.torrents.len(), store.per_host.len() + store.per_subnet.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn seeds_are_told_from_others_and_torrents_are_sampled() {
+        let (mut store, mut rng) = (PeerStore::default(), fastrand::Rng::with_seed(1));
+        for n in 0..30 {
+            assert!(announce(&mut store, Duration::ZERO, hash(n), peer(n)));
+        }
+        assert!(store.announce(hash(0), StoredPeer { addr: peer(50), at: Duration::ZERO, is_seed: true }));
+        assert_eq!(store.peers(Duration::ZERO, hash(0), false, 9, &mut rng).len(), 2);
+        assert_eq!(store.peers(Duration::ZERO, hash(0), true, 9, &mut rng), [peer(0)]);
+        let mut sample = store.sample(Duration::ZERO, 20, &mut rng);
+        sample.sort_unstable_by_key(|hash| hash.0);
+        sample.dedup();
+        assert_eq!((sample.len(), store.torrents()), (20, 30));
+        assert!(store.sample(EXPIRY, 20, &mut rng).is_empty());
     }
 
     #[test]
     fn peers_torrents_and_addresses_are_bounded() {
         let mut store = PeerStore::default();
         for n in 0..5000 {
-            assert!(store.announce(Duration::from_millis(n.into()), hash(0), peer(n)));
-            assert!(store.announce(Duration::from_millis(n.into()), hash(n), peer(n)));
+            assert!(announce(&mut store, Duration::from_millis(n.into()), hash(0), peer(n)));
+            assert!(announce(&mut store, Duration::from_millis(n.into()), hash(n), peer(n)));
         }
         assert_eq!(store.torrents.len(), MAX_TORRENTS);
         assert_eq!(store.torrents[&hash(0)].len(), MAX_PEERS);
         assert_eq!(store.len(), store.torrents.values().map(Vec::len).sum::<usize>());
         let mut one = PeerStore::default();
-        let taken = (0..500).filter(|n| one.announce(Duration::ZERO, hash(*n), peer(7))).count();
+        let taken = (0..500).filter(|n| announce(&mut one, Duration::ZERO, hash(*n), peer(7))).count();
         assert_eq!((taken, one.len()), (MAX_PER_HOST, MAX_PER_HOST));
     }
 
@@ -169,20 +237,20 @@ mod tests {
             let (mut store, now) = (PeerStore::default(), Duration::from_millis);
             let attacker = |n: u32| SocketAddr::from(([0x2001, 0xdb8, n as u16 % subnets, n as u16, 0, 0, 0, 1], 1));
             for n in 0..100 {
-                assert!(store.announce(now(0), hash(0), honest(n)));
-                assert!(store.announce(now(0), hash(n.into()), honest(n)));
+                assert!(announce(&mut store, now(0), hash(0), honest(n)));
+                assert!(announce(&mut store, now(0), hash(n.into()), honest(n)));
             }
             for n in 0..600 {
-                store.announce(now(n.into()), hash(0), attacker(n));
+                announce(&mut store, now(n.into()), hash(0), attacker(n));
             }
             assert_eq!(store.torrents[&hash(0)].len(), MAX_PEERS);
             for n in 0..2500 {
-                store.announce(now(n.into()), hash(1000 + n), attacker(n));
+                announce(&mut store, now(n.into()), hash(1000 + n), attacker(n));
             }
             assert!(store.len() <= 200 + usize::from(subnets) * MAX_PER_SUBNET);
             for n in 0..100 {
-                assert!(store.torrents[&hash(0)].iter().any(|(addr, _)| *addr == honest(n)));
-                assert!(store.torrents[&hash(n.into())].iter().any(|(addr, _)| *addr == honest(n)));
+                assert!(store.torrents[&hash(0)].iter().any(|peer| peer.addr == honest(n)));
+                assert!(store.torrents[&hash(n.into())].iter().any(|peer| peer.addr == honest(n)));
             }
         }
     }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::discovery::dht::message::{KrpcBody, KrpcMessage, KrpcResponse, Query, Want};
+use crate::discovery::dht::item::ItemPut;
+use crate::discovery::dht::message::{KrpcBody, KrpcMessage, KrpcResponse, Query, ScrapeOptions, Want};
 use crate::types::InfoHash;
 
 const HASH: InfoHash = InfoHash([0x5a; 20]);
@@ -47,7 +48,7 @@ fn outputs(dht: &mut Dht) -> Vec<DhtOutput> {
 }
 
 fn response(to: &KrpcMessage, n: u8, values: Vec<SocketAddr>) -> Vec<u8> {
-    let body = KrpcResponse { id: NodeId([n; 20]), nodes: vec![], values, token: Some(vec![n]) };
+    let body = KrpcResponse { values, token: Some(vec![n]), ..KrpcResponse::new(NodeId([n; 20])) };
     KrpcMessage { transaction: to.transaction.clone(), ip: None, body: KrpcBody::Response(body) }.encode()
 }
 
@@ -121,6 +122,7 @@ fn transaction_ids_are_not_guessed_from_those_before() {
 #[test]
 fn peers_are_found_told_once_and_our_own_announced_with_the_token() {
     let mut dht = dht(false);
+    dht.set_port_implied(true);
     dht.add_router(secs(0), addr(9));
     dht.search(secs(0), HASH, Some(5000));
     let packets = sent(&mut dht);
@@ -132,14 +134,14 @@ fn peers_are_found_told_once_and_our_own_announced_with_the_token() {
     assert!(out.contains(&DhtOutput::FoundPeers { info_hash: HASH, peers: vec![addr(50), addr(51)] }), "{out:?}");
     let announce = out.iter().find_map(|out| match out {
         DhtOutput::Send { to, bytes } => match KrpcMessage::decode(bytes).unwrap().body {
-            KrpcBody::Query { query: Query::AnnouncePeer { info_hash, port, token }, .. } => {
-                Some((*to, info_hash, port, token))
+            KrpcBody::Query { query: Query::AnnouncePeer { info_hash, port, is_port_implied, token, .. }, .. } => {
+                Some((*to, info_hash, port, is_port_implied, token))
             }
             _ => None,
         },
         _ => None,
     });
-    assert_eq!(announce, Some((addr(9), HASH, Some(5000), vec![9])));
+    assert_eq!(announce, Some((addr(9), HASH, 5000, true, vec![9])));
 
     // The search repeats after ten minutes, and stops once forgotten.
     let searches = |dht: &mut Dht, now| {
@@ -213,7 +215,7 @@ fn reports_of_a_few_nodes_do_not_change_our_id() {
         dht.add_node(secs(0), addr(n));
         let packets = sent(&mut dht);
         let (_, ping) = packets.iter().find(|(to, _)| *to == addr(n)).unwrap();
-        let body = KrpcResponse { id: NodeId([n; 20]), nodes: vec![], values: vec![], token: None };
+        let body = KrpcResponse::new(NodeId([n; 20]));
         let answer =
             KrpcMessage { transaction: ping.transaction.clone(), ip: Some(addr(99)), body: KrpcBody::Response(body) };
         dht.on_packet(secs(0), addr(n), &answer.encode());
@@ -232,11 +234,23 @@ proptest! {
         let mut dht = dht(false);
         dht.search(secs(0), HASH, Some(1));
         for (n, (bytes, who, kind, at)) in packets.into_iter().enumerate() {
-            let query = match kind % 4 {
+            let query = match kind % 7 {
                 0 => Query::Ping,
                 1 => Query::FindNode { target: NodeId([who; 20]), want: Want { wants_v4: true, wants_v6: true } },
-                2 => Query::GetPeers { info_hash: HASH, want: Want::default() },
-                _ => Query::AnnouncePeer { info_hash: HASH, port: Some(1), token: bytes.clone() },
+                2 => {
+                    let scrape = ScrapeOptions { wants_filters: true, wants_no_seeds: false };
+                    Query::GetPeers { info_hash: HASH, want: Want::default(), scrape }
+                }
+                3 => Query::SampleInfohashes { target: NodeId([who; 20]), want: Want::default() },
+                4 => Query::Get { target: NodeId([who; 20]), seq: None, want: Want::default() },
+                5 => {
+                    let put = ItemPut { value: b"1:x".to_vec(), signed: None, cas: None };
+                    Query::Put { token: bytes.clone(), put: Box::new(put) }
+                }
+                _ => {
+                    let token = bytes.clone();
+                    Query::AnnouncePeer { info_hash: HASH, port: 1, is_port_implied: false, is_seed: false, token }
+                }
             };
             let mut packet = question(who, query, kind > 127);
             let at = at.index(packet.len());

@@ -175,6 +175,32 @@ pub(super) const TRACKER: &[OptionEntry] = &[
     HELP,
 ];
 
+pub(super) const DHT: &[OptionEntry] = &[
+    option("salt").manual(
+        "Tells the values that an author stores from each other; at most 64 bytes. `get` needs the salt that `put` had.",
+    ),
+    option("value").complete(File).manual(
+        "For `put`: store the contents of this file, at most 996 bytes. `-` stands for standard input. DHT nodes drop a \
+         value after about two hours, unless it is stored again.",
+    ),
+    option("key").complete(File).manual(
+        "For `put`: sign the value with the private key in this file. Others find the value by the public key, which `put` \
+         prints, and a later `put` with the same key and salt replaces it. If the file does not exist, btsync creates it \
+         with a new key. Without this option, others find the value by its hash, and it cannot be replaced.",
+    ),
+    option("wait").default("60").manual("Give up after this time."),
+    option("listen-port").default("6881-6889").manual("Use this port, or the first free port of a range."),
+    option("interface").aliases(&["bind"]).complete(Interface).manual("Use only this network interface."),
+    option("proxy").complete(Words(&["socks5://", "socks4a://", "http://"])).manual("Use this proxy, as for a download."),
+    option("dht-entry-point").manual("Also join the DHT through this node."),
+    option("config")
+        .aliases(&["conf-path"])
+        .complete(File)
+        .manual("Read options from this file instead of the default one."),
+    option("no-config").manual("Read no configuration file."),
+    HELP,
+];
+
 pub(super) const DOCTOR: &[OptionEntry] = &[
     option("wait").default("20").manual(
         "Wait at most this long for the router, the DHT and incoming connections. The wait ends earlier if all results \

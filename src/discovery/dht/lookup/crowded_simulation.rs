@@ -97,7 +97,7 @@ impl CrowdedNetwork {
                 let id = self.attackers.iter().find(|node| node.addr == addr).expect("a node").id;
                 (id, self.rng.choose_multiple(&self.attackers, K).into_iter().copied().collect())
             };
-            lookup.answered(addr, &KrpcResponse { id, nodes, values: Vec::new(), token: None });
+            lookup.answered(addr, &KrpcResponse { nodes, ..KrpcResponse::new(id) });
         }
         assert!(lookup.is_done());
         outcome

@@ -18,7 +18,7 @@ fn lookup(seeds: &[Contact]) -> Lookup {
 }
 
 fn says(who: Contact, nodes: Vec<Contact>) -> KrpcResponse {
-    KrpcResponse { id: who.id, nodes, values: Vec::new(), token: Some(vec![who.id.0[0]]) }
+    KrpcResponse { nodes, token: Some(vec![who.id.0[0]]), ..KrpcResponse::new(who.id) }
 }
 
 fn asked(lookup: &mut Lookup) -> Vec<SocketAddr> {
@@ -109,7 +109,7 @@ fn strangers_neither_lead_us_into_the_local_network_nor_endlessly_on() {
             addr: SocketAddr::from((rng.u32(0x5000_0000..0x6000_0000).to_be_bytes(), 1)),
         };
         let nodes = (0..8).map(closer).collect();
-        lookup.answered(addr, &KrpcResponse { id: NodeId([9; 20]), nodes, values: vec![], token: None });
+        lookup.answered(addr, &KrpcResponse { nodes, ..KrpcResponse::new(NodeId([9; 20])) });
         assert!(lookup.candidates.len() <= MAX_CANDIDATES);
     }
     assert!(lookup.is_done() && queries <= MAX_QUERIES);

@@ -4,6 +4,8 @@ use crate::bencode::validate;
 use proptest::prelude::*;
 
 use super::*;
+use crate::discovery::dht::bloom::BloomFilter;
+use crate::discovery::dht::item::ItemSignature;
 
 const ABC: NodeId = NodeId(*b"abcdefghij0123456789");
 const MNO: [u8; 20] = *b"mnopqrstuvwxyz123456";
@@ -26,7 +28,8 @@ fn without_version(bytes: &[u8]) -> Vec<u8> {
 #[test]
 fn queries_of_bep_5_to_the_byte() {
     let info_hash = InfoHash(MNO);
-    let announce = Query::AnnouncePeer { info_hash, port: None, token: b"aoeusnth".to_vec() };
+    let token = b"aoeusnth".to_vec();
+    let announce = Query::AnnouncePeer { info_hash, port: 6881, is_port_implied: true, is_seed: false, token };
     let table: [(&[u8], Query); 3] = [
         (b"d1:ad2:id20:abcdefghij0123456789e1:q4:ping1:t2:aa1:y1:qe", Query::Ping),
         (
@@ -35,7 +38,7 @@ fn queries_of_bep_5_to_the_byte() {
         ),
         (
             b"d1:ad2:id20:abcdefghij01234567899:info_hash20:mnopqrstuvwxyz123456e1:q9:get_peers1:t2:aa1:y1:qe",
-            Query::GetPeers { info_hash, want: Want::default() },
+            Query::GetPeers { info_hash, want: Want::default(), scrape: ScrapeOptions::default() },
         ),
     ];
     for (bytes, query) in table {
@@ -53,7 +56,8 @@ fn responses_of_bep_5_to_the_byte() {
     let bytes = b"d1:rd2:id20:abcdefghij01234567895:token8:aoeusnth6:valuesl6:axje.u6:idhtnmee1:t2:aa1:y1:re";
     let message = decode(bytes);
     let values = ["97.120.106.101:11893", "105.100.104.116:28269"].map(|a| a.parse().unwrap());
-    let response = KrpcResponse { id: ABC, nodes: vec![], values: values.to_vec(), token: Some(b"aoeusnth".to_vec()) };
+    let response =
+        KrpcResponse { values: values.to_vec(), token: Some(b"aoeusnth".to_vec()), ..KrpcResponse::new(ABC) };
     assert_eq!(message.body, KrpcBody::Response(response));
     assert_eq!(without_version(&message.encode()), bytes);
     assert_eq!(message.encode_anonymously(), bytes);
@@ -86,6 +90,45 @@ fn bad_arguments_get_the_errors_of_bep_5() {
 }
 
 #[test]
+fn bad_items_get_the_errors_of_bep_44() {
+    let put = |arguments: &str| {
+        let packet = format!("d1:ad{arguments}e1:q3:put1:t2:aa1:y1:qe");
+        match decode(packet.as_bytes()).body {
+            KrpcBody::Invalid { code, .. } => code,
+            KrpcBody::Query { query: Query::Put { .. }, .. } => 0,
+            other => panic!("{other:?}"),
+        }
+    };
+    let id = "2:id20:abcdefghij0123456789";
+    let (key, sig) = (format!("1:k32:{}", "k".repeat(32)), format!("3:sig64:{}", "s".repeat(64)));
+    let salt = |length: usize| format!("4:salt{length}:{}", "x".repeat(length));
+    let value = |length: usize| format!("1:v{length}:{}", "x".repeat(length));
+    let token = "5:token1:t";
+    for (arguments, code) in [
+        (format!("{id}{token}{}", value(996)), 0),
+        (format!("{id}{token}{}", value(997)), VALUE_TOO_BIG),
+        (format!("{id}{token}"), PROTOCOL_ERROR),
+        (format!("{id}{}", value(1)), PROTOCOL_ERROR),
+        (format!("{id}{key}{}3:seqi1e{sig}{token}{}", salt(64), value(996)), 0),
+        (format!("{id}{key}{}3:seqi1e{sig}{token}{}", salt(65), value(9)), SALT_TOO_BIG),
+        (format!("{id}{key}3:seqi-1e{sig}{token}{}", value(9)), PROTOCOL_ERROR),
+        (format!("{id}{key}{sig}{token}{}", value(9)), PROTOCOL_ERROR),
+        (format!("{id}{key}3:seqi1e{token}{}", value(9)), PROTOCOL_ERROR),
+        (format!("{id}1:k3:abc3:seqi1e{sig}{token}{}", value(9)), PROTOCOL_ERROR),
+    ] {
+        assert_eq!(put(&arguments), code, "{arguments}");
+    }
+}
+
+#[test]
+fn the_value_of_an_item_stays_as_it_was_sent() {
+    // The keys are not sorted, so that encoding the value again would change its hash.
+    let packet = b"d1:ad2:id20:abcdefghij01234567895:token1:t1:vd1:bi1e1:ali2eeee1:q3:put1:t2:aa1:y1:qe";
+    let KrpcBody::Query { query: Query::Put { put, .. }, .. } = decode(packet).body else { panic!("a query") };
+    assert_eq!(put.value, b"d1:bi1e1:ali2eee");
+}
+
+#[test]
 fn malformed_packets_are_refused() {
     let long = [b"d1:t2:aa1:v5000:".as_slice(), &[b'x'; 5000], b"1:y1:qe"].concat();
     let table: [(&[u8], KrpcError); 6] = [
@@ -110,7 +153,7 @@ fn impossible_and_surplus_nodes_are_left_out() {
     }
     let packet = [b"d1:rd2:id20:abcdefghij01234567895:nodes2600:".as_slice(), &nodes, b"e1:t2:aa1:y1:re"].concat();
     let KrpcBody::Response(response) = decode(&packet).body else { panic!("a response") };
-    assert_eq!(response.nodes.len(), MAX_CONTACTS);
+    assert_eq!(response.nodes.len(), 16);
     assert!(response.nodes.iter().all(|node| node.addr.port() == 1), "nobody listens at port 0");
 }
 
@@ -122,16 +165,72 @@ fn any_addr() -> impl Strategy<Value = SocketAddr> {
     prop_oneof![v4, v6]
 }
 
+fn value() -> impl Strategy<Value = Vec<u8>> {
+    let text = proptest::collection::vec(any::<u8>(), 0..990);
+    text.prop_map(|text| [format!("{}:", text.len()).as_bytes(), &text].concat())
+}
+
+fn signature() -> impl Strategy<Value = ItemSignature> {
+    let salt = proptest::collection::vec(any::<u8>(), 0..=64);
+    (any::<[u8; 32]>(), salt, 0..i64::MAX, any::<[[u8; 32]; 2]>()).prop_map(|(key, salt, seq, halves)| {
+        let signature = std::array::from_fn(|at| halves[at / 32][at % 32]);
+        ItemSignature { key, salt, seq, signature }
+    })
+}
+
+fn any_item() -> impl Strategy<Value = FoundItem> {
+    let without_salt = |signed| ItemSignature { salt: Vec::new(), ..signed };
+    prop_oneof![
+        value().prop_map(FoundItem::Immutable),
+        (value(), signature()).prop_map(move |(v, signed)| FoundItem::Mutable(v, Box::new(without_salt(signed)))),
+        (0..i64::MAX).prop_map(FoundItem::NotNewer),
+    ]
+}
+
+fn any_samples() -> impl Strategy<Value = InfohashSamples> {
+    let hashes = proptest::collection::vec(any::<[u8; 20]>().prop_map(InfoHash), 0..20);
+    (any::<u16>(), any::<u32>(), hashes).prop_map(|(interval, count, samples)| InfohashSamples {
+        interval,
+        count,
+        samples,
+    })
+}
+
+fn any_filters() -> impl Strategy<Value = Box<SwarmFilters>> {
+    any::<[[u8; 4]; 2]>().prop_map(|ips| {
+        let [seeds, others] = ips.map(|ip| {
+            let mut filter = BloomFilter::default();
+            filter.add(IpAddr::from(ip));
+            filter
+        });
+        Box::new(SwarmFilters { seeds, others })
+    })
+}
+
 fn any_message() -> impl Strategy<Value = KrpcMessage> {
     let id = || any::<[u8; 20]>().prop_map(NodeId);
     let want = || any::<(bool, bool)>().prop_map(|(wants_v4, wants_v6)| Want { wants_v4, wants_v6 });
     let query = prop_oneof![
         Just(Query::Ping),
         (id(), want()).prop_map(|(target, want)| Query::FindNode { target, want }),
-        (any::<[u8; 20]>(), want()).prop_map(|(hash, want)| Query::GetPeers { info_hash: InfoHash(hash), want }),
-        (any::<[u8; 20]>(), proptest::option::of(1_u16..), any::<[u8; 8]>()).prop_map(|(hash, port, token)| {
-            Query::AnnouncePeer { info_hash: InfoHash(hash), port, token: token.to_vec() }
+        (any::<[u8; 20]>(), want(), any::<(bool, bool)>()).prop_map(|(hash, want, (wants_filters, wants_no_seeds))| {
+            let scrape = ScrapeOptions { wants_filters, wants_no_seeds };
+            Query::GetPeers { info_hash: InfoHash(hash), want, scrape }
         }),
+        (any::<[u8; 20]>(), 1_u16.., any::<(bool, bool)>(), any::<[u8; 8]>()).prop_map(
+            |(hash, port, (is_port_implied, is_seed), token)| {
+                let (info_hash, token) = (InfoHash(hash), token.to_vec());
+                Query::AnnouncePeer { info_hash, port, is_port_implied, is_seed, token }
+            }
+        ),
+        (id(), want()).prop_map(|(target, want)| Query::SampleInfohashes { target, want }),
+        (id(), any::<Option<i64>>(), want()).prop_map(|(target, seq, want)| Query::Get { target, seq, want }),
+        (value(), proptest::option::of(signature()), any::<Option<i64>>(), any::<[u8; 8]>()).prop_map(
+            |(value, signed, cas, token)| {
+                let cas = cas.filter(|_| signed.is_some());
+                Query::Put { token: token.to_vec(), put: Box::new(ItemPut { value, signed, cas }) }
+            }
+        ),
     ];
     let contact = (id(), any_addr()).prop_map(|(id, addr)| Contact { id, addr });
     let response = (
@@ -139,13 +238,17 @@ fn any_message() -> impl Strategy<Value = KrpcMessage> {
         proptest::collection::vec(contact, 0..8),
         proptest::collection::vec(any_addr(), 0..20),
         proptest::option::of(any::<[u8; 8]>()),
+        proptest::option::of(any_filters()),
+        proptest::option::of(any_samples()),
+        proptest::option::of(any_item()),
     );
     let body = prop_oneof![
         (id(), query, any::<bool>()).prop_map(|(id, query, is_read_only)| KrpcBody::Query { id, query, is_read_only }),
-        response.prop_map(|(id, mut nodes, values, token)| {
+        response.prop_map(|(id, mut nodes, values, token, filters, samples, item)| {
             // Each family has its own list in the packet.
             nodes.sort_by_key(|node| node.addr.is_ipv6());
-            KrpcBody::Response(KrpcResponse { id, nodes, values, token: token.map(|t| t.to_vec()) })
+            let token = token.map(|t| t.to_vec());
+            KrpcBody::Response(KrpcResponse { id, nodes, values, token, filters, samples, item })
         }),
         (any::<i32>(), "[a-z ]{0,90}").prop_map(|(code, text)| KrpcBody::Error(code.into(), text)),
     ];
@@ -174,7 +277,7 @@ proptest! {
         }
         for bytes in [&bytes[..], &bytes[..cut.index(bytes.len())]] {
             if let Ok(KrpcMessage { body: KrpcBody::Response(response), .. }) = KrpcMessage::decode(bytes) {
-                prop_assert!(response.nodes.len() <= 2 * MAX_CONTACTS && response.values.len() <= MAX_VALUES);
+                prop_assert!(response.nodes.len() <= 2 * 16 && response.values.len() <= 200);
                 prop_assert!(response.values.iter().all(|a| is_usable(*a)));
             }
         }

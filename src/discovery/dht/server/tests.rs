@@ -2,11 +2,20 @@
 
 use proptest::prelude::*;
 
+use super::content::MAX_AMPLIFICATION;
+use super::limiter::{IN_TOTAL, MAX_NETWORKS, PER_ADDRESS, PER_SUBNET};
 use super::*;
-use crate::types::InfoHash;
+use crate::discovery::dht::item::{DhtItem, FoundItem, ItemKey};
+use crate::discovery::dht::message::{
+    CAS_MISMATCH, INVALID_SIGNATURE, KrpcMessage, MAX_PACKET, SEQUENCE_NUMBER_TOO_LOW, ScrapeOptions,
+};
 
 const HASH: InfoHash = InfoHash([7; 20]);
 const OWN: NodeId = NodeId([1; 20]);
+
+fn get_peers() -> Query {
+    Query::GetPeers { info_hash: HASH, want: Want::default(), scrape: ScrapeOptions::default() }
+}
 
 fn secs(s: u64) -> Duration {
     Duration::from_secs(s)
@@ -19,24 +28,26 @@ fn asker() -> SocketAddr {
 /// The response to a query of typical length.
 fn answer(server: &mut QueryServer, now: Duration, from: SocketAddr, query: &Query) -> KrpcBody {
     let table = RoutingTable::new(OWN);
-    server.answer(now, (OWN, &table), (from, 100), query, &mut fastrand::Rng::with_seed(1))
+    server.answer(now, (OWN, &table), ReceivedQuery { from, size: 100, query }, &mut fastrand::Rng::with_seed(1))
 }
 
 fn token(server: &mut QueryServer, now: Duration, from: SocketAddr) -> Vec<u8> {
-    match answer(server, now, from, &Query::GetPeers { info_hash: HASH, want: Want::default() }) {
+    match answer(server, now, from, &get_peers()) {
         KrpcBody::Response(response) => response.token.expect("a token with every answer to get_peers"),
         other => panic!("{other:?}"),
     }
 }
 
 fn announce(server: &mut QueryServer, now: Duration, from: SocketAddr, token: Vec<u8>, port: Option<u16>) -> bool {
-    let body = answer(server, now, from, &Query::AnnouncePeer { info_hash: HASH, port, token });
+    let (is_port_implied, port) = (port.is_none(), port.unwrap_or_default());
+    let query = Query::AnnouncePeer { info_hash: HASH, port, is_port_implied, is_seed: false, token };
+    let body = answer(server, now, from, &query);
     assert!(matches!(body, KrpcBody::Response(_) | KrpcBody::Error(PROTOCOL_ERROR, _)));
     matches!(body, KrpcBody::Response(_))
 }
 
 fn found(server: &mut QueryServer, now: Duration) -> Vec<SocketAddr> {
-    match answer(server, now, asker(), &Query::GetPeers { info_hash: HASH, want: Want::default() }) {
+    match answer(server, now, asker(), &get_peers()) {
         KrpcBody::Response(response) => response.values,
         other => panic!("{other:?}"),
     }
@@ -105,10 +116,115 @@ fn one_subnet_leaves_most_of_the_rate_to_others() {
     assert!((0..200).all(|n| server.may_answer(secs(0), local(n))), "a private subnet may have all users");
 }
 
+fn response_of(server: &mut QueryServer, now: Duration, from: SocketAddr, query: &Query) -> KrpcResponse {
+    match answer(server, now, from, query) {
+        KrpcBody::Response(response) => response,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_scrape_counts_seeds_and_others() {
+    let mut server = QueryServer::new(Family::V4, [3; 16]);
+    let scrape = |wants_filters, wants_no_seeds| Query::GetPeers {
+        info_hash: HASH,
+        want: Want::default(),
+        scrape: ScrapeOptions { wants_filters, wants_no_seeds },
+    };
+    assert_eq!(response_of(&mut server, secs(1), asker(), &scrape(true, false)).filters, None, "there is nothing");
+    for n in 0..60_u8 {
+        let from = SocketAddr::from(([90, 2, n, 1], 4000));
+        let token = token(&mut server, secs(1), from);
+        let query = Query::AnnouncePeer { info_hash: HASH, port: 1, is_port_implied: false, is_seed: n < 40, token };
+        assert!(matches!(answer(&mut server, secs(1), from, &query), KrpcBody::Response(_)));
+    }
+    let response = response_of(&mut server, secs(1), asker(), &scrape(true, false));
+    let filters = response.filters.expect("filters");
+    assert!((35..45).contains(&filters.seeds.estimate()) && (17..24).contains(&filters.others.estimate()));
+    assert_eq!(response_of(&mut server, secs(1), asker(), &scrape(false, false)).filters, None);
+    let values = response_of(&mut server, secs(1), asker(), &scrape(false, true)).values;
+    assert!(
+        !values.is_empty() && values.iter().all(|peer| matches!(peer.ip(), IpAddr::V4(ip) if ip.octets()[2] >= 40))
+    );
+}
+
+#[test]
+fn samples_of_info_hashes_change_only_after_their_interval() {
+    let mut server = QueryServer::new(Family::V4, [3; 16]);
+    for n in 0..50 {
+        let addr = SocketAddr::from(([90, 2, n, 1], 1));
+        server.store.announce(InfoHash([n; 20]), StoredPeer { addr, at: secs(0), is_seed: false });
+    }
+    let query = Query::SampleInfohashes { target: OWN, want: Want::default() };
+    let sample =
+        |server: &mut QueryServer, at| response_of(server, secs(at), asker(), &query).samples.expect("samples");
+    let first = sample(&mut server, 1);
+    assert_eq!((first.count, first.samples.len(), first.interval), (50, 20, 600));
+    for n in 50..200 {
+        let addr = SocketAddr::from(([90, 2, n, 1], 1));
+        server.store.announce(InfoHash([n; 20]), StoredPeer { addr, at: secs(2), is_seed: false });
+    }
+    let second = sample(&mut server, 600);
+    assert_eq!((second.count, &second.samples), (200, &first.samples));
+    assert!(sample(&mut server, 601).samples.iter().any(|hash| hash.0[0] >= 50));
+    assert_eq!(sample(&mut server, 3000).samples, []);
+}
+
+#[test]
+fn an_item_is_stored_with_a_token_and_returned() {
+    let mut server = QueryServer::new(Family::V4, [3; 16]);
+    let key = ItemKey::from_seed([7; 32]).expect("a key");
+    let make = |value: &[u8], seq| DhtItem::mutable(value.to_vec(), &key, b"s", seq).expect("an item");
+    let target = make(b"1:a", 1).to_put(None).id();
+    let get = |seq| Query::Get { target, seq, want: Want::default() };
+    let given = response_of(&mut server, secs(1), asker(), &get(None)).token.expect("a token");
+    let mut put = |item: ItemPut, token: &[u8]| match answer(
+        &mut server,
+        secs(2),
+        asker(),
+        &Query::Put { token: token.to_vec(), put: Box::new(item) },
+    ) {
+        KrpcBody::Response(_) => 0,
+        KrpcBody::Error(code, _) => code,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(put(make(b"1:a", 1).to_put(None), b"wrong"), PROTOCOL_ERROR);
+    assert_eq!(put(make(b"1:b", 2).to_put(None), &given), 0);
+    assert_eq!(put(make(b"1:a", 1).to_put(None), &given), SEQUENCE_NUMBER_TOO_LOW);
+    assert_eq!(put(make(b"1:c", 3).to_put(Some(1)), &given), CAS_MISMATCH);
+    assert_eq!(put(ItemPut { value: b"1:x".to_vec(), ..make(b"1:c", 3).to_put(None) }, &given), INVALID_SIGNATURE);
+    let found = response_of(&mut server, secs(3), asker(), &get(None)).item.expect("an item");
+    assert_eq!(make(b"1:b", 2).target().check(found), Some(make(b"1:b", 2)));
+    assert_eq!(response_of(&mut server, secs(3), asker(), &get(Some(2))).item, Some(FoundItem::NotNewer(2)));
+    assert_eq!(server.stored_items(), 1);
+}
+
+/// An item that is much larger than the query goes to an address, which may be forged, only now and then.
+#[test]
+fn large_items_have_a_rate_of_their_own() {
+    let mut server = QueryServer::new(Family::V4, [3; 16]);
+    let value = [b"990:".as_slice(), &[b'x'; 990]].concat();
+    let put = DhtItem::immutable(value).expect("a value").to_put(None);
+    let target = put.id();
+    server.items.put(secs(0), asker().ip(), &put).expect("there is room");
+    let query = Query::Get { target, seq: None, want: Want::default() };
+    let sent = |server: &mut QueryServer, at, size| {
+        let table = RoutingTable::new(OWN);
+        let received = ReceivedQuery { from: asker(), size, query: &query };
+        let body = server.answer(secs(at), (OWN, &table), received, &mut fastrand::Rng::with_seed(1));
+        matches!(body, KrpcBody::Response(KrpcResponse { item: Some(_), token: Some(_), .. }))
+    };
+    assert_eq!((0..100).filter(|_| sent(&mut server, 0, 100)).count(), 8);
+    assert_eq!((0..100).filter(|_| sent(&mut server, 1, 100)).count(), 1);
+    assert_eq!((0..100).filter(|_| sent(&mut server, 1, 200)).count(), 100, "a large query is answered");
+}
+
 proptest! {
     /// However full the table and the store are, the response fits into a packet and within the limit on amplification.
     #[test]
-    fn answers_are_no_larger_than_a_small_multiple_of_the_question(v6: bool, peers in 0_u16..250, size in 60_usize..1400) {
+    fn answers_are_no_larger_than_a_small_multiple_of_the_question(
+        v6: bool, wants_filters: bool, samples: bool, peers in 0_u16..250, size in 60_usize..1400,
+    ) {
         let family = if v6 { Family::V6 } else { Family::V4 };
         let at = |n: u16| -> SocketAddr {
             if v6 { SocketAddr::from(([0x2001, n, 0, 0, 0, 0, 0, 1], 9)) } else { SocketAddr::from(([90, 1, (n >> 8) as u8, n as u8], 9)) }
@@ -121,17 +237,25 @@ proptest! {
         }
         let mut server = QueryServer::new(family, [3; 16]);
         for n in 0..peers {
-            server.store.announce(secs(0), HASH, at(n));
+            server.store.announce(HASH, StoredPeer { addr: at(n), at: secs(0), is_seed: n % 2 == 0 });
         }
-        let query = Query::GetPeers { info_hash: HASH, want: Want::default() };
-        let body = server.answer(secs(0), (OWN, &table), (at(1), size), &query, &mut rng);
+        let scrape = ScrapeOptions { wants_filters, wants_no_seeds: false };
+        let query = if samples {
+            Query::SampleInfohashes { target: OWN, want: Want::default() }
+        } else {
+            Query::GetPeers { info_hash: HASH, want: Want::default(), scrape }
+        };
+        let body = server.answer(secs(0), (OWN, &table), ReceivedQuery { from: at(1), size, query: &query }, &mut rng);
         let packet = KrpcMessage { transaction: vec![1; 20], ip: Some(at(1)), body: body.clone() }.encode();
         let question = KrpcMessage { transaction: vec![1; 4], ip: None, body: KrpcBody::Query { id: OWN, query, is_read_only: false } };
-        let size = size.max(question.encode().len());
+        let (given, size) = (size, size.max(question.encode().len()));
         prop_assert!(packet.len() <= MAX_PACKET && packet.len() <= MAX_AMPLIFICATION * size, "{} bytes for {size}", packet.len());
         let KrpcBody::Response(response) = body else { panic!("an answer") };
-        prop_assert_eq!(response.nodes.len(), 8);
-        if size >= 90 && peers > 0 {
+        prop_assert!(response.nodes.len() == 8 || (wants_filters && response.nodes.len() >= 4));
+        if given >= 110 && peers > 0 && !samples {
+            prop_assert_eq!(response.filters.is_some(), wants_filters);
+        }
+        if size >= 90 && peers > 0 && !samples && !wants_filters {
             prop_assert!(!response.values.is_empty(), "there is room for some");
         }
     }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 
 use crate::discovery::DormantTorrentsCell;
+use crate::discovery::dht::item_request::ItemOutcome;
 use crate::discovery::dht::message::MAX_RECEIVED;
 use crate::discovery::dht::node::{Dht, DhtOutput};
 use crate::discovery::dht::service::channel::{DhtLoopHandle, DhtLoopInbox};
@@ -37,6 +38,8 @@ pub(super) struct DhtLoop {
     pub(super) filter: Arc<AddressFilter>,
     /// The receivers for single torrents.
     pub(super) subscribers: BTreeMap<InfoHash, Sender<FoundPeers>>,
+    /// Where the results of requests for items go, by the requests' numbers.
+    pub(super) item_subscribers: BTreeMap<u32, Sender<ItemOutcome>>,
     /// Nodes whose names only the proxy can resolve.
     pub(super) names: NamedNodes,
     pub(super) clock: DhtClock,
@@ -164,6 +167,12 @@ impl DhtLoop {
             DhtCommand::SetReadOnly { is_read_only } => {
                 self.dht.set_read_only(is_read_only || self.inbox.socket.is_proxied());
             }
+            DhtCommand::SetPortImplied { is_port_implied } => self.dht.set_port_implied(is_port_implied),
+            DhtCommand::Item(request, timeout, subscriber) => {
+                if let Some(number) = self.dht.request_item(now, *request, now + timeout) {
+                    self.item_subscribers.insert(number, subscriber);
+                }
+            }
             DhtCommand::Stop => return true,
         }
         false
@@ -194,6 +203,11 @@ impl DhtLoop {
                             let subscriber = subscriber.unwrap_or(&self.found);
                             drop(subscriber.try_send(FoundPeers { info_hash, peers }));
                         }
+                    }
+                }
+                DhtOutput::Item { number, outcome } => {
+                    if let Some(subscriber) = self.item_subscribers.remove(&number) {
+                        drop(subscriber.try_send(outcome));
                     }
                 }
                 DhtOutput::OtherFamilyNodes(nodes) => {

@@ -129,7 +129,7 @@ mod tests {
     }
 
     fn response(transaction: &[u8]) -> Vec<u8> {
-        let response = KrpcResponse { id: NodeId([7; 20]), nodes: Vec::new(), values: Vec::new(), token: None };
+        let response = KrpcResponse::new(NodeId([7; 20]));
         KrpcMessage { transaction: transaction.to_vec(), ip: None, body: KrpcBody::Response(response) }.encode()
     }
 
