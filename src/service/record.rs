@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::metainfo::Metainfo;
 use crate::service::model::{MetainfoSummary, Problem, TorrentId, TorrentSettings, UnixTime};
+use crate::storage::clock;
 use crate::torrent::RepairScope;
 use crate::torrent::idle_files::{FilesPlace, IdleTorrent};
 use crate::types::InfoHash;
@@ -43,6 +44,9 @@ pub struct TorrentRecord {
     /// The folder in which it may overwrite files that are in its way, until its files have been checked once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub may_overwrite_in: Option<PathBuf>,
+    /// When that was permitted, in nanoseconds since 1970. Files that were changed later are not meant.
+    #[serde(default)]
+    pub overwrite_permitted_at: i64,
     /// A number that orders the queue; torrents with lower ones come first.
     #[serde(default)]
     pub queue_number: i64,
@@ -187,6 +191,7 @@ impl TorrentRecord {
             needs_check: false,
             may_repair: false,
             may_overwrite_in: None,
+            overwrite_permitted_at: 0,
             queue_number: 0,
             settings: TorrentSettings::default(),
             files: FileChoices::default(),
@@ -238,9 +243,9 @@ impl TorrentRecord {
         self.may_overwrite_in.as_ref() == Some(&self.folder)
     }
 
-    /// Permits the torrent to overwrite files in its folder.
+    /// Permits the torrent to overwrite the files that are in its folder now.
     pub fn permit_overwriting(&mut self) {
-        self.may_overwrite_in = Some(self.folder.clone());
+        (self.may_overwrite_in, self.overwrite_permitted_at) = (Some(self.folder.clone()), clock());
     }
 
     /// Ends the permission to overwrite if the torrent has other files than `before`: the user gave it for those.

@@ -139,6 +139,8 @@ pub struct FileConfig {
     pub replaces_colons: bool,
     /// Whether btsync may overwrite files that are in the way.
     pub may_overwrite: bool,
+    /// When that was permitted, in nanoseconds since 1970, if later files are not to be overwritten.
+    pub overwrite_permitted_at: Option<i64>,
     /// Whether to sync all data to disk before a download counts as complete.
     pub syncs_data: bool,
     /// The suffix of file names until everything wanted is complete.
@@ -276,6 +278,7 @@ impl Default for FileConfig {
             allows_hidden: false,
             replaces_colons: false,
             may_overwrite: false,
+            overwrite_permitted_at: None,
             syncs_data: false,
             incomplete_suffix: None,
             max_open_files: 128,

@@ -72,8 +72,17 @@ pub(crate) fn open(
         .with_descriptor_wait(Storage::new(config.out_dir.clone(), layout, config.files.max_open_files))
         .select(&wanted, &storage::part_name(&metainfo.info_hash))
         .with_allocation(config.files.allocation);
-    let mut opener =
-        FileOpener { registration, inner, config, metainfo, wanted: &plan.wanted, events, storage, has_hashed: false };
+    let mut opener = FileOpener {
+        registration,
+        inner,
+        config,
+        metainfo,
+        wanted: &plan.wanted,
+        events,
+        storage,
+        may_overwrite: false,
+        has_hashed: false,
+    };
     let (have, resume_store) = opener.run()?;
     let storage = Arc::new(opener.storage);
     inner.facts.content_path.set(content_path(
@@ -106,6 +115,8 @@ struct FileOpener<'a> {
     wanted: &'a Bitfield,
     events: &'a EventSender,
     storage: Storage,
+    /// Whether files that are in the way may be overwritten.
+    may_overwrite: bool,
     /// Whether the last check had to hash anything, so that it took a while.
     has_hashed: bool,
 }
@@ -240,12 +251,8 @@ impl FileOpener<'_> {
         if !self.storage.is_locked() {
             self.storage.lock(&self.metainfo.info_hash)?;
         }
-        let taken = self.storage.check_other_downloads(
-            &self.metainfo.info_hash,
-            actions,
-            survey,
-            self.config.files.may_overwrite,
-        )?;
+        let taken =
+            self.storage.check_other_downloads(&self.metainfo.info_hash, actions, survey, self.may_overwrite)?;
         for file in taken {
             if let Some(action) = actions.get_mut(file).filter(|action| **action == FileAction::Continue) {
                 *action = FileAction::Copy;
@@ -328,7 +335,7 @@ impl FileOpener<'_> {
         survey: &mut Survey,
         have: &Bitfield,
     ) -> Result<Option<PreparedFiles>, StorageError> {
-        let (hash, stop, overwrite) = (self.metainfo.info_hash, &*self.inner.run, self.config.files.may_overwrite);
+        let (hash, stop, overwrite) = (self.metainfo.info_hash, &*self.inner.run, self.may_overwrite);
         self.storage.check_not_off_limits(actions, overwrite, &self.config.records.private_folders)?;
         self.storage.create_part_file(part_file_action, survey)?;
         self.storage.create_files(actions, survey, stop)?;

@@ -150,6 +150,9 @@ setters! {
     replace_colons: bool => files.replaces_colons;
     /// Whether files that are in the way, and that btsync did not create, may be overwritten.
     overwrite: bool => files.may_overwrite;
+    /// When overwriting was permitted, in nanoseconds since 1970: the permission is void if a file in the way was changed later.
+    #[doc(hidden)]
+    overwrite_permitted_at: Option<i64> => files.overwrite_permitted_at;
     /// Whether to sync all data to disk before a download counts as complete.
     fsync: bool => files.syncs_data;
     /// The suffix of file names until everything wanted is complete.

@@ -219,6 +219,7 @@ impl Manager {
             .expects_files(record.progress.have > 0)
             .repair_scope(record.repair_scope())
             .overwrite(spec.may_overwrite)
+            .overwrite_permitted_at(Some(record.overwrite_permitted_at))
             .sequential(record.settings.is_sequential)
             .max_peers(usize::from(record.settings.peer_limit))
             .encryption(network.encryption)

@@ -72,6 +72,38 @@ fn a_permission_to_overwrite_does_not_follow_a_torrent_to_other_files() {
 }
 
 #[test]
+fn a_permission_to_overwrite_is_for_the_files_that_were_there() {
+    const DOCUMENT: &[u8] = b"my document";
+    for (number, restarts) in [(0, false), (0, true), (1, false), (2, false)] {
+        let temp = tempfile::tempdir().expect("a folder");
+        let (mut it, id) = permitted(temp.path());
+        if restarts {
+            it.restart();
+        }
+        let at = |name: &str| it.downloads().join("x").join(name);
+        let saved = at(if number == 0 { "b.bin" } else { "a.bin" });
+        if number < 2 {
+            std::fs::write(&saved, DOCUMENT).expect("a new document");
+        } else {
+            // An older document that is moved there.
+            std::fs::write(temp.path().join("older"), DOCUMENT).expect("a document");
+            let file = std::fs::File::options().write(true).open(temp.path().join("older")).expect("the document");
+            file.set_modified(std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000)).expect("old");
+            std::fs::rename(temp.path().join("older"), &saved).expect("moved");
+        }
+        set_queue(&it, 5);
+        it.wait_for("a file is in the way again", id, is_in_the_way);
+        assert_eq!(std::fs::read(&saved).expect("the document"), DOCUMENT, "{number}");
+        if number == 0 {
+            assert_eq!(std::fs::read(at("a.bin")).expect("the file"), MINE);
+        }
+        // The new permission is for all that is there now.
+        it.control.overwrite(id).expect("permitted");
+        it.wait_for("it downloads", id, |it| it.activity == Activity::Downloading);
+    }
+}
+
+#[test]
 fn a_permission_to_overwrite_ends_with_a_stop() {
     let temp = tempfile::tempdir().expect("a folder");
     let (mut it, id) = permitted(temp.path());

@@ -4,7 +4,7 @@ use crate::storage::{self, StorageError, Survey};
 use crate::torrent::open_files::{FileOpener, wanted_sizes};
 use crate::torrent::resume_store::ResumeStore;
 use crate::torrent::{Event, TorrentError, send_event};
-use crate::types::Bitfield;
+use crate::types::{Bitfield, PieceIndex};
 
 impl FileOpener<'_> {
     /// Like `check`. Fails if none of the files exists although the program expects them: their disk may not be mounted, and
@@ -43,6 +43,7 @@ impl FileOpener<'_> {
                 resume_store.checked(storage, &*self.inner.run);
             }
         }
+        self.may_overwrite = self.permits_overwriting(survey, &known);
         // Before the event: the torrent still counts as complete, so that starting it again repairs nothing either.
         self.check_not_damaged(survey, &known, resume_store.as_ref())?;
         // Otherwise pieces would seem to be missing that have only not been hashed.
@@ -51,6 +52,19 @@ impl FileOpener<'_> {
             send_event(self.events, Event::Checked { have, total });
         }
         Ok((known, resume_store))
+    }
+
+    /// Whether the permission to overwrite files holds: none of those that are not complete was changed after it was given, or put there.
+    fn permits_overwriting(&self, survey: &Survey, have: &Bitfield) -> bool {
+        let files = &self.config.files;
+        let Some(permitted_at) = files.overwrite_permitted_at.filter(|_| files.may_overwrite) else {
+            return files.may_overwrite;
+        };
+        let layout = self.storage.layout();
+        let is_missing = |piece: PieceIndex| self.wanted.has(piece) && !have.has(piece);
+        let is_in_question = |file: usize| layout.pieces_of(file).map(PieceIndex).any(is_missing);
+        let seen = (0..layout.files().len()).filter_map(|file| Some((file, survey.file(file)?)));
+        seen.into_iter().all(|(file, seen)| seen.changed_at() <= permitted_at || !is_in_question(file))
     }
 
     /// The run ends after a check that found wanted pieces missing, and changes no file: the resume data no longer covers pieces

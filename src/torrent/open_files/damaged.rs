@@ -65,7 +65,7 @@ impl FileOpener<'_> {
     }
 
     fn repair_scope(&self) -> RepairScope {
-        if self.config.files.may_overwrite { RepairScope::Any } else { self.config.files.repair_scope }
+        if self.may_overwrite { RepairScope::Any } else { self.config.files.repair_scope }
     }
 
     fn was_complete(&self, file: usize, resume_store: Option<&ResumeStore>) -> bool {

@@ -28,7 +28,7 @@ impl FileOpener<'_> {
             claim: &|file: usize, seen: &FileSnapshot| self.claim_of(file, seen, resume_store),
             of_earlier_run: &|file: usize, seen: &FileSnapshot| self.is_of_earlier_run(file, seen),
             vouched: &|file, piece| resume_store.is_some_and(|resume_store| resume_store.has_verified(file, piece)),
-            may_overwrite: self.config.files.may_overwrite,
+            may_overwrite: self.may_overwrite,
             stop: &*self.inner.run,
         };
         let mut actions = storage.decide(&input).map_err(|error| self.or_in_use_error(error, survey))?;
