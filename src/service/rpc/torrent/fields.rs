@@ -119,7 +119,7 @@ pub const FIELDS: &[TorrentField] = &[
     field("wanted", "wanted", array_fields::wanted),
     field("webseeds", "webseeds", |to, of| to.array(of.web_seeds(), |to, url| to.string(url))),
     field("webseeds_ex", "webseeds_ex", |to, of| {
-        to.array(of.web_seeds(), |to, url| array_fields::write_web_seed(to, url))
+        to.array(of.web_seeds(), |to, url| array_fields::write_web_seed(to, url));
     }),
     field("webseedsSendingToUs", "webseeds_sending_to_us", |to, of| to.int(of.summary.peers.web_seeds)),
 ];
