@@ -12,11 +12,14 @@ use crate::storage::survey::has_data;
 use crate::types::{BLOCK_SIZE, PieceIndex, Sha1Hash};
 
 const BLOCK: u64 = BLOCK_SIZE as u64;
-/// At most this many pieces or missing blocks of a file are examined.
-const MAX_EXAMINED: usize = 8;
+/// At most this many pieces of a file are hashed, spread evenly from the first to the last one that the client has.
+const MAX_PIECES: usize = 64;
+/// At most this many missing blocks of a file are examined.
+const MAX_GAPS: usize = 8;
 
 impl Storage {
-    /// Whether a file has the content that another client says it has written: one of its complete pieces verifies. If it has no
+    /// Whether a file has the content that another client says it has written: all of its complete pieces verify that are examined.
+    /// A single wrong one shows that the file has changed since, and then it is treated as a file of the user's. If it has no
     /// complete piece, each of its blocks must hold data, and a block that it lacks must not. `have` are ranges of the torrent's
     /// bytes, in order, that neither overlap nor touch.
     pub fn has_begun_content(
@@ -33,11 +36,11 @@ impl Storage {
             let range = have.get(have.partition_point(|range| range.end < end));
             range.is_some_and(|range| range.start <= start && end <= range.end)
         };
-        let pieces: Vec<PieceIndex> =
-            self.layout.pieces_of(file).filter(|piece| has_piece(*piece)).take(MAX_EXAMINED).map(PieceIndex).collect();
+        let complete: Vec<u32> = self.layout.pieces_of(file).filter(|piece| has_piece(*piece)).collect();
+        let pieces: Vec<PieceIndex> = spread(&complete).map(PieceIndex).collect();
         if !pieces.is_empty() {
             let checked = check_pieces(self, hashes, pieces.iter().copied(), stop);
-            return checked.is_ok_and(|right| pieces.iter().any(|piece| right.has(*piece)));
+            return checked.is_ok_and(|right| pieces.iter().all(|piece| right.has(*piece)));
         }
         self.has_data_only_in(file, have, stop).unwrap_or(false)
     }
@@ -63,7 +66,7 @@ impl Storage {
         }
         gaps.push(gap_start..end);
         // The first whole block of each gap; a client that does not allocate space ends its file with a block.
-        for gap in gaps.into_iter().filter(|gap| gap.start < gap.end).take(MAX_EXAMINED) {
+        for gap in gaps.into_iter().filter(|gap| gap.start < gap.end).take(MAX_GAPS) {
             let from = gap.start.next_multiple_of(BLOCK);
             let upto = (from + BLOCK).min(end);
             if gap.start - start == size {
@@ -81,6 +84,12 @@ impl Storage {
     }
 }
 
+/// At most [`MAX_PIECES`] of these, with the first and the last.
+fn spread(all: &[u32]) -> impl Iterator<Item = u32> {
+    let (count, last) = (all.len().min(MAX_PIECES), all.len().saturating_sub(1));
+    (0..count).filter_map(move |number| all.get(number * last / count.saturating_sub(1).max(1)).copied())
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -95,7 +104,7 @@ mod tests {
 
     #[expect(clippy::single_range_in_vec_init, reason = "the other client has one range")]
     #[test]
-    fn a_file_is_begun_if_a_piece_verifies_or_if_it_has_data_where_the_client_has_blocks_only() {
+    fn a_file_is_begun_if_its_pieces_verify_or_if_it_has_data_where_the_client_has_blocks_only() {
         let temp = tempfile::tempdir().expect("a folder");
         let content: Vec<u8> = (0..131_072_u32).map(|at| (at % 251) as u8 + 1).collect();
         let hashes: Vec<Sha1Hash> = content.chunks(65_536).map(|piece| Sha1::digest(piece).into()).collect();
@@ -108,6 +117,10 @@ mod tests {
         let sparse = [&content[..block], &vec![0; 131_072 - block]].concat();
         for (file, have, is_begun) in [
             (&begun[..], &[0..81_920][..], true),
+            (&content, &[0..131_072], true),
+            // The user's version, which begins like the torrent's file.
+            (&begun, &[0..131_072], false),
+            (&content[..65_536], &[0..131_072], false),
             (&users, &[0..81_920], false),
             (&sparse, &[0..16_384], true),
             (&sparse, &[16_384..32_768], false),
@@ -121,5 +134,14 @@ mod tests {
             fs::write(temp.path().join("a"), file).expect("written");
             assert_eq!(storage.has_begun_content(0, have, &hashes, &GO_ON), is_begun, "{have:?} {}", file.len());
         }
+    }
+
+    #[test]
+    fn the_pieces_that_are_examined_are_spread_over_the_file() {
+        let spread = |count: u32| spread(&(0..count).collect::<Vec<_>>()).collect::<Vec<_>>();
+        assert_eq!((spread(0), spread(1), spread(3)), (vec![], vec![0], vec![0, 1, 2]));
+        let some = spread(100_000);
+        assert_eq!((some.len(), some.first(), some.last()), (MAX_PIECES, Some(&0), Some(&99_999)));
+        assert!(some.windows(2).all(|pair| pair[1] - pair[0] >= 1_587));
     }
 }

@@ -211,6 +211,18 @@ fn started_beside(
     content: &[u8],
     beside: Option<(&str, &[u8])>,
 ) -> (Option<crate::service::model::ProblemKind>, Vec<u8>) {
+    started_until(from, resume, (content, beside), |torrent| {
+        torrent.problem.is_some() || torrent.transfer.missing < 65_536
+    })
+}
+
+/// As [`started_beside`], but waits for something else.
+fn started_until(
+    from: &str,
+    resume: &[u8],
+    (content, beside): (&[u8], Option<(&str, &[u8])>),
+    is_over: impl Fn(&crate::service::model::TorrentSummary) -> bool,
+) -> (Option<crate::service::model::ProblemKind>, Vec<u8>) {
     let temp = tempfile::tempdir().expect("a folder");
     let options = options(temp.path());
     let path = options.download_folder.join("doc");
@@ -239,7 +251,7 @@ fn started_beside(
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let torrent = service.control().torrents().pop().expect("the torrent");
-        if torrent.problem.is_some() || torrent.transfer.missing < 65_536 {
+        if is_over(&torrent) {
             drop(service);
             return (torrent.problem.map(|problem| problem.kind), std::fs::read(&path).expect("the file"));
         }
@@ -288,6 +300,18 @@ fn an_import_overwrites_no_file_of_the_user_that_has_the_name_of_a_begun_one() {
             assert_eq!(problem, Some(ProblemKind::FilesInTheWay), "{from} {}", beside.is_some());
             assert!(content == users, "{from} {}", beside.is_some());
         }
+    }
+}
+
+/// The user has saved another version over the unfinished file. Its first piece is the same.
+#[test]
+fn an_import_overwrites_no_version_of_the_user_that_begins_like_the_file() {
+    use crate::service::model::ProblemKind;
+    let (_, _, version) = doc();
+    for (from, resume) in [("transmission", &b"1:\xe0"[..]), ("qbittorrent", b"d6:pieces4:\x01\x01\x01\x00")] {
+        let (problem, content) = started_until(from, resume, (&version, None), |torrent| torrent.problem.is_some());
+        assert_eq!(problem, Some(ProblemKind::FilesInTheWay), "{from}");
+        assert!(content == version, "{from}");
     }
 }
 
