@@ -6,7 +6,6 @@ pub(crate) mod announce_path;
 pub mod client;
 pub mod dormant;
 pub mod error;
-pub(crate) mod host_limit;
 pub mod http;
 
 pub mod schedule;

@@ -9,6 +9,7 @@ mod cookies;
 mod error;
 mod families;
 mod file;
+pub(crate) mod host_limit;
 mod lenient;
 mod peer_names;
 mod proxy;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::discovery::tracker::host_limit::{HostLimit, has_web_port};
+use crate::discovery::tracker::http::host_limit::{HostLimit, has_web_port};
 use crate::metainfo::Metainfo;
 use crate::peer::{TorrentContext, WebSeed, WebSeedSettings};
 use crate::strategy::web_seed::{WebSeedFiles, WebSeedKind, WebSeedUrl};

@@ -14,7 +14,7 @@ use ureq::http::header::{
 use ureq::http::{Response, StatusCode, Version};
 use ureq::{Agent, Body, BodyReader};
 
-use crate::discovery::tracker::host_limit::has_web_port;
+use crate::discovery::tracker::http::host_limit::has_web_port;
 use crate::discovery::tracker::http::response::retry_after;
 use crate::discovery::tracker::http::setup::{config, sent_user_agent};
 use crate::discovery::tracker::http::{HttpClient, MAX_REDIRECTS, Retry, TrackerError, Trust, error, url};
