@@ -27,9 +27,9 @@ _btsync_options() {
             --first-and-last --file-allocation= --incomplete-suffix= --allow-hidden --overwrite --allow-overwrite
             --fsync --verify --check-integrity --save-torrent= --seed --seed-time= --seed-ratio= --super-seed -p=
             --listen-port= --max-peers= --max-download-limit= --max-overall-download-limit= -u= --max-upload-limit=
-            --max-overall-upload-limit= --encryption= --dscp= --interface= --bind= --proxy= --anonymous --port-mapping
-            --no-port-mapping --block-list= --peer-id-prefix= --user-agent= --peer= --bt-tracker= --bt-exclude-tracker=
-            --web-seed= --no-web-seeds --no-dht --dht-entry-point= --no-lsd --no-pex -i= --input-file= -j=
+            --max-overall-upload-limit= --encryption= --transport= --dscp= --interface= --bind= --proxy= --anonymous
+            --port-mapping --no-port-mapping --block-list= --peer-id-prefix= --user-agent= --peer= --bt-tracker=
+            --bt-exclude-tracker= --web-seed= --no-dht --dht-entry-point= --no-lsd --no-pex -i= --input-file= -j=
             --max-concurrent= --max-concurrent-downloads= --watch= --json --plain --web --web-listen= -q --quiet -v
             --verbose --stop-timeout= --on-download-complete= --on-complete= --on-bt-download-complete=
             --on-complete-always --config= --conf-path= --no-config --show-config -h --help -V --version' ;;
@@ -61,6 +61,7 @@ _btsync_value() {
         --incomplete-suffix) COMPREPLY=($(compgen -W '.part' -- "$2")) ;;
         --piece-length) COMPREPLY=($(compgen -W '16K 32K 64K 128K 256K 512K 1M 2M 4M 8M 16M' -- "$2")) ;;
         --encryption) COMPREPLY=($(compgen -W 'allow require off' -- "$2")) ;;
+        --transport) COMPREPLY=($(compgen -W 'both tcp utp' -- "$2")) ;;
         --dscp) COMPREPLY=($(compgen -W 'le none cs1 af11 ef' -- "$2")) ;;
         --file-allocation) COMPREPLY=($(compgen -W 'none sparse falloc' -- "$2")) ;;
         --proxy) COMPREPLY=($(compgen -W 'socks5:// socks4a:// http://' -- "$2")) ;;

@@ -74,6 +74,7 @@ complete -c btsync -n '__btsync_in download' -l max-overall-download-limit -x -d
 complete -c btsync -n '__btsync_in download' -s u -l max-upload-limit -x -d 'limit the upload rate to R bytes per second'
 complete -c btsync -n '__btsync_in download' -l max-overall-upload-limit -x -d 'same as --max-upload-limit'
 complete -c btsync -n '__btsync_in download' -l encryption -x -a 'allow require off' -d 'encrypt connections to peers'
+complete -c btsync -n '__btsync_in download' -l transport -x -a 'both tcp utp' -d 'connect to peers by this'
 complete -c btsync -n '__btsync_in download' -l dscp -x -a 'le none cs1 af11 ef' -d 'mark packets to peers with this DSCP class'
 complete -c btsync -n '__btsync_in download' -l interface -x -a '(command ls /sys/class/net 2>/dev/null)' -d 'use only this network interface or local address'
 complete -c btsync -n '__btsync_in download' -l bind -x -a '(command ls /sys/class/net 2>/dev/null)' -d 'same as --interface'

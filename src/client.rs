@@ -39,11 +39,12 @@ use crate::discovery::tracker::dormant::DormantPool;
 use crate::net::address_filter::AddressFilter;
 use crate::net::bind::Bind;
 use crate::net::route::Route;
-use crate::peer::Throttle;
+use crate::peer::{DialTransports, Throttle};
 use crate::storage::FileIdentity;
 use crate::strategy::dial_rate::DialBudget;
 use crate::strategy::rate_limiter::Limits;
-use crate::types::InfoHash;
+use crate::types::{InfoHash, Transport, Transports};
+use crate::udp::UdpService;
 use crate::util::atomics::{Counter, Flag};
 use crate::util::paths::resolved;
 use block_list::BlockListWatch;
@@ -96,6 +97,7 @@ pub struct Client {
 #[derive(Default)]
 struct NetworkServices {
     listener: Option<Listener>,
+    udp: Option<Arc<UdpService>>,
     dht: Option<Arc<DhtService>>,
     lsd: Option<Arc<Lsd>>,
     block_list: Option<BlockListWatch>,
@@ -135,7 +137,7 @@ impl Client {
             address_filter: config.address_filter.clone().unwrap_or_default(),
             mapping_status: Arc::default(),
             is_shared,
-            capacity: ConnectionCapacity::new(config.max_peers),
+            capacity: ConnectionCapacity::new(config.max_peers, config.uses_utp()),
             has_had_incoming_peer: Flag::default(),
             dormant: OnceLock::new(),
             dials: Mutex::default(),
@@ -212,8 +214,10 @@ impl Client {
         // Nobody can reach us through a proxy, and without one, they would go around it.
         let Some(bind) = route.direct_bind() else { return Ok(0) };
         let handshaker = IncomingHandshaker::new(self.registry.clone());
-        let started = Listener::start(listen_ports.clone(), bind, handshaker, self.address_filter.clone());
-        let listener = started.map_err(|error| {
+        let accepts_tcp = self.config.transports.includes(Transport::Tcp);
+        let filter = self.address_filter.clone();
+        let started = Listener::start(listen_ports.clone(), bind, accepts_tcp, handshaker, filter);
+        let to_client_error = |error: io::Error| {
             let of_the_port = matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied);
             if *bind != Bind::Any && !of_the_port {
                 return ClientError::Interface { bind: bind.clone(), error };
@@ -221,10 +225,36 @@ impl Client {
             let (first, last) = (listen_ports.start(), listen_ports.end());
             let ports = if first == last { first.to_string() } else { format!("{first}-{last}") };
             ClientError::Listen { ports, error }
-        })?;
+        };
+        let listener = started.map_err(to_client_error)?;
+        self.start_udp(&mut net, bind, &listener).map_err(to_client_error)?;
         let port = net.listener.insert(listener).port;
         self.start_port_mapping(&mut net, port);
         Ok(port)
+    }
+
+    /// Starts the threads of the UDP sockets for uTP, at the listener's port. Without uTP, the DHT has sockets of its own.
+    ///
+    /// # Errors
+    /// If there is no socket, and uTP is all that is to be used.
+    fn start_udp(&self, net: &mut NetworkServices, bind: &Bind, listener: &Listener) -> io::Result<()> {
+        let transports = self.config.transports;
+        if !self.config.uses_utp() {
+            return Ok(());
+        }
+        let accept = listener.utp_acceptor();
+        match UdpService::start(listener.port, bind, &self.address_filter, &accept) {
+            Ok(udp) => net.udp = Some(Arc::new(udp)),
+            Err(error) if transports == Transports::Utp => return Err(error),
+            Err(error) => log::info!("no uTP: {error}"),
+        }
+        Ok(())
+    }
+
+    /// The transports that a torrent may use for its connections.
+    fn dial_transports(&self) -> DialTransports {
+        let utp = self.net.lock().udp.clone();
+        DialTransports { uses_tcp: utp.is_none() || self.config.transports.includes(Transport::Tcp), utp }
     }
 
     /// Stops accepting connections.
@@ -247,7 +277,7 @@ impl Drop for Client {
         self.stop_listening();
         self.stop_discovery();
         let mut net = self.net.lock();
-        let rest = (net.block_list.take(), net.port_mapper.take());
+        let rest = (net.block_list.take(), net.port_mapper.take(), net.udp.take());
         drop(net);
         drop(rest);
     }

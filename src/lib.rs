@@ -121,6 +121,11 @@ mod types;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod types;
+#[cfg(not(feature = "internals"))]
+mod udp;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod udp;
 // The command uses what the library does not.
 #[cfg(not(feature = "internals"))]
 #[allow(dead_code)]
@@ -128,7 +133,6 @@ mod util;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod util;
-// The threads that drive it do not use all of it yet.
 #[cfg(not(feature = "internals"))]
 #[allow(dead_code)]
 mod utp;
@@ -158,7 +162,7 @@ pub use strategy::rate_limiter::Limits;
 pub use torrent::{AddOptions, Outcome, SeedGoal, Source, Torrent, TorrentError, TorrentHandle};
 pub use torrent::{Event, Events, FileView, PeerSearchStats, PeerView, Snapshot, Stage, TrackerState};
 pub use torrent::{FlawedFile, Verification, Verifier};
-pub use types::{Dscp, Encryption, InfoHash, PieceIndex, PieceState};
+pub use types::{Dscp, Encryption, InfoHash, PieceIndex, PieceState, Transport, Transports};
 
 /// Creates torrent files.
 pub mod create {

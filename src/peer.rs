@@ -47,7 +47,7 @@ use crate::types::{BLOCK_SIZE, Dscp, Encryption, InfoHash, PeerId, PeerKey};
 use crate::util::atomics::{Amount, Counter, Gauge, Port};
 use crate::util::slab::SlabPool;
 
-pub use connection::{Connection, DisconnectReason};
+pub use connection::{Connection, DialPlan, DialTransports, DisconnectReason};
 pub use messages::{IncomingConnection, IncomingHandshake, PeerEvent, TorrentCommand, TorrentMessage, TrackerEvent};
 pub use roster::Roster;
 pub use run_state::{RunControl, RunState, StopReason};

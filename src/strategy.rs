@@ -31,6 +31,7 @@ pub mod slow_reader;
 pub mod smart_ban;
 pub mod super_seed;
 pub mod traffic;
+pub mod transport_race;
 pub mod web_seed;
 pub mod window;
 pub mod write_batch;

@@ -105,6 +105,38 @@ impl std::str::FromStr for Dscp {
     }
 }
 
+/// What carries a connection between peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "internals"), non_exhaustive)]
+pub enum Transport {
+    /// TCP.
+    Tcp,
+    /// uTP (BEP 29), which gives way to other traffic.
+    Utp,
+}
+
+/// What carries the connections between peers, both ways.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transports {
+    /// TCP and uTP, whichever connects.
+    #[default]
+    Both,
+    /// Only TCP.
+    Tcp,
+    /// Only uTP.
+    Utp,
+}
+
+impl Transports {
+    /// Whether this one is used.
+    pub fn includes(self, transport: Transport) -> bool {
+        match transport {
+            Transport::Tcp => self != Transports::Utp,
+            Transport::Utp => self != Transports::Tcp,
+        }
+    }
+}
+
 /// Whether connections use message stream encryption (MSE).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Encryption {

@@ -24,7 +24,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::limits;
 use crate::cli::report::hook::HookConfig;
 use crate::util::redact::redacted;
-use btsync::{Allocation, Bind, Dscp, Encryption, FilePattern};
+use btsync::{Allocation, Bind, Dscp, Encryption, FilePattern, Transports};
 
 pub use args::{CreateArgs, DhtArgs, DoctorArgs, EditArgs, InfoArgs, MagnetArgs, ServeArgs, TrackerArgs, VerifyArgs};
 pub(crate) use normalize::STDIN;
@@ -105,6 +105,9 @@ pub struct DownloadArgs {
     /// encrypt connections to peers; allow, require or off
     #[argh(option, arg_name = "MODE", from_str_fn(values::encryption))]
     pub encryption: Option<Encryption>,
+    /// connect to peers by this; tcp, utp or both
+    #[argh(option, arg_name = "PROTOCOL", from_str_fn(values::transports))]
+    pub transport: Option<Transports>,
     /// mark packets to peers with this DSCP class; le (all other traffic first), none, cs1 or another class, or a number from 0 to 63
     #[argh(option, arg_name = "CLASS", from_str_fn(values::dscp))]
     pub dscp: Option<Dscp>,

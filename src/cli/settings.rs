@@ -8,7 +8,9 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::options::{DownloadArgs, bad_option, values};
 use crate::util::descriptors::{DescriptorBudget, MIN_DESCRIPTORS, available};
 use crate::util::os_error::reason;
-use btsync::{AddOptions, Client, ClientBuilder, DhtSettings, Limits, Magnet, PortMapping, SeedGoal, Selection};
+use btsync::{
+    AddOptions, Client, ClientBuilder, DhtSettings, Limits, Magnet, PortMapping, SeedGoal, Selection, Transports,
+};
 
 /// How long a download runs before the router is asked to forward the port.
 const MAPPING_DELAY: Duration = Duration::from_secs(60);
@@ -18,6 +20,8 @@ const MAPPING_DELAY: Duration = Duration::from_secs(60);
 pub(crate) struct Settings {
     /// Options of the client.
     pub client: ClientBuilder,
+    /// What carries connections.
+    transports: Transports,
     /// Options of each torrent.
     pub options: AddOptions,
     /// The download folder.
@@ -56,6 +60,7 @@ impl Settings {
         let client = Client::builder().bind(bind).limits(limits).dht((!args.no_dht).then_some(dht)).lsd(!args.no_lsd);
         let client = client
             .port_mapping(port_mapping(args))
+            .transports(args.transport.unwrap_or_default())
             .block_list(args.block_list.as_deref())
             .block_list_copy(in_cache("block-list"));
         let client = client.proxy(args.proxy.as_deref()).map_err(|error| bad_option(error.to_string()))?;
@@ -63,6 +68,7 @@ impl Settings {
         check_anonymity(args)?;
         let settings = Settings {
             client,
+            transports: args.transport.unwrap_or_default(),
             options,
             out_dir: args.out_dir(),
             limits,
@@ -94,9 +100,17 @@ impl Settings {
         Settings { options: self.options.folder(folder.clone()), out_dir: folder, ..self }
     }
 
-    /// Turns off the DHT, local discovery and port mapping if there are too few file descriptors for them.
-    pub fn limit_to_budget(self, budget: DescriptorBudget) -> Settings {
-        if budget.allows_discovery || !self.uses_discovery {
+    /// Turns off uTP, unless the user wants nothing else, the DHT, local discovery and port mapping if there are too few file
+    /// descriptors for them.
+    pub fn limit_to_budget(mut self, budget: DescriptorBudget) -> Settings {
+        if budget.allows_discovery {
+            return self;
+        }
+        if self.transports == Transports::Both {
+            log::debug!("the limit on open files (`ulimit -n`) is low: btsync runs without uTP");
+            self.client = self.client.transports(Transports::Tcp);
+        }
+        if !self.uses_discovery {
             return self;
         }
         let without = "the DHT, local discovery and port forwarding";

@@ -14,6 +14,7 @@ use crate::net::bind::Bind;
 use crate::net::proxy::url::ProxyUrlError;
 use crate::net::route::Route;
 use crate::strategy::rate_limiter::Limits;
+use crate::types::Transports;
 
 /// Sets up a [`Client`]; made by [`Client::builder`].
 #[derive(Clone, Debug)]
@@ -94,6 +95,20 @@ impl ClientBuilder {
     /// A fetcher of files by URL whose requests leave the machine as those of this client do.
     pub fn url_fetcher(&self, user_agent: Option<&str>) -> UrlFetcher {
         UrlFetcher::on_route(&self.config.route, user_agent)
+    }
+
+    /// What carries connections to peers, both ways: TCP, uTP (BEP 29), which gives way to other traffic, or both, which is the default.
+    /// With both, an outgoing connection uses whichever connects first, and begins with the one that worked before, or with TCP.
+    /// Behind a [proxy](ClientBuilder::proxy), only TCP is used.
+    ///
+    /// ```
+    /// use btsync::{Client, Transports};
+    /// let client = Client::builder().transports(Transports::Utp).build()?;
+    /// # Ok::<(), btsync::ClientError>(())
+    /// ```
+    pub fn transports(mut self, transports: Transports) -> ClientBuilder {
+        self.config.transports = transports;
+        self
     }
 
     /// How the DHT is bootstrapped; `None` turns it off.

@@ -18,19 +18,22 @@ pub(super) struct ConnectionCapacity {
     pub(super) connections: Amount,
     /// The number of files that all torrents together may hold open.
     reserved_files: Amount,
+    /// Whether connections may use uTP, which needs more descriptors.
+    uses_utp: bool,
     /// The limit of the last warning about a lack of descriptors.
     warned: Amount,
 }
 
 impl ConnectionCapacity {
     /// The program wants at most so many connections.
-    pub(super) fn new(wanted: usize) -> ConnectionCapacity {
+    pub(super) fn new(wanted: usize, uses_utp: bool) -> ConnectionCapacity {
         ConnectionCapacity {
             wanted: Amount::new(wanted),
             max: Amount::new(wanted),
             possible: Amount::new(wanted),
             connections: Amount::new(0),
             reserved_files: Amount::new(0),
+            uses_utp,
             warned: Amount::new(usize::MAX),
         }
     }
@@ -53,7 +56,7 @@ impl ConnectionCapacity {
 
     fn update(&self, files: usize) {
         let wanted = self.wanted.get();
-        let (possible, have) = descriptors::connection_capacity(files);
+        let (possible, have) = descriptors::connection_capacity(files, self.uses_utp);
         self.possible.set(possible);
         let capacity = possible.min(wanted);
         self.max.set(capacity);

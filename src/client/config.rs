@@ -14,6 +14,7 @@ use crate::net::address_filter::AddressFilter;
 use crate::net::bind::Bind;
 use crate::net::route::Route;
 use crate::strategy::rate_limiter::Limits;
+use crate::types::{Transport, Transports};
 
 /// The settings of a client: they apply to the process, not to one torrent.
 #[derive(Clone, Debug)]
@@ -22,6 +23,8 @@ pub struct ClientConfig {
     pub listen_ports: RangeInclusive<u16>,
     /// How all connections leave the machine.
     pub route: Route,
+    /// What carries connections. Behind a proxy, only TCP does.
+    pub transports: Transports,
     /// The DHT; `None` turns it off.
     pub dht: Option<DhtSettings>,
     /// Whether local discovery is on (BEP 14).
@@ -46,6 +49,7 @@ impl Default for ClientConfig {
         ClientConfig {
             listen_ports: 6881..=6889,
             route: Route::default(),
+            transports: Transports::default(),
             dht: Some(DhtSettings::default()),
             uses_lsd: true,
             max_peers: 300,
@@ -55,6 +59,13 @@ impl Default for ClientConfig {
             block_list_copy: None,
             address_filter: None,
         }
+    }
+}
+
+impl ClientConfig {
+    /// Whether connections may use uTP.
+    pub fn uses_utp(&self) -> bool {
+        self.transports.includes(Transport::Utp) && self.route.proxy().is_none()
     }
 }
 

@@ -65,9 +65,10 @@ impl Client {
             };
             // Each torrent gets the peers found for it through a channel of its own; the node's general channel is not used.
             let (found, filter) = (bounded(0).0, &self.address_filter);
-            net.dht = Some(Arc::new(match proxy {
-                Some(proxy) => DhtService::start_through(proxy, &settings, &found, filter)?,
-                None => DhtService::start_filtered(&settings, &found, filter)?,
+            net.dht = Some(Arc::new(match (proxy, &net.udp) {
+                (Some(proxy), _) => DhtService::start_through(proxy, &settings, &found, filter)?,
+                (None, Some(udp)) => DhtService::start_linked(udp.link_dht()?, &settings, &found, filter)?,
+                (None, None) => DhtService::start_filtered(&settings, &found, filter)?,
             }));
         }
         Ok(net.dht.clone())

@@ -17,7 +17,7 @@ use crate::discovery::lsd::Lsd;
 use crate::discovery::port_mapping::status::{MappingSubscription, SharedMappingStatus};
 use crate::net::address_filter::AddressFilter;
 use crate::net::networks::is_private;
-use crate::peer::IncomingConnection;
+use crate::peer::{DialTransports, IncomingConnection};
 use crate::storage::{FileIdentity, Layout, StopCheck};
 use crate::strategy::dial_rate::DIALS_PER_SECOND;
 
@@ -189,6 +189,11 @@ impl Registration {
     /// The torrent's share of a resource of which the process should have at most `all`, but any torrent may have `least`.
     pub fn fair_share(&self, all: usize, least: usize) -> usize {
         (all / self.client.throttle.limit_group().torrents().max(1)).max(least)
+    }
+
+    /// The transports of the torrent's connections.
+    pub fn dial_transports(&self) -> DialTransports {
+        self.client.dial_transports()
     }
 
     /// How many connections the torrent may start now.

@@ -4,38 +4,39 @@
 //! thread, joins them, takes the peer off the roster and reports the end. Main owns and joins the reader's thread.
 
 mod dial;
+mod handshake;
+mod sockets;
 
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
-use std::time::{Duration, Instant};
 
 use crate::mse::Ciphers;
-use crate::net::bind;
 pub use crate::peer::disconnect_reason::DisconnectReason;
-use crate::peer::encryption::{HandshakeStream, StreamState};
+use crate::peer::encryption::StreamState;
 use crate::peer::established::{EstablishedConnection, first_messages};
 use crate::peer::outbox::{Inbox, WriterCommand, outbox};
 use crate::peer::reader::Reader;
 use crate::peer::roster::{Admission, refill_idle_peers};
-use crate::peer::socket_write::WRITE_BLOCKED_AFTER;
 use crate::peer::state::Peer;
 use crate::peer::writer::{Writer, WriterExit};
-use crate::peer::{IncomingHandshake, PeerEvent, SILENCE_TIMEOUT, TorrentContext, deadline};
-use crate::types::{DialMode, PeerKey};
+use crate::peer::{IncomingHandshake, PeerEvent, TorrentContext, deadline};
+use crate::types::PeerKey;
 use crate::util::atomics::Flag;
 use crate::util::os_error::reason;
-use crate::wire::handshake::Handshake;
+use dial::TcpDial;
+pub use dial::{DialPlan, DialTransports};
+pub use handshake::HANDSHAKE_TIMEOUT;
+use handshake::{HandshakeStart, shake_hands};
+use sockets::ConnectionSockets;
 
 /// The stack size of a connection's threads. Blocked threads touch a few KiB of it.
 const STACK: usize = 256 * 1024;
-/// The time limit for the whole handshake, however slowly its bytes arrive.
-pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Where a connection comes from: dialled, accepted (with the bytes read so far), or continued from the metadata phase.
 enum ConnectionOrigin {
-    Outgoing { dial_mode: DialMode, first_hop: SocketAddr, timeout: Duration },
+    Outgoing { plan: DialPlan, tcp: Option<TcpDial> },
     Incoming(Option<Box<IncomingHandshake>>),
     Established(Box<EstablishedConnection>),
 }
@@ -47,7 +48,7 @@ type Thread = JoinHandle<Option<Box<EstablishedConnection>>>;
 pub struct Connection {
     /// The peer's address.
     pub addr: SocketAddr,
-    stream: Arc<TcpStream>,
+    sockets: Arc<ConnectionSockets>,
     /// Whether the peer has sent any byte.
     has_received: Arc<Flag>,
     /// Whether we have closed the connection; bytes received but not read yet are then ignored.
@@ -58,8 +59,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Dials `addr` on a new thread, with `dial_mode` as the kind of handshake; the outcome is reported under `key`. The system
-    /// has `timeout` to connect.
+    /// Dials `addr` on a new thread; the outcome is reported under `key`.
     ///
     /// # Errors
     /// If no socket or thread can be created.
@@ -67,17 +67,12 @@ impl Connection {
         context: &Arc<TorrentContext>,
         key: PeerKey,
         addr: SocketAddr,
-        dial_mode: DialMode,
-        timeout: Duration,
+        plan: DialPlan,
     ) -> io::Result<Connection> {
-        let (socket, first_hop) = dial::open_socket(&context.settings.route, addr)?;
-        Connection::spawn(
-            context,
-            key,
-            addr,
-            socket.into(),
-            ConnectionOrigin::Outgoing { dial_mode, first_hop, timeout },
-        )
+        let sockets = Arc::default();
+        let open_socket = || dial::open_socket(&context.settings.route, addr, &sockets);
+        let tcp = plan.transports.uses_tcp.then(open_socket).transpose()?;
+        Connection::spawn(context, key, addr, sockets, ConnectionOrigin::Outgoing { plan, tcp })
     }
 
     /// Serves an incoming connection on a new thread; `early_handshake` is its handshake, if that has been read already.
@@ -91,18 +86,20 @@ impl Connection {
         addr: SocketAddr,
         early_handshake: Option<Box<IncomingHandshake>>,
     ) -> io::Result<Connection> {
-        Connection::spawn(context, key, addr, stream, ConnectionOrigin::Incoming(early_handshake))
+        let sockets = Arc::<ConnectionSockets>::default();
+        sockets.add(stream);
+        Connection::spawn(context, key, addr, sockets, ConnectionOrigin::Incoming(early_handshake))
     }
 
     fn spawn(
         context: &Arc<TorrentContext>,
         key: PeerKey,
         addr: SocketAddr,
-        stream: TcpStream,
+        sockets: Arc<ConnectionSockets>,
         origin: ConnectionOrigin,
     ) -> io::Result<Connection> {
-        let (stream, has_received, discards_input) = (Arc::new(stream), Arc::default(), Arc::default());
-        let mut connection = Connection { addr, stream, has_received, discards_input, thread: None, kept: None };
+        let (has_received, discards_input) = (Arc::default(), Arc::default());
+        let mut connection = Connection { addr, sockets, has_received, discards_input, thread: None, kept: None };
         connection.start(context, key, origin)?;
         Ok(connection)
     }
@@ -110,16 +107,16 @@ impl Connection {
     /// Starts the reader's thread.
     fn start(&mut self, context: &Arc<TorrentContext>, key: PeerKey, origin: ConnectionOrigin) -> io::Result<()> {
         let (context, addr) = (context.clone(), self.addr);
-        let (stream, noted, discards_input) =
-            (self.stream.clone(), self.has_received.clone(), self.discards_input.clone());
+        let (sockets, noted, discards_input) =
+            (self.sockets.clone(), self.has_received.clone(), self.discards_input.clone());
         let thread = Builder::new().name(format!("read {key:?}")).stack_size(STACK).spawn(move || {
             let life =
-                AssertUnwindSafe(|| run_connection(&context, key, addr, &stream, &noted, discards_input, origin));
+                AssertUnwindSafe(|| run_connection(&context, key, addr, &sockets, &noted, discards_input, origin));
             let why = match catch_unwind(life).unwrap_or(Err(DisconnectReason::Bug)) {
                 Ok(established) => return Some(established),
                 Err(reason) => reason,
             };
-            let _ = stream.shutdown(Shutdown::Both);
+            sockets.close();
             context.send_to_main(PeerEvent::Disconnected { key, addr, why });
             None
         })?;
@@ -153,7 +150,7 @@ impl Connection {
     /// Ends the connection, even while it is being established.
     pub fn close(&self) {
         self.discards_input.set(true);
-        let _ = self.stream.shutdown(Shutdown::Both);
+        self.sockets.close();
     }
 
     /// Waits for the connection's threads. They have ended once the end was reported, or end soon after `close`.
@@ -176,84 +173,34 @@ fn run_connection(
     context: &Arc<TorrentContext>,
     key: PeerKey,
     addr: SocketAddr,
-    stream: &Arc<TcpStream>,
+    sockets: &ConnectionSockets,
     has_received: &Flag,
     discards_input: Arc<Flag>,
     origin: ConnectionOrigin,
 ) -> Result<Box<EstablishedConnection>, DisconnectReason> {
-    let established = match origin {
-        ConnectionOrigin::Established(established) => *established,
-        origin => {
-            let is_incoming = matches!(origin, ConnectionOrigin::Incoming(_));
-            let (peer_handshake, stream_state) =
-                shake_hands(context, addr, stream, has_received, &discards_input, origin)?;
-            EstablishedConnection { peer_handshake, is_incoming, stream_state, metadata_peer: None }
-        }
-    };
-    exchange_messages(context, key, addr, stream, discards_input, established)
-}
-
-/// Connects if we dial, then exchanges handshakes.
-fn shake_hands(
-    context: &TorrentContext,
-    addr: SocketAddr,
-    stream: &TcpStream,
-    has_received: &Flag,
-    discards_input: &Flag,
-    origin: ConnectionOrigin,
-) -> Result<(Handshake, StreamState), DisconnectReason> {
     if context.are_connections_ending() {
         return Err(DisconnectReason::ClosedByUs);
     }
-    let incoming = matches!(origin, ConnectionOrigin::Incoming(_));
-    bind::set_dscp(stream, context.settings.dscp);
-    if let ConnectionOrigin::Outgoing { first_hop, timeout, .. } = origin {
-        dial::connect(context.settings.route.proxy(), stream, first_hop, addr, timeout, discards_input)?;
-    }
-    stream.set_nodelay(true).map_err(|e| DisconnectReason::io(&e))?;
-    let dht = context.ports.dht.get() != 0;
-    let ours = Handshake::ours(context.settings.info_hash, context.settings.peer_id, dht);
-    let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
-    let mut peer_stream = HandshakeStream::new(stream, deadline, has_received);
-    match origin {
-        ConnectionOrigin::Outgoing { dial_mode, .. } => {
-            peer_stream.initiate(dial_mode, context.settings.encryption, &ours).map_err(unanswered)?;
+    let (stream, handshake) = match origin {
+        ConnectionOrigin::Outgoing { plan, tcp } => {
+            let stream = dial::connect(&context.settings, addr, tcp, &plan, sockets, &discards_input)?;
+            (stream, HandshakeStart::Outgoing(plan.mode))
         }
-        ConnectionOrigin::Incoming(None) => {
-            peer_stream.respond(context.settings.encryption, context.settings.info_hash)?;
+        ConnectionOrigin::Incoming(early) => (only_stream(sockets)?, HandshakeStart::Incoming(early)),
+        ConnectionOrigin::Established(established) => {
+            let stream = only_stream(sockets)?;
+            return exchange_messages(context, key, addr, &stream, discards_input, *established);
         }
-        ConnectionOrigin::Incoming(Some(handshake)) => {
-            peer_stream = HandshakeStream::resume(stream, deadline, has_received, handshake.stream_state);
-        }
-        ConnectionOrigin::Established(_) => {} // never happens: `run_connection` handles it
-    }
-    let swarm = if incoming { peer_stream.read_info_hash() } else { peer_stream.read_info_hash().map_err(unanswered) }?;
-    if swarm != context.settings.info_hash {
-        return Err(DisconnectReason::Handshake("another torrent"));
-    }
-    if incoming {
-        peer_stream.send(&ours.encode())?; // even to ourselves: the dialling side must learn whom it reached
-    }
-    let peer_handshake =
-        if incoming { peer_stream.read_handshake() } else { peer_stream.read_handshake().map_err(unanswered) }?;
-    if peer_handshake.peer_id == context.settings.peer_id {
-        return Err(DisconnectReason::Ourselves);
-    }
-    let stream_state = peer_stream.finish();
-    let prepared = stream
-        .set_read_timeout(Some(SILENCE_TIMEOUT))
-        .and_then(|()| stream.set_write_timeout(Some(WRITE_BLOCKED_AFTER)));
-    prepared.map_err(|e| DisconnectReason::io(&e))?;
-    Ok((peer_handshake, stream_state))
+    };
+    let is_incoming = matches!(handshake, HandshakeStart::Incoming(_));
+    let (peer_handshake, stream_state) = shake_hands(context, &stream, has_received, handshake)?;
+    let established = EstablishedConnection { peer_handshake, is_incoming, stream_state, metadata_peer: None };
+    exchange_messages(context, key, addr, &stream, discards_input, established)
 }
 
-/// A peer that closes or stays silent while we wait for its handshake may accept another kind of handshake.
-fn unanswered(reason: DisconnectReason) -> DisconnectReason {
-    if matches!(reason, DisconnectReason::Closed | DisconnectReason::Silent | DisconnectReason::Lost(_)) {
-        DisconnectReason::Unanswered
-    } else {
-        reason
-    }
+/// The socket of a connection that is open.
+fn only_stream(sockets: &ConnectionSockets) -> Result<Arc<TcpStream>, DisconnectReason> {
+    sockets.first().ok_or(DisconnectReason::Bug)
 }
 
 /// From the handshake to the end: adds the peer, runs the three threads, removes the peer. If only the metadata phase ended,

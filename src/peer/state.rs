@@ -17,7 +17,8 @@ use crate::peer::TorrentContext;
 use crate::peer::outbox::{Outbox, WriterCommand};
 use crate::strategy::Traffic;
 use crate::strategy::rate_limiter::{Direction, FlowId};
-use crate::types::{BLOCK_SIZE, BlockInfo, PeerId, PeerKey, PieceIndex};
+use crate::types::{BLOCK_SIZE, BlockInfo, PeerId, PeerKey, PieceIndex, Transport};
+use crate::udp;
 use crate::util::atomics::Flag;
 use crate::wire::Handshake;
 use crate::wire::extension::OUR_REQUEST_QUEUE;
@@ -35,6 +36,8 @@ pub struct Peer {
     pub addr: SocketAddr,
     /// Whether the peer connected to us.
     pub is_incoming: bool,
+    /// What carries the connection.
+    pub transport: Transport,
     /// The peer's id.
     pub id: PeerId,
     /// When the connection was made, on the torrent's clock.
@@ -73,6 +76,7 @@ impl Peer {
             key,
             addr,
             is_incoming,
+            transport: udp::transport_of(&stream),
             id: peer_handshake.peer_id,
             since,
             encrypted: Flag::default(),

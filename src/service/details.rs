@@ -9,7 +9,7 @@ use crate::service::record::TorrentRecord;
 use crate::service::trackers::tiers;
 use crate::strategy::peer_list::PeerSource;
 use crate::torrent::{PeerView, TorrentHandle, TrackerState, TrackerView};
-use crate::types::{Bitfield, PieceIndex, PieceState};
+use crate::types::{Bitfield, PieceIndex, PieceState, Transport};
 use crate::util::printable_text::printable;
 
 /// The states of a torrent's pieces: of its run, or as far as its record or its resume data (`recorded`) know.
@@ -102,6 +102,7 @@ pub fn peers(handle: &TorrentHandle) -> Vec<PeerDetails> {
         uploaded: peer.uploaded,
         is_incoming: peer.is_incoming,
         is_encrypted: peer.is_encrypted,
+        is_utp: peer.transport == Transport::Utp,
         peer_choking: peer.peer_choking,
         peer_interested: peer.peer_interested,
         am_choking: peer.am_choking,

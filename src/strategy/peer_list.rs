@@ -16,7 +16,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::strategy::quality::PeerRecord;
-use crate::types::{DialMode, Encryption, PeerKey};
+use crate::types::{DialMode, Encryption, PeerKey, Transport};
 use crate::util::random;
 use capacity::{MAX_KNOWN, MAX_UNVERIFIED, PortCounts};
 use dial_history::DialHistory;
@@ -63,6 +63,18 @@ impl PeerList {
         let entry = self.entries.get(addr);
         let known = entry.and_then(|entry| entry.dial_mode.or_else(|| self.hinted_dial_mode(entry)));
         known.unwrap_or(self.encryption.dial_mode())
+    }
+
+    /// The transport with which to begin: the one that worked last, otherwise TCP, which most peers have.
+    pub fn first_transport(&self, addr: &SocketAddr) -> Transport {
+        self.entries.get(addr).and_then(|entry| entry.transport).unwrap_or(Transport::Tcp)
+    }
+
+    /// Records which transport a connection to `addr` used.
+    pub fn note_transport(&mut self, addr: SocketAddr, transport: Transport) {
+        if let Some(entry) = self.entries.get_mut(&addr) {
+            entry.transport = Some(transport);
+        }
     }
 
     /// Records that `addr` accepted the connection but did not answer our handshake. The next attempt uses the other dial

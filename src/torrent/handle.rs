@@ -368,6 +368,7 @@ impl TorrentHandle {
             client: client_name(&peer.id, peer.extensions.version.get().map(String::as_str)),
             is_incoming: peer.is_incoming,
             is_encrypted: peer.encrypted.is_set(),
+            transport: peer.transport,
             supports_fast: peer.extensions.supports_fast,
             downloaded: peer.rates.downloaded.get(),
             uploaded: peer.rates.uploaded.get(),

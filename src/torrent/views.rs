@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use crate::client::DormantTrackerView;
 use crate::strategy::peer_list::PeerSource;
 use crate::torrent::peer_search::TrackerState;
+use crate::types::Transport;
 
 /// What a torrent is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,6 +68,8 @@ pub struct PeerView {
     pub source: Option<PeerSource>,
     /// Whether the connection is encrypted.
     pub is_encrypted: bool,
+    /// What carries the connection.
+    pub transport: Transport,
     /// Whether the peer supports the fast extension (BEP 6).
     pub supports_fast: bool,
     /// Payload bytes received from the peer, without unrequested blocks.

@@ -7,12 +7,13 @@ use std::path::Path;
 use super::promises::sources;
 
 /// The modules of the library, from the lowest layer up. Each imports only from those before it. ARCHITECTURE.md explains them.
-const ORDER: [&str; 19] = [
+const ORDER: [&str; 20] = [
     "util",
     "types",
     "hash",
     "net",
     "utp",
+    "udp",
     "bencode",
     "http_server",
     "metainfo",

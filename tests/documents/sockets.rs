@@ -30,7 +30,7 @@ const OPENERS: [&str; 20] = [
 ];
 
 /// The files that may, and why none of them goes around the proxy.
-const PLACES: [(&str, &str); 26] = [
+const PLACES: [(&str, &str); 28] = [
     ("cli/commands/doctor/network", "shows our address; sends nothing"),
     ("cli/settings", "a host name of --peer, which --proxy forbids"),
     ("client/listener", "accepts peers; started with `Route::direct_bind` only"),
@@ -57,6 +57,8 @@ const PLACES: [(&str, &str); 26] = [
     ("peer/connection/dial", "uses `Route::direct_bind`, or the proxy"),
     ("torrent/options", "host names in links, with `Route::direct_bind` only"),
     ("tracker_server/udp", "the tracker, which answers only"),
+    ("udp", "uTP and the DHT; started with `Route::without_proxy` only"),
+    ("udp/dht_link", "connects two threads of the process"),
 ];
 
 #[test]

@@ -12,11 +12,13 @@ use crate::common::wire::{Message, Wire, extended_handshake, id};
 use btsync::discovery::tracker::announce::AnnounceEvent;
 use btsync::metainfo::Metainfo;
 use btsync::net::route::Route;
-use btsync::peer::{Connection, ContextSettings, DisconnectReason, PeerEvent, TorrentContext, TorrentMessage};
+use btsync::peer::{
+    Connection, ContextSettings, DialPlan, DialTransports, DisconnectReason, PeerEvent, TorrentContext, TorrentMessage,
+};
 use btsync::pieces::PieceManager;
 use btsync::storage::{FileSpec, Layout, Storage};
 use btsync::strategy::Plan;
-use btsync::types::{Bitfield, BlockInfo, DialMode, Dscp, Encryption, PeerId, PeerKey, PieceIndex};
+use btsync::types::{Bitfield, BlockInfo, DialMode, Dscp, Encryption, PeerId, PeerKey, PieceIndex, Transport};
 use crossbeam_channel::{Receiver, select, unbounded};
 
 const KEY: PeerKey = PeerKey(0);
@@ -86,9 +88,10 @@ impl Side {
     }
 
     fn connect(&mut self, addr: SocketAddr) {
-        self.connection = Some(
-            Connection::dial(&self.shared, KEY, addr, DialMode::Plain, Duration::from_secs(10)).expect("a thread"),
-        );
+        let transports = DialTransports { uses_tcp: true, utp: None };
+        let (mode, timeout, first) = (DialMode::Plain, Duration::from_secs(10), Transport::Tcp);
+        let plan = DialPlan { mode, timeout, transports, first };
+        self.connection = Some(Connection::dial(&self.shared, KEY, addr, plan).expect("a thread"));
     }
 
     /// Reacts to a message as a torrent would. Returns the reason if the connection has ended.

@@ -10,7 +10,7 @@ use crate::util::paths::is_watched_name;
 use btsync::Allocation;
 use btsync::create::Glob;
 use btsync::{Bind, Client, ClientError, FilePattern, PeerAddress, PortMapping};
-use btsync::{Dscp, Encryption};
+use btsync::{Dscp, Encryption, Transports};
 
 pub(crate) fn minutes(text: &str) -> Result<Duration, String> {
     let minutes: f64 = text.parse().map_err(|_| "expected a number of minutes, such as 30 or 0.5".to_owned())?;
@@ -50,6 +50,15 @@ pub(crate) fn encryption(text: &str) -> Result<Encryption, String> {
         "require" => Ok(Encryption::Require),
         "off" => Ok(Encryption::Off),
         _ => Err("expected allow, require or off".to_owned()),
+    }
+}
+
+pub(crate) fn transports(text: &str) -> Result<Transports, String> {
+    match text {
+        "both" => Ok(Transports::Both),
+        "tcp" => Ok(Transports::Tcp),
+        "utp" => Ok(Transports::Utp),
+        _ => Err("expected tcp, utp or both".to_owned()),
     }
 }
 

@@ -244,6 +244,7 @@ mod tests {
             client: "x".to_owned(),
             is_incoming: false,
             is_encrypted: false,
+            transport: btsync::Transport::Tcp,
             supports_fast: false,
             downloaded: 0,
             uploaded: 0,

@@ -32,6 +32,7 @@ use crate::net::address_filter::AddressFilter;
 use crate::net::bind::Bind;
 use crate::net::proxy::connect::UdpAssociation;
 use crate::types::InfoHash;
+use crate::udp::DhtLink;
 use crate::util::descriptors::is_shortage;
 use crate::util::random;
 use associator::ProxyAssociator;
@@ -178,7 +179,6 @@ impl DhtService {
         found: &Sender<FoundPeers>,
         filter: &Arc<AddressFilter>,
     ) -> io::Result<DhtService> {
-        let loaded_state = config.state_file.as_deref().map(load).transpose()?.unwrap_or_default();
         let mut sides = Vec::new();
         let mut failure = io::Error::new(io::ErrorKind::InvalidInput, "the DHT has no address to use");
         for family in [Family::V4, Family::V6] {
@@ -195,6 +195,30 @@ impl DhtService {
         if sides.is_empty() || is_shortage(&failure) {
             return Err(failure);
         }
+        DhtService::start_with_sides(config, sides, found, filter)
+    }
+
+    /// Like [`DhtService::start_filtered`], but shares sockets with uTP.
+    pub(crate) fn start_linked(
+        links: Vec<DhtLink>,
+        config: &DhtConfig,
+        found: &Sender<FoundPeers>,
+        filter: &Arc<AddressFilter>,
+    ) -> io::Result<DhtService> {
+        let sides = links.into_iter().map(|link| {
+            let family = Family::of(link.local_addr()?.ip());
+            command_channel(family, DhtSocket::Shared(link))
+        });
+        DhtService::start_with_sides(config, sides.collect::<io::Result<_>>()?, found, filter)
+    }
+
+    fn start_with_sides(
+        config: &DhtConfig,
+        sides: Vec<(DhtLoopHandle, DhtLoopInbox)>,
+        found: &Sender<FoundPeers>,
+        filter: &Arc<AddressFilter>,
+    ) -> io::Result<DhtService> {
+        let loaded_state = config.state_file.as_deref().map(load).transpose()?.unwrap_or_default();
         let mut service = DhtService::start_threads(config, loaded_state, sides, found, filter)?;
         service.resolver = Some(HostResolver::default());
         service.add_first_nodes(config);

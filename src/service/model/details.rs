@@ -49,6 +49,8 @@ pub struct PeerDetails {
     pub is_incoming: bool,
     /// Whether the connection is encrypted.
     pub is_encrypted: bool,
+    /// Whether uTP carries the connection.
+    pub is_utp: bool,
     /// Whether it chokes us.
     pub peer_choking: bool,
     /// Whether it is interested in our pieces.

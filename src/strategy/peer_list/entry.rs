@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::strategy::quality::{DialRank, PeerRecord, canonical_priority};
-use crate::types::{DialMode, PeerKey};
+use crate::types::{DialMode, PeerKey, Transport};
 use crate::wire::pex::PexFlags;
 
 /// Ports below this belong to well-known services.
@@ -63,6 +63,8 @@ pub(crate) struct PeerListEntry {
     pub redundant_until: Option<Duration>,
     /// What peers claim about it.
     pub hints: PexFlags,
+    /// The transport that worked last.
+    pub transport: Option<Transport>,
     /// The dial mode of the next connection: the one that worked, or one not tried yet; `None` while nothing is known.
     pub dial_mode: Option<DialMode>,
     /// Whether the other dial mode was tried without a pause since the address was last reached.

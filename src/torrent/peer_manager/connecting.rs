@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use log::Level;
 
-use crate::peer::{Connection, DisconnectReason, Peer, TorrentContext};
+use crate::peer::{Connection, DialPlan, DisconnectReason, Peer, TorrentContext};
 use crate::strategy::dial_rate;
 use crate::strategy::slow_reader::ReadingPace;
 use crate::torrent::connection_entry::{ConnectionAddress, ConnectionEntry, DeliveryProgress};
@@ -75,7 +75,7 @@ impl PeerManager<'_> {
         dial_candidates.truncate(capacity);
         let connected = context.roster.all().into_iter().filter_map(|peer| Some((peer.listen_addr()?, peer.key)));
         let connected: HashMap<_, _> = connected.collect();
-        let mut own = None;
+        let (mut own, transports) = (None, self.registration.dial_transports());
         for addr in dial_candidates {
             if connected.get(&addr).is_some_and(|key| self.peer_list.link_to(addr, *key, now)) {
                 continue; // it seems to have connected to us
@@ -92,7 +92,13 @@ impl PeerManager<'_> {
             let key = context.new_key();
             self.peer_list.note_dialed(addr, key);
             self.registration.note_dial();
-            match Connection::dial(context, key, addr, self.peer_list.dial_mode(&addr), patience) {
+            let plan = DialPlan {
+                mode: self.peer_list.dial_mode(&addr),
+                timeout: patience,
+                transports: transports.clone(),
+                first: self.peer_list.first_transport(&addr),
+            };
+            match Connection::dial(context, key, addr, plan) {
                 Ok(connection) => {
                     self.inner.peers.sources.lock().insert(key, self.peer_list.source(&addr));
                     self.add_connection(context, key, connection, false);
@@ -211,6 +217,9 @@ impl PeerManager<'_> {
             self.registration.note_incoming_connection(addr.ip());
         }
         self.peer_list.reached(addr, context.now());
+        if let Some(peer) = &entry.peer {
+            self.peer_list.note_transport(addr, peer.transport);
+        }
         if let Some(peer) = entry.peer.as_ref().filter(|_| !is_incoming) {
             refute_claims(context, peer);
         }

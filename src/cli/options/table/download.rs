@@ -123,6 +123,12 @@ pub(super) const OPTIONS: &[OptionEntry] = &[
          and tries the other kind if one fails; *prefer* is an older name for it. *require* allows encrypted \
          connections only. *off* allows plain connections only.",
     ),
+    network("transport").default("both").complete(Words(&["both", "tcp", "utp"])).manual(
+        "Connect to peers, and accept connections, by *tcp*, by *utp* or by *both*. uTP (BEP 29, the micro transport \
+         protocol) uses UDP at the same port. It gives way to other traffic of the network, such as a video call. With \
+         *both*, btsync begins with TCP or with what worked before, tries the other after a quarter of a second, and \
+         uses the one that connects first. Through a proxy (`--proxy`), btsync uses TCP only.",
+    ),
     network("dscp").default("le").complete(Words(&["le", "none", "cs1", "af11", "ef"])).manual(
         "Mark packets to peers with this class (DSCP, the differentiated services code point), for IPv4 and IPv6. \
          *le* (lower effort) asks routers to send all other traffic first. *none* sets no mark. Give other classes by \

@@ -9,11 +9,10 @@ use crate::cli::report::piece_map::Style;
 use crate::cli::report::status::{Meter, rate};
 use crate::cli::report::tui::text::{pad_left, pad_right};
 use crate::util::cold_sort;
-use btsync::PeerView;
+use btsync::{PeerView, Transport};
 
 /// The meaning of the letters in the column of flags.
-pub const LEGEND: &str =
-    "flags: D unchokes us, d chokes us, U unchoked, u choked, ! snubs us, E encrypted, I incoming, S seed, F fast";
+pub const LEGEND: &str = "flags: D unchokes us, d chokes us, U unchoked, u choked, ! snubs us, E encrypted, I incoming, S seed, F fast, T uTP";
 
 /// Keeps the rates of peers and sorts peers by them.
 #[derive(Default)]
@@ -73,6 +72,7 @@ pub fn flags(peer: &PeerView) -> String {
         (peer.is_incoming, 'I'),
         (peer.progress >= 1.0, 'S'),
         (peer.supports_fast, 'F'),
+        (peer.transport == Transport::Utp, 'T'),
     ];
     pairs.iter().filter(|(is, _)| *is).map(|(_, letter)| letter).collect()
 }
@@ -87,7 +87,7 @@ struct PeerColumns {
 }
 
 /// The widths of the columns for flags, for the part that a peer has, and for a rate, each with the space before it.
-const FLAGS_WIDTH: usize = 8;
+const FLAGS_WIDTH: usize = 9;
 const HAS_WIDTH: usize = 6;
 const RATE_WIDTH: usize = 13;
 /// The minimum and maximum width of the client column.
@@ -162,6 +162,7 @@ pub(crate) mod tests {
             client: "qBittorrent/4.6.5".to_owned(),
             is_incoming: false,
             is_encrypted: true,
+            transport: Transport::Tcp,
             supports_fast: true,
             downloaded,
             uploaded: 0,
@@ -183,7 +184,9 @@ pub(crate) mod tests {
         (one.am_interested, one.am_choking, one.is_incoming, one.is_encrypted, one.supports_fast) =
             (false, false, true, false, false);
         assert_eq!(flags(&one), "U!I");
-        assert!("DdUu!EISF".chars().all(|letter| LEGEND.contains(&format!("{letter} "))));
+        one.transport = Transport::Utp;
+        assert_eq!(flags(&one), "U!IT");
+        assert!("DdUu!EISFT".chars().all(|letter| LEGEND.contains(&format!("{letter} "))));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! How a DHT thread exchanges packets: with a socket of its own, or through the UDP association of a SOCKS 5 proxy, which may come
+//! How a DHT thread exchanges packets: with a socket of its own, with one that uTP uses too, or through the UDP association of a SOCKS 5 proxy, which may come
 //! and go. While there is none, nothing is sent.
 
 use std::io;
@@ -10,12 +10,15 @@ use rustix::event::{PollFd, PollFlags};
 
 use crate::net::proxy::ProxyTarget;
 use crate::net::proxy::connect::UdpAssociation;
+use crate::udp::DhtLink;
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) enum DhtSocket {
     /// A socket that exchanges packets with the nodes themselves.
     Direct(UdpSocket),
+    /// The same with a socket that a thread of `udp` reads.
+    Shared(DhtLink),
     /// Through a proxy.
     Proxied(ProxiedSocket),
 }
@@ -48,6 +51,7 @@ impl DhtSocket {
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         match self {
             DhtSocket::Direct(socket) => socket.local_addr(),
+            DhtSocket::Shared(link) => link.local_addr(),
             DhtSocket::Proxied(_) => Ok((std::net::Ipv4Addr::UNSPECIFIED, 0).into()),
         }
     }
@@ -55,7 +59,7 @@ impl DhtSocket {
     /// Whether it can send and receive now.
     pub fn is_connected(&self) -> bool {
         match self {
-            DhtSocket::Direct(_) => true,
+            DhtSocket::Direct(_) | DhtSocket::Shared(_) => true,
             DhtSocket::Proxied(proxied) => proxied.association.is_some(),
         }
     }
@@ -76,6 +80,7 @@ impl DhtSocket {
     pub fn poll_fds(&self) -> Vec<PollFd<'_>> {
         match self {
             DhtSocket::Direct(socket) => vec![PollFd::new(socket, PollFlags::IN)],
+            DhtSocket::Shared(link) => vec![PollFd::new(link, PollFlags::IN)],
             DhtSocket::Proxied(ProxiedSocket { association: Some(association), .. }) => vec![
                 PollFd::new(association.socket(), PollFlags::IN),
                 // Bytes that the proxy sends here mean nothing, and must not wake the thread again and again.
@@ -92,6 +97,7 @@ impl DhtSocket {
     pub fn send_to(&mut self, to: SocketAddr, packet: &[u8]) -> io::Result<()> {
         match self {
             DhtSocket::Direct(socket) => socket.send_to(packet, to).map(drop),
+            DhtSocket::Shared(link) => link.send_to(to, packet),
             DhtSocket::Proxied(proxied) => proxied.send(&ProxyTarget::Addr(to), packet),
         }
     }
@@ -102,7 +108,7 @@ impl DhtSocket {
     /// Those of [`DhtSocket::send_to`]. Without a proxy, no name can be used.
     pub fn send_to_name(&mut self, to: &ProxyTarget, packet: &[u8]) -> io::Result<()> {
         match self {
-            DhtSocket::Direct(_) => Err(io::ErrorKind::Unsupported.into()),
+            DhtSocket::Direct(_) | DhtSocket::Shared(_) => Err(io::ErrorKind::Unsupported.into()),
             DhtSocket::Proxied(proxied) => proxied.send(to, packet),
         }
     }
@@ -117,6 +123,7 @@ impl DhtSocket {
                 let (size, from) = socket.recv_from(buffer)?;
                 Ok((from, buffer.get(..size).unwrap_or_default()))
             }
+            DhtSocket::Shared(link) => link.receive(buffer),
             DhtSocket::Proxied(proxied) => proxied.receive(buffer)?.ok_or_else(|| io::ErrorKind::WouldBlock.into()),
         }
     }

@@ -216,6 +216,7 @@ impl Control for Fake {
             uploaded: 500,
             is_incoming: true,
             is_encrypted: true,
+            is_utp: false,
             peer_choking: down_rate == 0,
             peer_interested: true,
             am_choking: true,

@@ -101,7 +101,7 @@ pub fn write_peer(to: &mut JsonWriter, peer: &PeerDetails) {
                 ("isDownloadingFrom", "is_downloading_from", is_sending),
                 ("isEncrypted", "is_encrypted", peer.is_encrypted),
                 ("isIncoming", "is_incoming", peer.is_incoming),
-                ("isUTP", "is_utp", false),
+                ("isUTP", "is_utp", peer.is_utp),
                 ("isUploadingTo", "is_uploading_to", is_receiving),
                 ("peerIsChoked", "peer_is_choked", peer.am_choking),
                 ("peerIsInterested", "peer_is_interested", peer.peer_interested),
@@ -134,6 +134,7 @@ pub fn flags(peer: &PeerDetails) -> String {
         ('H', peer.source == 'H'),
         ('X', peer.source == 'X'),
         ('I', peer.is_incoming),
+        ('T', peer.is_utp),
     ];
     letters.into_iter().filter(|(_, applies)| *applies).map(|(letter, _)| letter).collect()
 }

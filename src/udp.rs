@@ -1,0 +1,141 @@
+//! The client's UDP sockets, which uTP and the DHT share: for each address family a socket and the thread that reads it. The thread
+//! owns all uTP connections of the socket (`utp` has the protocol). Each of them looks like a TCP connection to the rest of the
+//! program: as one end of a pair of connected sockets.
+//!
+//! `event_loop` is the thread, `stream` one connection, `socket` the exchange of many datagrams at once, `command` how other threads
+//! ask for something, and `dht_link` how the DHT takes part. `docs/dev/utp.md` has the reasons.
+
+mod command;
+mod dht_link;
+mod event_loop;
+mod socket;
+mod stream;
+
+use std::io;
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use socket2::{Domain, SockRef};
+
+use crate::net::address_filter::AddressFilter;
+use crate::net::bind::Bind;
+use crate::types::Transport;
+use crate::util::random::Random;
+use crate::utp::{UtpConfig, UtpEndpoint};
+use command::{UdpCommand, UdpSender, command_queue};
+use dht_link::dht_link;
+use event_loop::UdpLoop;
+use socket::BatchSocket;
+
+pub use dht_link::DhtLink;
+
+/// The thread's stack size; its buffers are on the heap.
+const STACK: usize = 256 * 1024;
+
+/// Takes an incoming uTP connection. Returns whether anybody wants it. Must not block.
+pub type AcceptUtp = Arc<dyn Fn(TcpStream, SocketAddr) -> bool + Send + Sync>;
+
+/// A client's UDP sockets and their threads. Dropping it closes all connections and waits for the threads.
+pub struct UdpService {
+    threads: Vec<UdpThread>,
+}
+
+struct UdpThread {
+    is_ipv4: bool,
+    commands: UdpSender,
+    socket: UdpSocket,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl UdpService {
+    /// Binds a socket of each address family to the port, and starts the threads. They exchange nothing with addresses that `filter`
+    /// blocks, and give incoming connections to `accept`.
+    ///
+    /// # Errors
+    /// If no socket could be bound for either family.
+    pub fn start(port: u16, bind: &Bind, filter: &Arc<AddressFilter>, accept: &AcceptUtp) -> io::Result<UdpService> {
+        let mut service = UdpService { threads: Vec::new() };
+        let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        for is_ipv4 in [true, false] {
+            let Some(ip) = bind.ip(is_ipv4) else { continue };
+            match UdpThread::start(SocketAddr::new(ip, port), bind, filter, accept) {
+                Ok(thread) => service.threads.push(thread),
+                Err(error) => {
+                    log::info!("no uTP at {ip}, port {port}: {error}");
+                    failure = error;
+                }
+            }
+        }
+        if service.threads.is_empty() { Err(failure) } else { Ok(service) }
+    }
+
+    /// Begins to open a uTP connection. Once the stream is readable, [`UdpService::outcome`] says whether it is open. Shutting it
+    /// down before ends the attempt.
+    ///
+    /// # Errors
+    /// If there is no socket of this address family, no descriptor, or too much else to do.
+    pub fn connect(&self, addr: SocketAddr) -> io::Result<TcpStream> {
+        let of_family = self.threads.iter().find(|thread| thread.is_ipv4 == addr.is_ipv4());
+        let thread = of_family.ok_or(io::ErrorKind::AddrNotAvailable)?;
+        let (theirs, pair) = stream::pair()?;
+        if thread.commands.send(UdpCommand::Connect { addr, pair }) {
+            Ok(theirs)
+        } else {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+    }
+
+    /// Whether a connection that was being opened is open, once its stream is readable.
+    ///
+    /// # Errors
+    /// Why it is not, in a few words.
+    pub fn outcome(stream: &TcpStream) -> Result<(), &'static str> {
+        stream::read_outcome(stream)
+    }
+
+    /// Links through which the DHT uses the sockets, one for each address family. Earlier ones receive nothing any more.
+    ///
+    /// # Errors
+    /// If there is no descriptor.
+    pub fn link_dht(&self) -> io::Result<Vec<DhtLink>> {
+        let link = |thread: &UdpThread| {
+            let (sender, link) = dht_link(&thread.socket)?;
+            let is_sent = thread.commands.send(UdpCommand::AttachDht(sender));
+            if is_sent { Ok(link) } else { Err(io::ErrorKind::WouldBlock.into()) }
+        };
+        self.threads.iter().map(link).collect()
+    }
+}
+
+/// What carries a connection.
+pub fn transport_of(stream: &TcpStream) -> Transport {
+    match SockRef::from(stream).domain() {
+        Ok(domain) if domain == Domain::UNIX => Transport::Utp,
+        _ => Transport::Tcp,
+    }
+}
+
+impl UdpThread {
+    fn start(addr: SocketAddr, bind: &Bind, filter: &Arc<AddressFilter>, accept: &AcceptUtp) -> io::Result<UdpThread> {
+        let socket = bind.udp(addr)?;
+        let batches = BatchSocket::new(socket.try_clone()?)?;
+        let (commands, inbox) = command_queue()?;
+        let endpoint = UtpEndpoint::new(UtpConfig::new(addr.is_ipv6()), Random::system());
+        let udp_loop = UdpLoop::new(batches, inbox, endpoint, filter.clone(), accept.clone())?;
+        let name = if addr.is_ipv4() { "udp4" } else { "udp6" };
+        let thread = std::thread::Builder::new().name(name.into()).stack_size(STACK).spawn(move || udp_loop.run())?;
+        Ok(UdpThread { is_ipv4: addr.is_ipv4(), commands, socket, thread: Some(thread) })
+    }
+}
+
+impl Drop for UdpService {
+    fn drop(&mut self) {
+        self.threads.iter().for_each(|thread| thread.commands.stop());
+        for thread in self.threads.iter_mut().filter_map(|thread| thread.thread.take()) {
+            if thread.join().is_err() {
+                log::error!("a UDP thread panicked");
+            }
+        }
+    }
+}

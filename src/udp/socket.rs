@@ -1,0 +1,129 @@
+//! A UDP socket that exchanges many datagrams per system call (GSO, GRO, recvmmsg), as far as the system can.
+
+use std::io::{self, IoSliceMut};
+use std::net::{SocketAddr, UdpSocket};
+
+use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
+use rustix::net::{RecvFlags, recvfrom};
+
+use crate::utp::UtpTransmit;
+
+/// How many messages one call receives. Each may consist of many datagrams.
+const MESSAGES: usize = 16;
+/// The size of a message's buffer: the most that GRO merges. Pages that are never filled cost nothing.
+const MESSAGE_SIZE: usize = 1 << 16;
+/// The buffers that the kernel is asked for; it may give less.
+const KERNEL_BUFFER: usize = 4 << 20;
+/// Pending errors that are read at once.
+const MAX_ERRORS: usize = 64;
+
+/// See the module's documentation.
+pub(super) struct BatchSocket {
+    socket: UdpSocket,
+    state: UdpSocketState,
+    buffer: Vec<u8>,
+    received: [RecvMeta; MESSAGES],
+    /// Whether the thread waits until the socket takes datagrams.
+    pub is_awaited: bool,
+}
+
+impl BatchSocket {
+    /// Prepares a bound socket: it neither blocks nor fragments, and notices refusals.
+    ///
+    /// # Errors
+    /// If the socket does not support that.
+    pub fn new(socket: UdpSocket) -> io::Result<BatchSocket> {
+        let state = UdpSocketState::new((&socket).into())?;
+        state.enable_transport_errors((&socket).into())?;
+        // The default buffers are enough for a slow network.
+        let _ = state.set_recv_buffer_size((&socket).into(), KERNEL_BUFFER);
+        let _ = state.set_send_buffer_size((&socket).into(), KERNEL_BUFFER);
+        Ok(BatchSocket {
+            socket,
+            state,
+            buffer: vec![0; MESSAGES * MESSAGE_SIZE],
+            received: [RecvMeta::default(); MESSAGES],
+            is_awaited: false,
+        })
+    }
+
+    /// The socket itself.
+    pub fn socket(&self) -> &UdpSocket {
+        &self.socket
+    }
+
+    /// Receives what has arrived, up to a limit. [`BatchSocket::messages`] returns it. Returns whether there may be more.
+    ///
+    /// # Errors
+    /// Those of the socket; `WouldBlock` if nothing has arrived.
+    pub fn receive(&mut self) -> io::Result<bool> {
+        self.received = [RecvMeta::default(); MESSAGES];
+        let mut slices = self.buffer.chunks_exact_mut(MESSAGE_SIZE).map(IoSliceMut::new);
+        let mut buffers: [IoSliceMut<'_>; MESSAGES] =
+            std::array::from_fn(|_| slices.next().unwrap_or_else(|| IoSliceMut::new(&mut [])));
+        let count = self.state.recv((&self.socket).into(), &mut buffers, &mut self.received)?;
+        Ok(count == MESSAGES)
+    }
+
+    /// The messages that were received last: the sender, and the datagrams.
+    pub fn messages(&self) -> impl Iterator<Item = (SocketAddr, impl Iterator<Item = &[u8]>)> {
+        let used = self.received.iter().zip(self.buffer.chunks_exact(MESSAGE_SIZE)).filter(|(meta, _)| meta.len > 0);
+        used.map(|(meta, bytes)| {
+            let bytes = bytes.get(..meta.len).unwrap_or_default();
+            (meta.addr, bytes.chunks(meta.stride.max(1)))
+        })
+    }
+
+    /// Sends datagrams. If the system cannot send them at once, it sends them one by one.
+    ///
+    /// # Errors
+    /// Those of the socket. After `WouldBlock`, nothing was sent.
+    pub fn send(&self, transmit: &UtpTransmit, bytes: &[u8]) -> io::Result<()> {
+        if transmit.count <= self.state.max_gso_segments() {
+            match self.send_once(transmit, bytes) {
+                Err(error) if transmit.count > 1 && self.state.max_gso_segments() == 1 => {
+                    log::debug!("the system sends datagrams one by one: {error}");
+                }
+                result => return result,
+            }
+        }
+        let mut result = Ok(());
+        for datagram in bytes.chunks(transmit.segment.max(1)) {
+            let single = UtpTransmit { count: 1, ..*transmit };
+            match self.send_once(&single, datagram) {
+                // The rest is lost, as in a full queue of a router.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                other => result = result.and(other),
+            }
+        }
+        result
+    }
+
+    fn send_once(&self, transmit: &UtpTransmit, bytes: &[u8]) -> io::Result<()> {
+        let message = Transmit {
+            destination: transmit.to,
+            ecn: None,
+            contents: bytes,
+            segment_size: (transmit.count > 1).then_some(transmit.segment),
+            src_ip: None,
+        };
+        match self.state.try_send((&self.socket).into(), &message) {
+            // An error of an earlier datagram, which `refusals` reports too; this one was not sent.
+            Err(error) if is_earlier_error(&error) => self.state.try_send((&self.socket).into(), &message),
+            result => result,
+        }
+    }
+
+    /// Takes the destinations of datagrams that hosts or routers refused.
+    pub fn refusals(&self) -> Vec<SocketAddr> {
+        let flags = RecvFlags::ERRQUEUE | RecvFlags::DONTWAIT;
+        let next = || recvfrom(&self.socket, &mut [0_u8; 1], flags).ok();
+        let destinations = std::iter::from_fn(next).take(MAX_ERRORS);
+        destinations.filter_map(|(_, _, addr)| SocketAddr::try_from(addr?).ok()).collect()
+    }
+}
+
+/// Whether the kernel reports an ICMP message about an earlier datagram.
+pub(crate) fn is_earlier_error(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::HostUnreachable)
+}

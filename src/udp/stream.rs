@@ -1,0 +1,214 @@
+//! One uTP connection of a UDP thread: the thread's end of a pair of connected sockets, whose other end its owner uses like a TCP
+//! connection. Bytes wait in the endpoint while the pair is full, and in the pair while the endpoint takes no more, so either side
+//! slows the other down.
+
+use std::io;
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use rustix::event::epoll::EventFlags;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send, sockopt};
+
+use crate::utp::{UtpCloseReason, UtpEndpoint, UtpKey, UtpTime};
+
+/// The most bytes that wait in a pair in each direction, as the kernel counts them; it doubles the number.
+const PAIR_BUFFER: usize = 128 * 1024;
+/// How many bytes are read from a pair at once.
+pub(super) const CHUNK: usize = 64 * 1024;
+/// The byte that tells who dialled that the peer has accepted the connection. Any other is a [`UtpCloseReason`].
+const CONNECTED: u8 = 0;
+
+/// See the module's documentation.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
+pub(super) struct UtpStream {
+    key: UtpKey,
+    pair: UnixStream,
+    /// Whether the connection is established.
+    is_connected: bool,
+    /// Bytes of the owner that the endpoint has not taken yet.
+    leftover: Vec<u8>,
+    /// Whether there may be more to read from the owner.
+    wants_input: bool,
+    /// Whether there is more for the owner than the pair takes.
+    wants_output: bool,
+    /// Whether the peer has finished, or the connection has ended.
+    is_finished: bool,
+    /// Whether the connection has ended.
+    is_closed: bool,
+    /// Whether the owner was told that nothing more comes.
+    is_shut: bool,
+    /// What the thread waits for; `None` while it does not wait for the pair.
+    pub(super) watched: Option<EventFlags>,
+}
+
+/// Whether a connection goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LinkState {
+    Open,
+    /// The thread forgets the connection; its key was given up.
+    Over,
+}
+
+/// Creates both ends of a pair: the owner's, and the thread's.
+///
+/// # Errors
+/// If there is no descriptor.
+pub(super) fn pair() -> io::Result<(TcpStream, UnixStream)> {
+    let (theirs, ours) = UnixStream::pair()?;
+    for end in [&theirs, &ours] {
+        sockopt::set_socket_send_buffer_size(end, PAIR_BUFFER)?;
+    }
+    // Reading, writing, polling and shutting down are the same for both kinds of sockets.
+    Ok((TcpStream::from(OwnedFd::from(theirs)), ours))
+}
+
+/// The outcome of a connection that was being opened, once its stream is readable.
+///
+/// # Errors
+/// Why there is no connection.
+pub(super) fn read_outcome(stream: &TcpStream) -> Result<(), &'static str> {
+    let mut outcome = [0];
+    match recv(stream, &mut outcome, RecvFlags::DONTWAIT) {
+        Ok((_, 1)) if outcome == [CONNECTED] => Ok(()),
+        Ok((_, 1)) if outcome == [UtpCloseReason::Refused as u8 + 1] => Err("refused"),
+        Ok((_, 1)) if outcome == [UtpCloseReason::Reset as u8 + 1] => Err("reset"),
+        Ok((_, 1)) => Err("no answer"),
+        Ok(_) | Err(_) => Err("closed"),
+    }
+}
+
+impl UtpStream {
+    pub fn new(key: UtpKey, pair: UnixStream, is_connected: bool) -> UtpStream {
+        UtpStream {
+            key,
+            pair,
+            is_connected,
+            leftover: Vec::new(),
+            wants_input: is_connected,
+            wants_output: false,
+            is_finished: false,
+            is_closed: false,
+            is_shut: false,
+            watched: None,
+        }
+    }
+
+    /// What the thread has to wait for. The end of the owner is always reported.
+    pub fn interest(&self) -> EventFlags {
+        let mut interest = EventFlags::empty();
+        interest.set(EventFlags::IN, self.wants_input);
+        interest.set(EventFlags::OUT, self.wants_output);
+        interest
+    }
+
+    /// The peer has accepted our connection: tells the owner.
+    pub fn connected(&mut self) {
+        self.is_connected = true;
+        self.wants_input = true;
+        let _ = send(&self.pair, &[CONNECTED], SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+    }
+
+    /// The peer sends nothing more.
+    pub fn finished(&mut self, endpoint: &mut UtpEndpoint, now: UtpTime) -> LinkState {
+        self.is_finished = true;
+        self.deliver(endpoint, now)
+    }
+
+    /// The connection has ended. The owner gets what was received before.
+    pub fn closed(&mut self, endpoint: &mut UtpEndpoint, now: UtpTime, reason: UtpCloseReason) -> LinkState {
+        if !self.is_connected {
+            let _ = send(&self.pair, &[reason as u8 + 1], SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+        }
+        self.is_closed = true;
+        self.wants_input = false;
+        self.finished(endpoint, now)
+    }
+
+    /// Gives the owner what has arrived, as far as the pair takes it.
+    pub fn deliver(&mut self, endpoint: &mut UtpEndpoint, now: UtpTime) -> LinkState {
+        self.wants_output = false;
+        loop {
+            let bytes = endpoint.readable(self.key);
+            if bytes.is_empty() {
+                break;
+            }
+            match send(&self.pair, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                Ok(count) => endpoint.consume(self.key, count),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => {
+                    self.wants_output = true;
+                    return LinkState::Open;
+                }
+                // The owner reads nothing more. What it wrote before is still sent.
+                Err(_) => {
+                    return if self.is_closed {
+                        self.over(endpoint, now)
+                    } else {
+                        self.fill(endpoint, now, &mut [0; 4096])
+                    };
+                }
+            }
+        }
+        if self.is_closed {
+            return self.over(endpoint, now);
+        }
+        if self.is_finished && !std::mem::replace(&mut self.is_shut, true) {
+            let _ = self.pair.shutdown(Shutdown::Write);
+        }
+        LinkState::Open
+    }
+
+    /// Takes what the owner has written, as far as the endpoint takes it.
+    pub fn fill(&mut self, endpoint: &mut UtpEndpoint, now: UtpTime, chunk: &mut [u8]) -> LinkState {
+        loop {
+            if !self.leftover.is_empty() {
+                let count = endpoint.write(self.key, &self.leftover);
+                self.leftover.drain(..count.min(self.leftover.len()));
+                if !self.leftover.is_empty() {
+                    self.wants_input = false;
+                    return LinkState::Open;
+                }
+            }
+            // One byte too many, so that the endpoint says when it takes more.
+            let size = chunk.len().min(endpoint.write_space(self.key).saturating_add(1));
+            let buffer = chunk.get_mut(..size).unwrap_or_default();
+            match recv(&self.pair, &mut *buffer, RecvFlags::DONTWAIT) {
+                Ok((_, 0)) => return self.over(endpoint, now),
+                Ok((_, count)) => {
+                    let bytes = buffer.get(..count).unwrap_or_default();
+                    let taken = endpoint.write(self.key, bytes);
+                    self.leftover.extend_from_slice(bytes.get(taken..).unwrap_or_default());
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => {
+                    self.wants_input = !self.is_closed;
+                    return LinkState::Open;
+                }
+                Err(_) => return self.over(endpoint, now),
+            }
+        }
+    }
+
+    /// Gives the connection up. What the owner has written is still delivered, unless nobody has accepted the connection.
+    fn over(&self, endpoint: &mut UtpEndpoint, now: UtpTime) -> LinkState {
+        if self.is_connected {
+            endpoint.release(now, self.key);
+        } else {
+            endpoint.reset(self.key);
+        }
+        LinkState::Over
+    }
+
+    /// Gives the connection up at once.
+    pub fn abandon(&self, endpoint: &mut UtpEndpoint) {
+        endpoint.reset(self.key);
+    }
+}
+
+impl AsFd for UtpStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pair.as_fd()
+    }
+}
