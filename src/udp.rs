@@ -139,3 +139,6 @@ impl Drop for UdpService {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,173 @@
+//! Threads with real sockets on the loopback interface.
+
+use std::io::{Read, Write};
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, unbounded};
+use rustix::event::{PollFd, PollFlags, poll};
+
+use super::*;
+use crate::net::block_list::{AddressRange, RangeSetBuilder};
+use crate::util::atomics::Flag;
+
+/// Longer than any step takes; a test that waits this long has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Host {
+    service: UdpService,
+    incoming: Receiver<(TcpStream, SocketAddr)>,
+    addr: SocketAddr,
+}
+
+impl Host {
+    fn new(last: u8) -> Host {
+        Host::filtered(last, &Arc::default())
+    }
+
+    fn filtered(last: u8, filter: &Arc<AddressFilter>) -> Host {
+        let (sender, incoming) = unbounded();
+        let accept: AcceptUtp = Arc::new(move |stream, addr| sender.send((stream, addr)).is_ok());
+        let bind = Bind::Address(Ipv4Addr::new(127, 0, 0, last).into());
+        let service = UdpService::start(0, &bind, filter, &accept).expect("a socket");
+        let addr = service.threads[0].socket.local_addr().expect("an address");
+        Host { service, incoming, addr }
+    }
+
+    /// A connection from this host to another: both streams.
+    fn connect(&self, other: &Host) -> (TcpStream, TcpStream) {
+        let mut ours = self.service.connect(other.addr).expect("a pair");
+        assert_eq!(outcome(&ours), Ok(()));
+        // Only now does the other host know that the address is not forged.
+        ours.write_all(b"!").expect("a byte");
+        let (mut theirs, from) = other.incoming.recv_timeout(PATIENCE).expect("a connection");
+        assert_eq!(from, self.addr);
+        for stream in [&ours, &theirs] {
+            stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        }
+        theirs.read_exact(&mut [0]).expect("a byte");
+        (ours, theirs)
+    }
+}
+
+fn outcome(stream: &TcpStream) -> Result<(), &'static str> {
+    poll(&mut [PollFd::new(stream, PollFlags::IN)], None).expect("a socket");
+    UdpService::outcome(stream)
+}
+
+#[test]
+fn streams_of_both_directions_arrive_whole_and_end() {
+    let (one, other) = (Host::new(1), Host::new(2));
+    let (mut ours, mut theirs) = one.connect(&other);
+    assert_eq!((transport_of(&ours), transport_of(&theirs)), (Transport::Utp, Transport::Utp));
+    let bytes: Vec<u8> = (0..3_000_000_u32).map(|n| (n * 7 >> 3) as u8).collect();
+    std::thread::scope(|scope| {
+        let mut sends = ours.try_clone().expect("a descriptor");
+        let (bytes, theirs) = (&bytes, &mut theirs);
+        scope.spawn(move || sends.write_all(bytes).expect("all of it"));
+        scope.spawn(move || {
+            let mut received = vec![0; bytes.len()];
+            theirs.read_exact(&mut received).expect("all of it");
+            assert!(received == *bytes);
+            theirs.write_all(&received).expect("all of it");
+        });
+        let mut back = vec![0; bytes.len()];
+        ours.read_exact(&mut back).expect("all of it");
+        assert!(back == *bytes);
+    });
+    ours.write_all(b"bye").expect("a few bytes");
+    drop(ours);
+    let mut rest = Vec::new();
+    theirs.read_to_end(&mut rest).expect("the end");
+    assert_eq!(rest, b"bye");
+}
+
+#[test]
+fn a_reader_that_pauses_stops_the_writer() {
+    let (one, other) = (Host::new(1), Host::new(2));
+    let (mut ours, mut theirs) = one.connect(&other);
+    ours.set_write_timeout(Some(Duration::from_millis(300))).expect("a socket");
+    let mut sent = 0_usize;
+    let chunk = [7; 1 << 16];
+    while let Ok(count) = ours.write(&chunk) {
+        sent += count;
+        assert!(sent < 64 << 20, "the queues are bounded");
+    }
+    ours.shutdown(std::net::Shutdown::Both).expect("a socket");
+    let mut received = Vec::new();
+    theirs.read_to_end(&mut received).expect("the end");
+    assert_eq!(received.len(), sent);
+}
+
+#[test]
+fn a_port_at_which_nobody_listens_refuses_at_once() {
+    let one = Host::new(1);
+    let gone = Host::new(2).addr;
+    assert_eq!(outcome(&one.service.connect(gone).expect("a pair")), Err("refused"));
+}
+
+#[test]
+fn nobody_wants_the_connection() {
+    let (one, other) = (Host::new(1), Host::new(2));
+    let Host { service: _service, incoming, addr } = other;
+    drop(incoming);
+    let mut ours = one.service.connect(addr).expect("a pair");
+    // The peer may have accepted before it resets.
+    if outcome(&ours).is_ok() {
+        ours.write_all(b"!").expect("a byte");
+        assert_eq!(ours.read(&mut [0]).expect("the end"), 0);
+    }
+}
+
+#[test]
+fn blocked_addresses_exchange_nothing() {
+    let filter = Arc::new(AddressFilter::default());
+    let mut ranges = RangeSetBuilder::default();
+    let blocked = u32::from(Ipv4Addr::new(127, 0, 0, 2));
+    ranges.add(AddressRange::V4(blocked, blocked));
+    filter.set(ranges.build(), &Flag::default());
+    let (one, other) = (Host::filtered(1, &filter), Host::new(2));
+    assert_eq!(outcome(&one.service.connect(other.addr).expect("a pair")), Err("closed"));
+    let link = one.service.link_dht().expect("a link").remove(0);
+    for last in [2, 3] {
+        let node = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, last), 0)).expect("a socket");
+        node.send_to(&[b'd', last], one.addr).expect("sent");
+    }
+    poll(&mut [PollFd::new(&link, PollFlags::IN)], None).expect("a socket");
+    assert_eq!(link.receive(&mut [0; 100]).expect("a packet").1, [b'd', 3], "what the blocked host sent was dropped");
+    assert!(other.incoming.is_empty());
+}
+
+#[test]
+fn the_end_of_the_service_ends_its_connections_and_frees_the_port() {
+    let (one, other) = (Host::new(1), Host::new(2));
+    let (mut ours, mut theirs) = one.connect(&other);
+    let (_idle, _their_idle) = one.connect(&other);
+    ours.write_all(b"last words").expect("a few bytes");
+    drop(ours);
+    let addr = one.addr;
+    drop(one);
+    UdpSocket::bind(addr).expect("the port is free");
+    let mut rest = Vec::new();
+    theirs.read_to_end(&mut rest).expect("the end");
+    assert_eq!(rest, b"last words");
+}
+
+#[test]
+fn packets_of_the_dht_reach_its_link_and_no_others() {
+    let host = Host::new(1);
+    let link = host.service.link_dht().expect("a link").remove(0);
+    let node = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, 3), 0)).expect("a socket");
+    node.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    let mut buffer = [0; 100];
+    for packet in [&b"\x21no packet of the DHT"[..], b"d1:y1:qe"] {
+        node.send_to(packet, host.addr).expect("sent");
+    }
+    poll(&mut [PollFd::new(&link, PollFlags::IN)], None).expect("a socket");
+    let from = node.local_addr().expect("an address");
+    assert_eq!(link.receive(&mut buffer).expect("a packet"), (from, &b"d1:y1:qe"[..]));
+    assert!(link.receive(&mut buffer).is_err(), "no other");
+    link.send_to(from, b"d1:y1:re").expect("sent");
+    let (size, sender) = node.recv_from(&mut buffer).expect("a packet");
+    assert_eq!((&buffer[..size], sender), (&b"d1:y1:re"[..], host.addr));
+}
