@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::discovery::port_mapping::status::{MappingState, PortMappingStatus};
 use crate::torrent::events::Event;
+use crate::types::Transport;
 use crate::util::os_error::without_numbers;
 use crate::util::printable_text::printable;
 
@@ -33,9 +34,12 @@ impl Event {
                 let error = error.to_string();
                 ("tracker", json!({ "url": tracker, "peers": null, "interval": null, "error": error }))
             }
-            Event::PeerConnected { addr, is_incoming } => {
+            Event::PeerConnected { addr, is_incoming, transport } => {
                 let direction = if *is_incoming { "incoming" } else { "outgoing" };
-                peer(addr, "connected", Some(direction), None)
+                let transport = if *transport == Transport::Utp { "utp" } else { "tcp" };
+                let (name, mut fields) = peer(addr, "connected", Some(direction), None);
+                fields["transport"] = transport.into();
+                (name, fields)
             }
             Event::PeerDisconnected { addr, reason } => peer(addr, "disconnected", None, Some(reason)),
             Event::PeerFailed { addr, reason } => peer(addr, "failed", None, Some(reason)),
@@ -65,10 +69,10 @@ impl Event {
     }
 }
 
-/// A `peer` event: only those about new connections have a direction, and only the others a reason.
+/// A `peer` event: only those about new connections have a direction and a transport, and only the others a reason.
 fn peer(address: &SocketAddr, state: &str, direction: Option<&str>, reason: Option<&str>) -> (&'static str, Value) {
     let address = address.to_string();
-    ("peer", json!({ "address": address, "state": state, "direction": direction, "reason": reason }))
+    ("peer", json!({ "address": address, "state": state, "direction": direction, "transport": null, "reason": reason }))
 }
 
 /// What the router said about our port.
@@ -103,9 +107,13 @@ mod tests {
     #[test]
     fn new_connections_have_a_direction_and_ended_ones_a_reason() {
         let addr = ([192, 0, 2, 1], 6881).into();
-        let (_, fields) = Event::PeerConnected { addr, is_incoming: true }.json_value().expect("an event");
+        let (_, fields) =
+            Event::PeerConnected { addr, is_incoming: true, transport: Transport::Utp }.json_value().expect("an event");
         assert_eq!((&fields["direction"], &fields["reason"]), (&json!("incoming"), &json!(null)));
-        let (_, fields) = Event::PeerConnected { addr, is_incoming: false }.json_value().expect("an event");
+        assert_eq!(fields["transport"], "utp");
+        let (_, fields) = Event::PeerConnected { addr, is_incoming: false, transport: Transport::Tcp }
+            .json_value()
+            .expect("an event");
         assert_eq!(fields["direction"], "outgoing");
         let (_, fields) =
             Event::PeerDisconnected { addr, reason: "closed by the peer".into() }.json_value().expect("an event");

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use crate::discovery::port_mapping::status::PortMappingStatus;
 use crate::discovery::tracker::error::TrackerError;
-use crate::types::PieceIndex;
+use crate::types::{PieceIndex, Transport};
 use crate::util::atomics::Counter;
 
 /// Events about peers and trackers that can wait for the receiver. Other events are few and never dropped.
@@ -123,6 +123,8 @@ pub enum Event {
         addr: SocketAddr,
         /// Whether the peer connected to us.
         is_incoming: bool,
+        /// What carries the connection.
+        transport: Transport,
     },
     /// A connection that [`Event::PeerConnected`] reported has ended.
     PeerDisconnected {
@@ -316,7 +318,8 @@ mod tests {
     #[test]
     fn a_listener_that_is_away_costs_a_bounded_number_of_events_and_learns_how_many() {
         let (sender, events) = channel();
-        let peer = || Event::PeerConnected { addr: ([192, 0, 2, 1], 1).into(), is_incoming: true };
+        let peer =
+            || Event::PeerConnected { addr: ([192, 0, 2, 1], 1).into(), is_incoming: true, transport: Transport::Tcp };
         (0..MAX_QUEUED + 100).for_each(|_| sender.send_event(peer()));
         sender.send_event(Event::Completed);
         assert_eq!(events.from.len(), MAX_QUEUED + 1, "important events are kept");

@@ -14,4 +14,5 @@ mod pause;
 mod reopen;
 mod several;
 mod super_seed;
+mod utp;
 mod views;

@@ -16,7 +16,7 @@ use crate::torrent::connection_entry::{ConnectionAddress, ConnectionEntry, Deliv
 use crate::torrent::events::Event;
 use crate::torrent::peer_manager::PeerManager;
 use crate::torrent::send_event;
-use crate::types::PeerKey;
+use crate::types::{PeerKey, Transport};
 use crate::util::cold_sort;
 
 /// A connection that lasted this long was no failure.
@@ -208,6 +208,7 @@ impl PeerManager<'_> {
         // The connection has been closed and this event is late: the connection's end would not be reported again.
         let Some(entry) = self.connections.get_mut(&key) else { return };
         entry.peer = context.roster.get(key);
+        let transport = entry.peer.as_ref().map_or(Transport::Tcp, |peer| peer.transport);
         if entry.handshake_done.is_some() {
             return; // the download continues a connection of the metadata phase
         }
@@ -217,13 +218,11 @@ impl PeerManager<'_> {
             self.registration.note_incoming_connection(addr.ip());
         }
         self.peer_list.reached(addr, context.now());
-        if let Some(peer) = &entry.peer {
-            self.peer_list.note_transport(addr, peer.transport);
-        }
+        self.peer_list.note_transport(addr, transport);
         if let Some(peer) = entry.peer.as_ref().filter(|_| !is_incoming) {
             refute_claims(context, peer);
         }
-        send_event(&self.events, Event::PeerConnected { addr, is_incoming });
+        send_event(&self.events, Event::PeerConnected { addr, is_incoming, transport });
     }
 
     /// A connection has ended.
