@@ -115,6 +115,16 @@ pub enum Transport {
     Utp,
 }
 
+impl Transport {
+    /// The other one.
+    pub(crate) fn other(self) -> Transport {
+        match self {
+            Transport::Tcp => Transport::Utp,
+            Transport::Utp => Transport::Tcp,
+        }
+    }
+}
+
 /// What carries the connections between peers, both ways.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Transports {

@@ -78,19 +78,20 @@ impl PeerList {
     }
 
     /// Records that `addr` accepted the connection but did not answer our handshake. The next attempt uses the other dial
-    /// mode. Returns true if that is worth an immediate attempt; otherwise the caller reports [`PeerList::disconnected`] as for any
+    /// mode, and once both have failed, begins with the other transport: the port of the first may belong to another program.
+    /// Returns true if that is worth an immediate attempt; otherwise the caller reports [`PeerList::disconnected`] as for any
     /// other connection.
     pub fn note_unanswered(&mut self, addr: SocketAddr, key: PeerKey) -> bool {
         let tried = self.dial_mode(&addr);
-        let Some(other) = self.encryption.fallback(tried) else { return false };
+        let other = self.encryption.fallback(tried);
         let Some(entry) = self.entries.get_mut(&addr).filter(|e| e.connection == Some(key)) else { return false };
-        entry.dial_mode = Some(other);
-        if entry.tried_other_dial_mode {
-            return false;
+        entry.dial_mode = other.or(entry.dial_mode);
+        if other.is_some() && !std::mem::replace(&mut entry.tried_other_dial_mode, true) {
+            entry.connection = None;
+            return true;
         }
-        entry.tried_other_dial_mode = true;
-        entry.connection = None;
-        true
+        entry.transport = Some(entry.transport.unwrap_or(Transport::Tcp).other());
+        false
     }
 
     /// Adds addresses from `source` as far as capacity allows, and returns how many are new. If too many are given, a random

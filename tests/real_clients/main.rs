@@ -5,3 +5,4 @@ mod common;
 
 mod encryption;
 mod transfers;
+mod utp;

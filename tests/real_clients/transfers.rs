@@ -26,7 +26,7 @@ fn payload_for(kind: TrackerKind) -> Payload {
 }
 
 /// Waits until another client's folder has the payload. Includes clients that use .part files or write out of order.
-fn arrives(payload: &Payload, folder: &Path) {
+pub fn arrives(payload: &Payload, folder: &Path) {
     let deadline = Instant::now() + PATIENCE;
     while let Some(difference) = payload.difference_in_content(folder) {
         assert!(Instant::now() < deadline, "gave up waiting for the payload: {difference}");

@@ -89,7 +89,9 @@ fn an_unanswered_handshake_is_tried_the_other_way_at_once_and_then_after_pauses(
         (vec![addr(1)], DialMode::Encrypted)
     );
     peer_list.note_dialed(addr(1), PeerKey(2));
+    assert_eq!(peer_list.first_transport(&addr(1)), Transport::Tcp);
     assert!(!peer_list.note_unanswered(addr(1), PeerKey(2)), "both ways have been tried");
+    assert_eq!(peer_list.first_transport(&addr(1)), Transport::Utp, "something else may listen at the other port");
     peer_list.disconnected(addr(1), PeerKey(2), now, false);
     assert_eq!((peer_list.dial_candidates(now, 9), peer_list.dial_mode(&addr(1))), (vec![], DialMode::Plain));
 
