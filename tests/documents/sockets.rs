@@ -57,7 +57,7 @@ const PLACES: [(&str, &str); 28] = [
     ("peer/connection/dial", "uses `Route::direct_bind`, or the proxy"),
     ("torrent/options", "host names in links, with `Route::direct_bind` only"),
     ("tracker_server/udp", "the tracker, which answers only"),
-    ("udp", "uTP and the DHT; started with `Route::without_proxy` only"),
+    ("udp", "uTP and the DHT; started with `Route::direct_bind` only"),
     ("udp/dht_link", "connects two threads of the process"),
 ];
 
