@@ -239,7 +239,7 @@ impl Client {
     /// If there is no socket, and uTP is all that is to be used.
     fn start_udp(&self, net: &mut NetworkServices, bind: &Bind, listener: &Listener) -> io::Result<()> {
         let transports = self.config.transports;
-        if !self.config.uses_utp() {
+        if !self.capacity.uses_utp {
             return Ok(());
         }
         let accept = listener.utp_acceptor();

@@ -8,9 +8,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::options::{DownloadArgs, bad_option, values};
 use crate::util::descriptors::{DescriptorBudget, MIN_DESCRIPTORS, available};
 use crate::util::os_error::reason;
-use btsync::{
-    AddOptions, Client, ClientBuilder, DhtSettings, Limits, Magnet, PortMapping, SeedGoal, Selection, Transports,
-};
+use btsync::{AddOptions, Client, ClientBuilder, DhtSettings, Limits, Magnet, PortMapping, SeedGoal, Selection};
 
 /// How long a download runs before the router is asked to forward the port.
 const MAPPING_DELAY: Duration = Duration::from_secs(60);
@@ -20,8 +18,6 @@ const MAPPING_DELAY: Duration = Duration::from_secs(60);
 pub(crate) struct Settings {
     /// Options of the client.
     pub client: ClientBuilder,
-    /// What carries connections.
-    transports: Transports,
     /// Options of each torrent.
     pub options: AddOptions,
     /// The download folder.
@@ -68,7 +64,6 @@ impl Settings {
         check_anonymity(args)?;
         let settings = Settings {
             client,
-            transports: args.transport.unwrap_or_default(),
             options,
             out_dir: args.out_dir(),
             limits,
@@ -100,17 +95,9 @@ impl Settings {
         Settings { options: self.options.folder(folder.clone()), out_dir: folder, ..self }
     }
 
-    /// Turns off uTP, unless the user wants nothing else, the DHT, local discovery and port mapping if there are too few file
-    /// descriptors for them.
-    pub fn limit_to_budget(mut self, budget: DescriptorBudget) -> Settings {
-        if budget.allows_discovery {
-            return self;
-        }
-        if self.transports == Transports::Both {
-            log::debug!("the limit on open files (`ulimit -n`) is low: btsync runs without uTP");
-            self.client = self.client.transports(Transports::Tcp);
-        }
-        if !self.uses_discovery {
+    /// Turns off the DHT, local discovery and port mapping if there are too few file descriptors for them.
+    pub fn limit_to_budget(self, budget: DescriptorBudget) -> Settings {
+        if budget.allows_discovery || !self.uses_discovery {
             return self;
         }
         let without = "the DHT, local discovery and port forwarding";

@@ -19,7 +19,7 @@ pub(super) struct ConnectionCapacity {
     /// The number of files that all torrents together may hold open.
     reserved_files: Amount,
     /// Whether connections may use uTP, which needs more descriptors.
-    uses_utp: bool,
+    pub(super) uses_utp: bool,
     /// The limit of the last warning about a lack of descriptors.
     warned: Amount,
 }

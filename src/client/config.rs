@@ -9,12 +9,13 @@ use crossbeam_channel::bounded;
 
 use crate::client::PortMapping;
 use crate::client::block_list::BlockListSource;
+use crate::client::descriptors;
 use crate::discovery::dht::service::{DhtConfig, DhtService, ROUTERS};
 use crate::net::address_filter::AddressFilter;
 use crate::net::bind::Bind;
 use crate::net::route::Route;
 use crate::strategy::rate_limiter::Limits;
-use crate::types::{Transport, Transports};
+use crate::types::Transports;
 
 /// The settings of a client: they apply to the process, not to one torrent.
 #[derive(Clone, Debug)]
@@ -63,9 +64,14 @@ impl Default for ClientConfig {
 }
 
 impl ClientConfig {
-    /// Whether connections may use uTP.
-    pub fn uses_utp(&self) -> bool {
-        self.transports.includes(Transport::Utp) && self.route.proxy().is_none()
+    /// Whether connections may use uTP: not behind a proxy and, unless it is all that is wanted, not with few descriptors.
+    pub(super) fn uses_utp(&self) -> bool {
+        let is_possible = self.route.proxy().is_none();
+        match self.transports {
+            Transports::Tcp => false,
+            Transports::Utp => is_possible,
+            Transports::Both => is_possible && descriptors::suffice_for_utp(),
+        }
     }
 }
 

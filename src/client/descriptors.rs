@@ -8,6 +8,14 @@ const RESERVED_DESCRIPTORS: u64 = 40;
 /// Descriptors of the UDP sockets of both address families: each has a socket, its copy, epoll and an eventfd.
 const UDP_DESCRIPTORS: u64 = 8;
 
+/// With fewer descriptors than this, uTP would leave too few connections.
+const MIN_FOR_UTP: u64 = 256;
+
+/// Whether there are enough descriptors to use uTP beside TCP. Raises the limit first.
+pub fn suffice_for_utp() -> bool {
+    raise_limit() >= MIN_FOR_UTP
+}
+
 /// How many connections there are descriptors for, besides `files` open files; and the process's descriptor limit. Any of the
 /// connections may use uTP if that is on. Raises the limit first.
 pub fn connection_capacity(files: usize, uses_utp: bool) -> (usize, u64) {

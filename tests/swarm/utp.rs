@@ -80,12 +80,12 @@ impl Running {
 }
 
 /// A leecher downloads from a seeder, over this transport.
-fn downloads(seeds: Terms, leeches: Terms, expected: Transport) {
+fn downloads(seeding: Terms, leeching: Terms, expected: Transport) {
     let folder = tempfile::tempdir().expect("a folder");
     let (payload, metainfo) = payload(folder.path());
-    let seeder = start(&metainfo, folder.path(), seeds, &[]);
+    let seeder = start(&metainfo, folder.path(), seeding, &[]);
     let out = tempfile::tempdir().expect("a folder");
-    let leecher = start(&metainfo, out.path(), leeches, &[seeder.addr()]);
+    let leecher = start(&metainfo, out.path(), leeching, &[seeder.addr()]);
     assert_eq!(leecher.transport(), expected);
     assert_eq!(leecher.thread.join().expect("no panic"), Outcome::Completed);
     payload.assert_at(out.path());
@@ -122,12 +122,12 @@ fn a_peer_with_both_reaches_those_with_one() {
 #[test]
 fn without_a_transport_in_common_there_is_no_connection() {
     alone_in_process("without_a_transport_in_common_there_is_no_connection", || {
-        for (seeds, leeches) in [(Transports::Tcp, Transports::Utp), (Transports::Utp, Transports::Tcp)] {
+        for (seeding, leeching) in [(Transports::Tcp, Transports::Utp), (Transports::Utp, Transports::Tcp)] {
             let folder = tempfile::tempdir().expect("a folder");
             let (_, metainfo) = payload(folder.path());
-            let seeder = start(&metainfo, folder.path(), plain(seeds), &[]);
+            let seeder = start(&metainfo, folder.path(), plain(seeding), &[]);
             let out = tempfile::tempdir().expect("a folder");
-            let leecher = start(&metainfo, out.path(), plain(leeches), &[seeder.addr()]);
+            let leecher = start(&metainfo, out.path(), plain(leeching), &[seeder.addr()]);
             leecher.wait_for(|event| matches!(event, Event::PeerFailed { .. }).then_some(()));
             assert_eq!(leecher.end(), Outcome::Stopped);
             assert_eq!(seeder.end(), Outcome::StoppedComplete);
