@@ -29,9 +29,9 @@ _btsync_options() {
             --listen-port= --max-peers= --max-download-limit= --max-overall-download-limit= -u= --max-upload-limit=
             --max-overall-upload-limit= --encryption= --transport= --dscp= --interface= --bind= --proxy= --anonymous
             --port-mapping --no-port-mapping --block-list= --peer-id-prefix= --user-agent= --peer= --bt-tracker=
-            --bt-exclude-tracker= --web-seed= --no-dht --dht-entry-point= --no-lsd --no-pex -i= --input-file= -j=
-            --max-concurrent= --max-concurrent-downloads= --watch= --json --plain --web --web-listen= -q --quiet -v
-            --verbose --stop-timeout= --on-download-complete= --on-complete= --on-bt-download-complete=
+            --bt-exclude-tracker= --web-seed= --no-web-seeds --no-dht --dht-entry-point= --no-lsd --no-pex -i=
+            --input-file= -j= --max-concurrent= --max-concurrent-downloads= --watch= --json --plain --web --web-listen=
+            -q --quiet -v --verbose --stop-timeout= --on-download-complete= --on-complete= --on-bt-download-complete=
             --on-complete-always --config= --conf-path= --no-config --show-config -h --help -V --version' ;;
     esac
 }

@@ -60,7 +60,7 @@ fn streams_of_both_directions_arrive_whole_and_end() {
     let (one, other) = (Host::new(1), Host::new(2));
     let (mut ours, mut theirs) = one.connect(&other);
     assert_eq!((transport_of(&ours), transport_of(&theirs)), (Transport::Utp, Transport::Utp));
-    let bytes: Vec<u8> = (0..3_000_000_u32).map(|n| (n * 7 >> 3) as u8).collect();
+    let bytes: Vec<u8> = (0..3_000_000_u32).map(|n| ((n * 7) >> 3) as u8).collect();
     std::thread::scope(|scope| {
         let mut sends = ours.try_clone().expect("a descriptor");
         let (bytes, theirs) = (&bytes, &mut theirs);
@@ -88,7 +88,7 @@ fn a_reader_that_pauses_stops_the_writer() {
     let (mut ours, mut theirs) = one.connect(&other);
     ours.set_write_timeout(Some(Duration::from_millis(300))).expect("a socket");
     let mut sent = 0_usize;
-    let chunk = [7; 1 << 16];
+    let chunk = vec![7; 1 << 16];
     while let Ok(count) = ours.write(&chunk) {
         sent += count;
         assert!(sent < 64 << 20, "the queues are bounded");
