@@ -65,7 +65,8 @@ const STACK: usize = 256 * 1024;
 /// it: a page of another site can make a browser send requests to any address under a name of that site's choice.
 pub trait Handler: Send + Sync + 'static {
     /// The most bytes of a body that a request with this head may have; 0 by default. Called for every request before its body is
-    /// read, on the thread of the connections: it must not block.
+    /// read, on the thread of the connections: it must not block. Requests of clients that have not proved who they are should get less
+    /// than [`ServerLimits::max_body_bytes`]: their bodies then take no memory from those of others.
     ///
     /// # Errors
     /// The response to a request that is refused because of its head, such as 401. If it has a body, the connection ends then.

@@ -44,6 +44,7 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, bounded};
 
 use crate::client::Registration;
+use crate::discovery::tracker::http::host_limit::limit_nodes;
 use crate::metainfo::{Magnet, MagnetError, Metainfo, MetainfoError, SelectError};
 use crate::peer::{MAX_QUEUED_MESSAGES, StopReason, TorrentMessage};
 use crate::storage::{LayoutError, StorageError};
@@ -214,9 +215,10 @@ impl Torrent {
             // The files and the part file. Descriptors reserved beyond that would be missing for connections, once for each
             // of several torrents.
             config.files.max_open_files = config.files.max_open_files.min(torrent.files.len() + 1);
-            config.search.nodes.extend(torrent.nodes.iter().map(|(host, port)| {
+            let address = |(host, port): &(String, u16)| {
                 if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
-            }));
+            };
+            config.search.nodes.extend(limit_nodes(torrent.nodes.iter().map(address)));
         }
         let claim_position = client.claim_position(&inner.display_name, false);
         Torrent { source, config, inner: Arc::new(inner), events, event_receiver, messages, client, claim_position }

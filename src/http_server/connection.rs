@@ -8,6 +8,7 @@ mod stream;
 use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::epoll::EventFlags;
@@ -20,6 +21,7 @@ use crate::http_server::input::InputBuffer;
 use crate::http_server::request::{BodyLease, ClientAddress, RequestHead};
 use crate::http_server::response::Response;
 use crate::http_server::source::{BodySource, Pulled};
+use crate::util::atomics::Amount;
 use output::Output;
 use stream::Stream;
 
@@ -133,9 +135,12 @@ impl HttpConnection {
         matches!(self.state, ConnectionState::Handling) && !self.request.is_head && response.is_stream()
     }
 
-    /// The number of bytes of a body that has not arrived completely.
-    pub(super) fn body_bytes(&self) -> usize {
-        if let ConnectionState::Body(incoming) = &self.state { incoming.body.len() } else { 0 }
+    /// The number of bytes of a body that has not arrived completely; 0 if they do not count in this amount.
+    pub(super) fn body_bytes(&self, amount: &Arc<Amount>) -> usize {
+        match &self.state {
+            ConnectionState::Body(incoming) if incoming.lease.is_of(amount) => incoming.body.len(),
+            _ => 0,
+        }
     }
 
     /// When the client last made progress.

@@ -18,8 +18,8 @@ pub(super) struct ServerContext {
     pub(super) limits: ServerLimits,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) pool: WorkerPool,
-    /// The bytes of all request bodies in memory, until the handler has dropped the requests.
-    pub(super) bodies: Arc<Amount>,
+    /// The bytes of the request bodies in memory, until the handler has dropped the requests.
+    pub(super) bodies: BodyAmounts,
     /// The number of streams.
     pub(super) streams: Arc<Amount>,
     /// The time since the start of the server.
@@ -28,6 +28,15 @@ pub(super) struct ServerContext {
     pub(super) is_stopping: bool,
     /// Every connection reads into it, so that an idle one needs no buffer.
     pub(super) scratch: Box<[u8]>,
+}
+
+/// The bytes of request bodies in memory. Those of unverified clients count apart, so that they take no memory from the others.
+#[derive(Default)]
+pub(super) struct BodyAmounts {
+    /// Of requests whose bodies may be as large as all bodies together.
+    pub(super) full: Arc<Amount>,
+    /// Of requests for which the handler allows less.
+    pub(super) limited: Arc<Amount>,
 }
 
 impl ServerContext {
@@ -49,7 +58,7 @@ impl ServerContext {
             limits,
             mailbox,
             pool,
-            bodies: Arc::default(),
+            bodies: BodyAmounts::default(),
             streams: Arc::default(),
             now: Duration::ZERO,
             is_stopping: false,

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::Timespec;
@@ -17,6 +18,7 @@ use crate::http_server::mailbox::ConnectionMessage;
 use crate::http_server::request::ClientAddress;
 use crate::http_server::response::Response;
 use crate::http_server::table::ConnectionTable;
+use crate::util::atomics::Amount;
 
 /// The keys of epoll events; connections have keys from `FIRST` on.
 const MAILBOX: u64 = 0;
@@ -265,8 +267,14 @@ impl EventLoop {
 
     /// Refuses the largest bodies while all of them together are too large.
     fn limit_bodies(&mut self) {
-        while self.context.bodies.get() > self.context.limits.max_body_bytes {
-            let Some(heaviest) = self.open.heaviest(|open| open.connection.body_bytes()) else { return };
+        let most = self.context.limits.max_body_bytes;
+        self.limit_amount(&Arc::clone(&self.context.bodies.full), most);
+        self.limit_amount(&Arc::clone(&self.context.bodies.limited), most / 2);
+    }
+
+    fn limit_amount(&mut self, amount: &Arc<Amount>, most: usize) {
+        while amount.get() > most {
+            let Some(heaviest) = self.open.heaviest(|open| open.connection.body_bytes(amount)) else { return };
             let Some(open) = self.open.get_mut(heaviest) else { return };
             let step = open.connection.refuse_body(&mut self.context);
             self.note(heaviest, step);

@@ -14,7 +14,9 @@ pub struct ServerLimits {
     pub max_streams: usize,
     /// The longest request line and headers, in bytes; 60 KiB at most.
     pub max_head: usize,
-    /// The most bytes of request bodies in memory, over all connections, until the handler has dropped the requests.
+    /// The most bytes of request bodies in memory, over all connections, until the handler has dropped the requests. Bodies for which
+    /// [`Handler::body_limit`](crate::http_server::Handler::body_limit) allows less than this may have half of it besides, and take
+    /// nothing from the others.
     pub max_body_bytes: usize,
     /// The most bytes of responses that wait for slow readers, over all connections. Beyond this, the server closes the connection
     /// that has made no progress for the longest time.

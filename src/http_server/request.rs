@@ -123,6 +123,11 @@ impl BodyLease {
         BodyLease { total: Arc::clone(total), bytes: 0 }
     }
 
+    /// Whether the bytes count in this amount.
+    pub(super) fn is_of(&self, amount: &Arc<Amount>) -> bool {
+        Arc::ptr_eq(&self.total, amount)
+    }
+
     pub(super) fn grow(&mut self, bytes: usize) {
         self.bytes += bytes;
         self.total.add(bytes);

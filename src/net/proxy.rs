@@ -32,6 +32,13 @@ impl ProxyTarget {
             Err(_) => ProxyTarget::Name(host.to_owned(), port),
         }
     }
+
+    /// Whether a host can have this name: the limits of the DNS.
+    fn can_exist(&self) -> bool {
+        let ProxyTarget::Name(name, _) = self else { return true };
+        let name = name.strip_suffix('.').unwrap_or(name);
+        name.len() <= 253 && name.split('.').all(|label| matches!(label.len(), 1..=63))
+    }
 }
 
 impl fmt::Display for ProxyTarget {
@@ -58,6 +65,9 @@ pub enum ProxyError {
     /// The answer is not that of such a proxy.
     #[error("the answer is not that of a proxy of this kind")]
     Malformed,
+    /// No host has such a name. The proxy was not asked, because some disconnect then.
+    #[error("no host has such a name")]
+    Name,
     /// This kind of proxy cannot do it.
     #[error("this kind of proxy cannot do this: {0}")]
     Unsupported(&'static str),
@@ -66,7 +76,7 @@ pub enum ProxyError {
 impl ProxyError {
     /// Whether the proxy works, and only this target cannot be reached. Many proxies refuse for all kinds of reasons.
     pub fn concerns_only_target(&self) -> bool {
-        matches!(self, ProxyError::Target(_) | ProxyError::Refused(_))
+        matches!(self, ProxyError::Target(_) | ProxyError::Refused(_) | ProxyError::Name)
     }
 }
 

@@ -33,8 +33,8 @@ struct TestHandler {
 }
 
 impl Handler for TestHandler {
-    fn body_limit(&self, _: &RequestHead) -> Result<usize, Response> {
-        Ok(MAX_BODY)
+    fn body_limit(&self, head: &RequestHead) -> Result<usize, Response> {
+        Ok(if head.query() == Some("verified") { 1 << 30 } else { MAX_BODY })
     }
 
     fn handle_inline(&self, request: &Request) -> Option<Response> {
@@ -248,6 +248,25 @@ fn unfinished_bodies_of_one_client_leave_room_for_others() {
         stream.read_exact(&mut answer).unwrap();
         assert_eq!(&answer, b"HTTP/1.1 503");
     }
+}
+
+/// The server holds 400,000 bytes of bodies. Clients of 60 networks that have not proved who they are fill what there is for them, and
+/// one that has proved it sends a larger body than any of them.
+#[test]
+fn bodies_of_unverified_clients_leave_room_for_a_verified_one() {
+    let server = TestServer::new(ServerLimits { max_body_bytes: 400_000, ..patient() });
+    let part = [b"POST /length HTTP/1.1\r\nContent-Length: 100000\r\n\r\n".as_slice(), &vec![b'x'; 40_000]].concat();
+    let mut strangers: Vec<TcpStream> = (2..62).map(|host| server.from(host)).collect();
+    for stream in &mut strangers {
+        let _ = stream.write_all(&part);
+    }
+    // At most five of them fit into half of the memory.
+    until("the others have an answer", || answered(&strangers) >= 55);
+    let mut verified = server.from(1);
+    let head = b"POST /length?verified HTTP/1.1\r\nContent-Length: 400000\r\nConnection: close\r\n\r\n".as_slice();
+    verified.write_all(&[head, &vec![b'x'; 400_000]].concat()).unwrap();
+    let answer = rest(verified);
+    assert!(answer.contains("\r\n\r\n400000"), "{answer}");
 }
 
 /// How many of these connections have something to read.

@@ -66,7 +66,7 @@ impl HttpConnection {
         };
         let has_body = framing != Framing::Length(0);
         let limit = match workers::catch_panic(|| context.handler.body_limit(&head)) {
-            Some(Ok(limit)) => limit.min(context.limits.max_body_bytes),
+            Some(Ok(limit)) => limit,
             refused => {
                 self.lingers = has_body;
                 self.request.keeps_alive &= !has_body;
@@ -74,11 +74,12 @@ impl HttpConnection {
                 return self.respond(context, response);
             }
         };
-        let lease = BodyLease::new(&context.bodies);
+        let is_limited = limit < context.limits.max_body_bytes;
+        let lease = BodyLease::new(if is_limited { &context.bodies.limited } else { &context.bodies.full });
         if !has_body {
             return self.dispatch(context, Request { head, body: Vec::new(), _lease: lease });
         }
-        match BodyDecoder::new(framing, limit) {
+        match BodyDecoder::new(framing, limit.min(context.limits.max_body_bytes)) {
             Ok(decoder) => {
                 if expects_continue && self.input.is_empty() {
                     self.output.push(BodyBytes::Static(b"HTTP/1.1 100 Continue\r\n\r\n"));

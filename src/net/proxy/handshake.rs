@@ -51,8 +51,11 @@ impl ProxyHandshake {
     /// Begins a handshake.
     ///
     /// # Errors
-    /// [`ProxyError::Unsupported`] if such a proxy cannot do this.
+    /// [`ProxyError::Unsupported`] if such a proxy cannot do this, [`ProxyError::Name`] if no host has such a name.
     pub fn new(proxy: &ProxyUrl, request: &ProxyRequest) -> Result<ProxyHandshake, ProxyError> {
+        if matches!(request, ProxyRequest::Connect(target) if !target.can_exist()) {
+            return Err(ProxyError::Name);
+        }
         let (protocol, to_send) = match (proxy.kind, request) {
             (ProxyKind::Socks5, request) => {
                 let (socks, greeting) = Socks5::new(proxy.credentials.as_ref(), request)?;

@@ -120,7 +120,7 @@ pub(super) fn encode_target(target: &ProxyTarget) -> Result<Vec<u8>, ProxyError>
         },
         ProxyTarget::Name(name, port) => {
             let length = u8::try_from(name.len()).ok().filter(|length| *length > 0);
-            let length = length.ok_or(ProxyError::Unsupported("a host name of this length"))?;
+            let length = length.ok_or(ProxyError::Name)?;
             ([&[NAME, length][..], name.as_bytes()].concat(), *port)
         }
     };

@@ -12,10 +12,10 @@ use socket2::Socket;
 
 use crate::net::bind::Bind;
 use crate::net::host_names::{ResolveError, resolve};
-use crate::net::proxy::ProxyTarget;
 use crate::net::proxy::connect::{ProxyConnectError, UdpAssociation, shake_hands};
 use crate::net::proxy::handshake::ProxyRequest;
 use crate::net::proxy::url::ProxyUrl;
+use crate::net::proxy::{ProxyError, ProxyTarget};
 use crate::util::os_error::reason;
 
 /// The first pause after the proxy failed, which doubles with each failure.
@@ -216,6 +216,7 @@ impl Proxy {
     /// Records the result of a handshake. An error for which we are to blame, because we closed the connection, is not to be recorded.
     pub fn note_result(&self, error: Option<&ProxyConnectError>) {
         match error.filter(|error| !error.concerns_only_target()) {
+            None if matches!(error, Some(ProxyConnectError::Proxy(ProxyError::Name))) => {} // it was not asked
             Some(error) => self.note_failure(&error.to_string()),
             None => self.note_success(),
         }

@@ -11,7 +11,7 @@ pub const MAX_ADDRESS_HEADER: usize = 22;
 /// The datagram for the proxy.
 ///
 /// # Errors
-/// [`ProxyError::Unsupported`] if the target is a name that is too long.
+/// [`ProxyError::Name`] if the target is a name that is too long.
 pub fn wrap(target: &ProxyTarget, data: &[u8]) -> Result<Vec<u8>, ProxyError> {
     // Two reserved bytes, and the number of a fragment: none.
     Ok([&[0, 0, 0][..], &encode_target(target)?, data].concat())

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use crate::client::{DormantSeed, WakeFn, WakeReason};
 use crate::discovery::tracker::announce::RegisteredTracker;
 use crate::discovery::tracker::dormant::{DormantAnnounce, DormantTracker};
+use crate::discovery::tracker::http::host_limit::limit_hosts;
 use crate::net::networks::Network;
 use crate::service::dormancy::{DormancyLimits, RunningSeed, SeedCandidate, SeedState, decide_dormancy, max_running};
 use crate::service::goals;
@@ -122,7 +123,7 @@ impl Manager {
     /// The trackers of a torrent for its dormant seed.
     pub(super) fn trackers_for_dormant(&self, record: &TorrentRecord) -> Result<Vec<Vec<DormantTracker>>, StartError> {
         let metainfo = self.read_metainfo(record)?;
-        let own = record.trackers.as_ref().unwrap_or(&metainfo.tiers);
+        let own = limit_hosts(record.trackers.clone().unwrap_or_else(|| metainfo.tiers.clone()));
         let defaults = self.default_trackers(metainfo.is_private);
         let of_torrent = |url: &String| metainfo.tiers.iter().flatten().any(|known| known == url);
         let tracker = |url: &String| DormantTracker { url: url.as_str().into(), is_trusted: !of_torrent(url) };

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::discovery::tracker::announce::{AnnounceResponse, AnnouncedPayload, RegisteredTracker};
 use crate::discovery::tracker::client::TrackerClient;
 use crate::discovery::tracker::error::TrackerError;
+use crate::discovery::tracker::http::host_limit::limit_hosts;
 use crate::discovery::tracker::schedule::TrackerSchedule;
 use crate::discovery::tracker::tiers::{AnnounceJob, AnnounceTerms};
 use crate::peer::{TorrentContext, TrackerEvent};
@@ -54,12 +55,13 @@ pub struct Announcer {
 const NO_SCHEME: &str = "an address that does not begin with http://, https:// or udp://";
 
 impl Announcer {
-    /// An announcer that has contacted no tracker yet. Leaves out those trackers of `tiers` that the configuration excludes;
-    /// the configuration's own trackers are always used. `replaced` are the trackers that a program wants in place of all these.
+    /// An announcer that has contacted no tracker yet. Leaves out those trackers of `tiers` that the configuration excludes, or of
+    /// whose host there are too many; the configuration's own trackers are always used. `replaced` are the trackers that a program wants in place of all these.
     pub fn new(tiers: &[Vec<String>], config: &TorrentConfig, replaced: Option<Vec<Vec<String>>>) -> Announcer {
         let excluded = |url: &String| config.search.exclude_trackers.iter().any(|not| not == "*" || not == url);
-        let wanted = tiers.iter().map(|tier| tier.iter().filter(|url| !excluded(url)).cloned().collect());
-        let schedule = TrackerSchedule::new(wanted.collect(), &config.search.trackers, &mut random::fast_rng());
+        let wanted: Vec<Vec<String>> =
+            tiers.iter().map(|tier| tier.iter().filter(|url| !excluded(url)).cloned().collect()).collect();
+        let schedule = TrackerSchedule::new(limit_hosts(wanted), &config.search.trackers, &mut random::fast_rng());
         let mut announcer = Announcer {
             unsupported: unsupported(&schedule),
             schedule,

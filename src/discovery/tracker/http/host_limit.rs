@@ -5,6 +5,10 @@ use std::net::IpAddr;
 
 use crate::discovery::tracker::http::url;
 
+/// The most trackers of a torrent at one host, and the most of its ports.
+const MAX_TRACKERS: usize = 8;
+const MAX_PORTS: usize = 4;
+
 /// What a torrent has named so far, by host.
 #[derive(Debug)]
 pub(crate) struct HostLimit {
@@ -40,6 +44,18 @@ impl HostLimit {
         }
         true
     }
+}
+
+/// The trackers that btsync uses of a torrent, in their tiers.
+pub(crate) fn limit_hosts(tiers: Vec<Vec<String>>) -> Vec<Vec<String>> {
+    let mut limit = HostLimit::new(MAX_TRACKERS, MAX_PORTS);
+    tiers.into_iter().map(|tier| tier.into_iter().filter(|url| limit.admit(url)).collect()).collect()
+}
+
+/// The DHT nodes (`HOST:PORT`) that btsync uses of a torrent.
+pub(crate) fn limit_nodes(nodes: impl Iterator<Item = String>) -> impl Iterator<Item = String> {
+    let mut limit = HostLimit::new(MAX_PORTS, MAX_PORTS);
+    nodes.filter(move |node| limit.admit(&format!("dht://{node}")))
 }
 
 /// The host in one spelling. All the old forms of IPv4 addresses (`0x7f.1`), which only the resolver understands, count as one host.
@@ -93,6 +109,18 @@ mod tests {
         for (url, expected) in admitted {
             assert_eq!(limit.admit(url), expected, "{url}");
         }
+    }
+
+    #[test]
+    fn a_torrent_leads_to_few_trackers_and_dht_nodes_of_a_host() {
+        let tracker = |port: u32| format!("udp://victim.example:{port}/announce");
+        let tiers = vec![(1..100).map(tracker).collect(), vec!["http://other.example/".to_owned(), tracker(500)]];
+        let first: Vec<String> = (1..5).map(tracker).collect();
+        assert_eq!(limit_hosts(tiers), [first, vec!["http://other.example/".to_owned()]]);
+        let paths = vec![(0..100).map(|path| format!("http://h/{path}")).collect()];
+        assert_eq!(limit_hosts(paths)[0].len(), 8);
+        let nodes = (1..100).map(|port| format!("[2001:db8::1]:{port}")).chain(["192.0.2.1:6881".to_owned()]);
+        assert_eq!(limit_nodes(nodes).count(), 5);
     }
 
     #[test]

@@ -133,3 +133,20 @@ proptest! {
         prop_assert!(!sent.is_empty() && read <= 512 && read <= answers.len());
     }
 }
+
+/// A torrent may name trackers with such hosts. Without a request, the proxy cannot refuse, so this says nothing about it.
+#[test]
+fn no_proxy_is_asked_for_names_that_no_host_has() {
+    let long = "a.".repeat(130);
+    for url in ["socks5://h:1", "socks4a://h:1", "http://h:1"] {
+        for name in [&long, &"a".repeat(64), "a..b", "", "."] {
+            let (sent, bound, _) = run(url, &named(name), &[]);
+            assert_eq!((sent, bound), (Vec::new(), Err(ProxyError::Name)), "{name} {url}");
+        }
+        assert_ne!(
+            run(url, &named(&format!("{}.{}.", "a".repeat(63), "b.".repeat(90) + "c")), &[]).1,
+            Err(ProxyError::Name)
+        );
+    }
+    assert!(ProxyError::Name.concerns_only_target());
+}
