@@ -1,5 +1,6 @@
 //! Hashes the existing files as far as the resume data does not cover them, and reports what verifies.
 
+use crate::storage::resume::time_step;
 use crate::storage::{self, StorageError, Survey};
 use crate::torrent::open_files::{FileOpener, wanted_sizes};
 use crate::torrent::resume_store::ResumeStore;
@@ -61,10 +62,12 @@ impl FileOpener<'_> {
             return files.may_overwrite;
         };
         let layout = self.storage.layout();
+        // A later change may have an earlier time, as file systems count in steps.
+        let is_earlier = |time: i64| time.saturating_add(time_step(time)) <= permitted_at;
         let is_missing = |piece: PieceIndex| self.wanted.has(piece) && !have.has(piece);
         let is_in_question = |file: usize| layout.pieces_of(file).map(PieceIndex).any(is_missing);
         let seen = (0..layout.files().len()).filter_map(|file| Some((file, survey.file(file)?)));
-        seen.into_iter().all(|(file, seen)| seen.changed_at() <= permitted_at || !is_in_question(file))
+        seen.into_iter().all(|(file, seen)| is_earlier(seen.changed_at()) || !is_in_question(file))
     }
 
     /// The run ends after a check that found wanted pieces missing, and changes no file: the resume data no longer covers pieces
