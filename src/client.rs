@@ -251,6 +251,12 @@ impl Client {
         Ok(())
     }
 
+    /// Whether peers may be connected by uTP.
+    #[doc(hidden)]
+    pub fn is_utp_on(&self) -> bool {
+        self.net.lock().udp.is_some()
+    }
+
     /// The transports that a torrent may use for its connections.
     fn dial_transports(&self) -> DialTransports {
         let utp = self.net.lock().udp.clone();

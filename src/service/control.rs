@@ -307,6 +307,11 @@ impl Control for ServiceControl {
         client.is_some_and(|client| client.has_had_incoming_peer()).then_some(true)
     }
 
+    fn is_utp_on(&self) -> bool {
+        let client = self.client.lock().clone();
+        client.is_some_and(|client| client.is_utp_on())
+    }
+
     fn is_port_mapping_on(&self) -> bool {
         let client = self.client.lock().clone();
         client.is_some_and(|client| client.is_port_mapping_on())

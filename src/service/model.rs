@@ -234,6 +234,10 @@ pub trait Control: Send + Sync {
     fn is_port_open(&self) -> Option<bool> {
         None
     }
+    /// Whether peers may be connected by uTP; `false` if that is not known.
+    fn is_utp_on(&self) -> bool {
+        false
+    }
     /// Whether btsync asks the router to forward the port, or will.
     fn is_port_mapping_on(&self) -> bool {
         false

@@ -79,7 +79,10 @@ pub const FIELDS: &[SessionField] = &[
     field("port-forwarding-enabled", "port_forwarding_enabled", |to, of| {
         to.bool(of.context.control.is_port_mapping_on());
     }),
-    field("preferred_transports", "preferred_transports", |to, _| to.array(["tcp"], JsonWriter::string)),
+    field("preferred_transports", "preferred_transports", |to, of| {
+        let transports: &[&str] = if of.context.control.is_utp_on() { &["tcp", "utp"] } else { &["tcp"] };
+        to.array(transports, |to, transport| to.string(transport));
+    }),
     field("queue-stalled-enabled", "queue_stalled_enabled", |to, of| to.bool(of.settings.queue.ignores_stalled)),
     field("queue-stalled-minutes", "queue_stalled_minutes", |to, of| to.int(of.settings.queue.stalled_minutes)),
     field("rename-partial-files", "rename_partial_files", |to, of| to.bool(of.settings.renames_partial_files)),
@@ -109,7 +112,7 @@ pub const FIELDS: &[SessionField] = &[
         to.bool(of.settings.deletes_watched);
     }),
     field("units", "units", |to, _| write_units(to)),
-    field("utp-enabled", "utp_enabled", |to, _| to.bool(false)),
+    field("utp-enabled", "utp_enabled", |to, of| to.bool(of.context.control.is_utp_on())),
     field("version", "version", |to, _| to.string(VERSION)),
 ];
 

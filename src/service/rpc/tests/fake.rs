@@ -339,6 +339,10 @@ impl Control for Fake {
         self.is_port_open
     }
 
+    fn is_utp_on(&self) -> bool {
+        true
+    }
+
     fn is_port_mapping_on(&self) -> bool {
         true
     }
