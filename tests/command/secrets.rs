@@ -18,7 +18,8 @@ const SECRET: &str = "qz-77";
 
 /// A tracker that behaves as the `uid` in the URL's query says, and repeats path and query in its answers.
 fn tracker() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    // Also for 127.0.0.2: btsync uses few trackers of one host.
+    let listener = TcpListener::bind("0.0.0.0:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
@@ -71,7 +72,7 @@ fn urls(port: u16) -> Vec<String> {
         format!("udp://127.0.0.1:{closed}/{SECRET}"),
         format!("udp://127.0.0.1:x/{SECRET}/announce"),
         // Tried last, because it answers.
-        format!("http://127.0.0.1:{port}/announce?passkey={SECRET}&uid=warns"),
+        format!("http://127.0.0.2:{port}/announce?passkey={SECRET}&uid=warns"),
         format!("wss://tracker.invalid/{SECRET}"),
         format!("tracker.invalid/{SECRET}/announce"),
         SECRET.to_owned(),
