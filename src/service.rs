@@ -81,7 +81,7 @@ impl Service {
         let mut service =
             Service { control, manager, server: Mutex::new(None), watched: Mutex::default(), addresses: Vec::new() };
         if let Some(folder) = &options.watch_folder {
-            service.watch(folder)?;
+            service.watch(folder, &options.downloaded_torrents_folders)?;
         }
         if let (Some(web), Some(listeners)) = (options.web, listeners) {
             let (control, events) = (service.control.clone(), service.control.page_events.clone());
@@ -91,9 +91,9 @@ impl Service {
         Ok(service)
     }
 
-    fn watch(&self, folder: &Path) -> Result<(), ServiceError> {
+    fn watch(&self, folder: &Path, records: &[PathBuf]) -> Result<(), ServiceError> {
         let downloads = self.control.allowed_folders.clone();
-        let records = downloaded_torrents(&self.control.state_folder);
+        let records = [&[downloaded_torrents(&self.control.state_folder)], records].concat();
         let watched = WatchedFolder::start(folder, records, downloads, self.control.clone());
         *self.watched.lock() =
             Some(watched.map_err(|source| ServiceError::WatchFolder { folder: folder.to_owned(), source })?);

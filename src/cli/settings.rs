@@ -239,7 +239,7 @@ pub(crate) fn state_folder() -> Option<PathBuf> {
 }
 
 /// The user's cache folder according to XDG; `None` without a home folder.
-fn cache_folder() -> Option<PathBuf> {
+pub(crate) fn cache_folder() -> Option<PathBuf> {
     xdg_folder("XDG_CACHE_HOME", ".cache")
 }
 

@@ -28,6 +28,8 @@ pub struct FileJob {
     pub torrent_file: Option<PathBuf>,
     /// The folder of its resume data.
     pub resume_folder: PathBuf,
+    /// The folder that records the torrent files of downloads which the file system cannot mark.
+    pub downloaded_torrents_folder: PathBuf,
     /// Folders to which nothing may be moved.
     pub private_folders: Vec<PathBuf>,
     /// What to do with its files.
@@ -97,8 +99,11 @@ fn carry_out(job: &FileJob, stop: &Flag) -> FileJobResult {
     let Some(torrent_file) = &job.torrent_file else { return Ok(None) };
     let metainfo = read_metainfo(torrent_file).map_err(|error| format!("{}: {error}", torrent_file.display()))?;
     let was_complete = job.record.progress.is_complete && !job.record.needs_check;
-    let torrent =
-        IdleTorrent { private_folders: &job.private_folders, ..job.record.idle(&metainfo, &job.resume_folder) };
+    let torrent = IdleTorrent {
+        private_folders: &job.private_folders,
+        downloaded_torrents_folder: Some(&job.downloaded_torrents_folder),
+        ..job.record.idle(&metainfo, &job.resume_folder)
+    };
     let done = match &job.operation {
         FileOperation::Move(folder, renamed) => {
             torrent.move_to(FilesPlace { folder, renamed }, was_complete, stop).map(|()| None)

@@ -41,6 +41,9 @@ pub struct ServiceOptions {
     pub port_mapping: PortMapping,
     /// A folder whose torrent and magnet files are added.
     pub watch_folder: Option<PathBuf>,
+    /// Folders in which other programs record the torrent and magnet files of their downloads: these are not added either. See
+    /// [`AddOptions::downloaded_torrents_folder`](crate::torrent::AddOptions::downloaded_torrents_folder).
+    pub downloaded_torrents_folders: Vec<PathBuf>,
     /// How long a seed without peers runs before it becomes dormant.
     #[doc(hidden)]
     pub seed_dormant_after: Duration,
@@ -86,6 +89,7 @@ impl ServiceOptions {
             block_list: None,
             port_mapping: PortMapping::Off,
             watch_folder: None,
+            downloaded_torrents_folders: Vec::new(),
             seed_dormant_after: DEFAULT_DORMANT_AFTER,
             web: None,
         }

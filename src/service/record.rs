@@ -219,6 +219,7 @@ impl TorrentRecord {
             suffix: INCOMPLETE_SUFFIX,
             resume_folder,
             private_folders: &[],
+            downloaded_torrents_folder: None,
         }
     }
 

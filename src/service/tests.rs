@@ -8,6 +8,7 @@ mod links;
 mod overwriting;
 mod permitted;
 mod text_limits;
+mod watched;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -286,30 +287,6 @@ fn a_removed_torrent_is_gone_for_good_and_its_number_is_not_used_again() {
         let request = AddRequest { source: AddSource::Metainfo(bytes.clone()), ..AddRequest::default() };
         it.control.add(request).is_ok_and(|added| added.id > id)
     });
-}
-
-/// The user saves another torrent under the same name while the service adds the first one.
-#[test]
-fn a_file_that_takes_the_name_of_an_added_one_is_added_too() {
-    for deletes in [false, true] {
-        let temp = tempfile::tempdir().expect("a folder");
-        let (watched, elsewhere) = (temp.path().join("watched"), temp.path().join("elsewhere"));
-        std::fs::create_dir(&watched).expect("a folder");
-        let mut options = options(temp.path());
-        options.watch_folder = Some(watched.clone());
-        let service = Service::start(options).expect("a service");
-        let control = service.control();
-        let change = SettingsChange { deletes_watched: Some(deletes), ..SettingsChange::default() };
-        control.change_settings(&change).expect("set");
-        for number in 0..40 {
-            let name = format!("n{number}");
-            std::fs::write(temp.path().join("new"), torrent(&elsewhere, &name, None)).expect("written");
-            // It may come while the service puts away the one before.
-            std::fs::rename(temp.path().join("new"), watched.join("x.torrent")).expect("moved");
-            until("the torrent", || control.torrents().iter().any(|it| it.name == name));
-        }
-        until("the file", || !watched.join("x.torrent").exists());
-    }
 }
 
 #[test]

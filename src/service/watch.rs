@@ -46,7 +46,7 @@ pub struct WatchedFolder {
 struct FolderReader {
     folder: PathBuf,
     /// Records of the torrent files that downloads created, for file systems that cannot mark them.
-    records: PathBuf,
+    records: Vec<PathBuf>,
     /// The folders below which downloads are.
     download_folders: Vec<PathBuf>,
     control: Arc<dyn Control>,
@@ -61,7 +61,7 @@ impl WatchedFolder {
     /// If it is no folder, or cannot be watched.
     pub fn start(
         folder: &Path,
-        records: PathBuf,
+        records: Vec<PathBuf>,
         download_folders: Vec<PathBuf>,
         control: Arc<dyn Control>,
     ) -> io::Result<WatchedFolder> {
@@ -216,7 +216,8 @@ impl FolderReader {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(reason(&error)),
         };
-        if is_link_to_download || Client::is_downloaded_file(path, &file, Some(&self.records)) {
+        let is_recorded = |records: &PathBuf| Client::is_downloaded_file(path, &file, Some(records));
+        if is_link_to_download || self.records.iter().any(is_recorded) {
             log::info!("{}: not added, because it belongs to a download", self.shown(name));
             return Ok(None);
         }

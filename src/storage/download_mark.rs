@@ -37,6 +37,9 @@ pub fn permanent_identity(file: &File) -> Option<u64> {
     file.metadata().ok().map(|found| identity(&found)).filter(|identity| is_permanent(*identity))
 }
 
+/// Receives the path without symbolic links and the [`permanent_identity`] of a file of a download that needs a mark and has none.
+pub type ReportUnmarked<'a> = &'a dyn Fn(PathBuf, Option<u64>);
+
 impl Storage {
     /// The files that this download writes to, that need a mark, and that could not be marked: the final path of each, without
     /// symbolic links, and its [`permanent_identity`].

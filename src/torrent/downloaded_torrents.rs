@@ -13,7 +13,7 @@ use crate::storage::permanent_identity;
 use crate::torrent::record_files::{record_path, replace};
 use crate::types::InfoHash;
 use crate::util::atomic_file;
-use crate::util::paths::folded;
+use crate::util::paths::folded_without_end;
 
 /// The start of such a file. Entries follow; each ends with a zero byte, which no path contains.
 const HEAD: &[u8] = b"btsync brought 1\0";
@@ -48,10 +48,10 @@ pub fn is_from_download(folder: &Path, resolved: &Path, file: &File) -> bool {
     notes.filter_map(|note| read(&note.path())).any(|files| contains(&files, resolved, identity))
 }
 
-/// Whether the file is one of `files`: by identity or, if either has none, by path, ignoring case.
+/// Whether the file is one of `files`: by identity or, if either has none, by path, ignoring what file systems ignore.
 fn contains(files: &Files, resolved: &Path, identity: Option<u64>) -> bool {
-    let name = folded(resolved);
-    let is_named = |path: &Path| path == resolved || folded(path) == name;
+    let name = folded_without_end(resolved);
+    let is_named = |path: &Path| path == resolved || folded_without_end(path) == name;
     match identity {
         Some(_) => files.iter().any(|(path, known)| *known == identity || (known.is_none() && is_named(path))),
         None => files.keys().any(|path| is_named(path)),
@@ -106,6 +106,7 @@ mod tests {
         assert!(!contains(&files, &strange, Some(8)), "another file has its name");
         assert!(contains(&files, &strange, None), "nobody can tell");
         assert!(is("/X/B.magnet", None), "the file system does not tell capital letters from small ones");
+        assert!(is("/x/b.magnet.", None), "nor does it keep dots at the end");
         assert!(is("/x/b.magnet", None) && is("/x/b.magnet", Some(8)) && !is("/x/c.magnet", None));
     }
 

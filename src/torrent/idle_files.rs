@@ -10,9 +10,10 @@ use thiserror::Error;
 use crate::metainfo::Metainfo;
 use crate::storage::resume::{PREEXISTING, ResumeData, Stamp};
 use crate::storage::{
-    FileEvidence, FileJobError, KeptFile, Layout, LayoutError, MovedFile, Operation, StopCheck, Storage, StorageError,
-    identity, is_reserved, part_name,
+    FileEvidence, FileJobError, KeptFile, Layout, LayoutError, MovedFile, Operation, ReportUnmarked, StopCheck,
+    Storage, StorageError, identity, is_reserved, part_name,
 };
+use crate::torrent::downloaded_torrents;
 use crate::torrent::original_names::layout_as_found;
 use crate::torrent::record_files::{record_path, replace};
 use crate::torrent::resume_store;
@@ -22,6 +23,7 @@ use crate::types::Bitfield;
 use crate::util::atomics::Amount;
 use crate::util::cold_sort;
 use crate::util::descriptors::is_shortage;
+use crate::util::os_error::reason;
 
 /// How many files of a torrent may stay open.
 const MAX_OPEN_FILES: usize = 4;
@@ -66,6 +68,8 @@ pub struct IdleTorrent<'a> {
     pub resume_folder: &'a Path,
     /// Folders whose files are neither moved to nor deleted.
     pub private_folders: &'a [PathBuf],
+    /// The folder that records the torrent files of downloads which the file system cannot mark.
+    pub downloaded_torrents_folder: Option<&'a Path>,
 }
 
 impl IdleTorrent<'_> {
@@ -87,7 +91,9 @@ impl IdleTorrent<'_> {
         let record = self.known_record(old_path.as_deref(), &source)?;
         let stamps: Vec<Option<Stamp>> = (0..source.layout().files().len()).map(|file| source.stamp(file)).collect();
         let evidence = FileEvidence { record: record.as_ref(), was_complete, hashes: &self.metainfo.pieces };
-        let moved = source.move_files(&target, self.metainfo.info_hash, evidence, self.private_folders, stop)?;
+        let report_unmarked = |path, identity| self.note_unmarked(place.folder, path, identity);
+        let limits = (self.private_folders, &report_unmarked as ReportUnmarked<'_>);
+        let moved = source.move_files(&target, self.metainfo.info_hash, evidence, limits, stop)?;
         // The names in the target existed only from now on.
         let target = self.storage(place.folder, target.layout().clone());
         if let Some((mut record, new_path)) = record.zip(self.record_path(place.folder)).filter(|_| is_moved) {
@@ -105,6 +111,19 @@ impl IdleTorrent<'_> {
             remove_record(old_path.filter(|old| *old != new_path));
         }
         Ok(())
+    }
+
+    /// Records a torrent file of the download that the file system cannot mark, so that no watched folder starts it.
+    fn note_unmarked(&self, folder: &Path, path: PathBuf, identity: Option<u64>) {
+        let Some(records) = self.downloaded_torrents_folder else { return };
+        let shown = path.display().to_string();
+        if let Err(error) = downloaded_torrents::note(records, self.metainfo.info_hash, folder, vec![(path, identity)])
+        {
+            log::warn!(
+                "{shown}: cannot be recorded as part of a download, so --watch may start it: {}",
+                reason(&error)
+            );
+        }
     }
 
     /// Deletes the files that btsync created or completed and nobody has changed since, and everything of btsync's own.

@@ -2,10 +2,19 @@
 
 use std::path::{Component, Path, PathBuf};
 
-/// Whether a watched folder would take a file of this name for a torrent file or a file of magnet links.
+/// Whether a watched folder would take a file of this name for a torrent file or a file of magnet links. FAT and exFAT leave out dots
+/// and spaces at the end of a name.
 pub fn is_watched_name(name: &Path) -> bool {
-    let suffix = name.extension().unwrap_or_default();
-    ["torrent", "magnet"].iter().any(|known| suffix.eq_ignore_ascii_case(known))
+    let name = name.file_name().unwrap_or_default().as_encoded_bytes();
+    let end = name.iter().rposition(|byte| !b". ".contains(byte)).map_or(0, |last| last + 1);
+    let name = name.get(..end).unwrap_or_default();
+    let is_suffix = |known: &str| {
+        let dot = name.len().checked_sub(known.len() + 1).filter(|dot| *dot > 0);
+        dot.and_then(|dot| name.get(dot..)).is_some_and(|end| {
+            end.split_first().is_some_and(|(dot, suffix)| *dot == b'.' && suffix.eq_ignore_ascii_case(known.as_bytes()))
+        })
+    };
+    ["torrent", "magnet"].into_iter().any(is_suffix)
 }
 
 /// The longest path that the system follows.
@@ -51,6 +60,11 @@ pub fn folded(path: &Path) -> String {
     path.to_string_lossy().to_lowercase().replace('\u{17f}', "s")
 }
 
+/// The same without dots and spaces at the end, which FAT and exFAT leave out.
+pub fn folded_without_end(path: &Path) -> String {
+    folded(path).trim_end_matches(['.', ' ']).to_owned()
+}
+
 /// The ASCII characters of a name as a file system compares it that ignores case and invisible characters.
 pub fn ascii_folded(name: &str) -> String {
     // Some letters have no lower case but that of their upper case, such as the long s.
@@ -87,6 +101,20 @@ mod tests {
         assert_eq!(resolved(Path::new("/../x/..")), Path::new("/"));
         let long = PathBuf::from("/a".repeat(100_000));
         assert_eq!(resolved(&long), long, "the system follows no links there");
+    }
+
+    #[test]
+    fn a_watched_name_may_end_in_dots_that_a_file_system_leaves_out() {
+        let is = |name: &str| is_watched_name(Path::new(name));
+        for name in ["a.torrent", "a.Magnet", "d/a.torrent", "a.torrent.", "a.torrent. .", "a.magnet ", "a..torrent"] {
+            assert!(is(name), "{name:?}");
+        }
+        for name in
+            ["torrent", ".torrent", "a.torrent/b", "a.torrent.x", "a.torrents", "a_torrent", "", "...", "..torrent "]
+        {
+            assert_eq!(is(name), name == "..torrent ", "{name:?}");
+        }
+        assert_eq!(folded_without_end(Path::new("W/A.torrent. .")), "w/a.torrent");
     }
 
     #[test]

@@ -22,11 +22,12 @@ use rustix::io::Errno;
 
 use crate::cli::batch::targets;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::settings::state_folder;
 use crate::cli::source::torrent_failure;
 use crate::util::atomic_file::open_regular;
 use crate::util::cold_sort;
 use crate::util::descriptors::with_retry;
-use crate::util::paths::{folded, is_watched_name, resolved};
+use crate::util::paths::{folded, folded_without_end, is_watched_name, resolved};
 use crate::util::printable_text::printable;
 use btsync::{Client, Source};
 use btsync::{Magnet, Metainfo, MetainfoError};
@@ -235,11 +236,11 @@ impl<F: Fn(WatchEvent)> Watcher<F> {
         let there = watched
             .map(|path| self.download_folder.join(path))
             .filter(|path| path.parent().map(folded) == Some(resolved_folder.clone()));
-        self.own_file_names.extend(there.filter_map(|path| Some(folded(Path::new(path.file_name()?)))));
+        self.own_file_names.extend(there.filter_map(|path| Some(folded_without_end(Path::new(path.file_name()?)))));
     }
 
     fn report_file(&self, name: &OsStr, found: Result<WatchedSources, Failure>) {
-        if self.own_file_names.contains(&folded(Path::new(name))) {
+        if self.own_file_names.contains(&folded_without_end(Path::new(name))) {
             log::info!(
                 "{}: not started, because it is a file of a torrent in the same folder",
                 printable(&name.to_string_lossy())
@@ -256,8 +257,10 @@ fn open_with_retry(path: &Path, should_wait: impl FnMut() -> bool) -> io::Result
 }
 
 /// Whether a download is known to have created the file: the file system marks it, or the records in `records` contain it.
+/// Records of the user's service count, too.
 pub(crate) fn is_known_output(records: Option<&Path>, path: &Path, file: &File) -> bool {
-    Client::is_downloaded_file(path, file, records)
+    let of_service = state_folder().map(|folder| folder.join("btsync/serve/downloaded-torrents"));
+    [records, of_service.as_deref()].into_iter().any(|records| Client::is_downloaded_file(path, file, records))
 }
 
 /// Reads a torrent file in the watched folder again, when it starts. An earlier download may have replaced it by a file of

@@ -16,7 +16,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::logs;
 use crate::cli::options::ServeArgs;
 use crate::cli::options::values::{self, WebAddress};
-use crate::cli::settings::{block_list_file, private_folders, state_folder};
+use crate::cli::settings::{block_list_file, cache_folder, private_folders, state_folder};
 use crate::cli::stop::StopSignal;
 use crate::cli::terminal::screen::Screen;
 use crate::cli::terminal::stdout;
@@ -104,6 +104,8 @@ fn options(args: &ServeArgs, state: PathBuf, sockets: GivenSockets) -> Result<Se
     options.private_folders = private_folders();
     options.private_folders.extend(args.password_file.clone());
     options.private_folders.extend(block_list_file(args.block_list.as_deref()));
+    options.downloaded_torrents_folders =
+        cache_folder().map(|folder| folder.join("btsync/brought")).into_iter().collect();
     options.watch_folder = args.watch.as_deref().map(absolute).transpose()?;
     options.peer_port = args.peer_port;
     options.proxy = proxy(args)?;

@@ -11,6 +11,7 @@ use crate::service::manager::reconcile::StartError;
 use crate::service::messages::ManagerMessage;
 use crate::service::model::{ControlError, ProblemKind, TorrentId};
 use crate::service::record::{DesiredState, Removal, TorrentRecord};
+use crate::service::state_folder::downloaded_torrents;
 
 impl Manager {
     /// Notes that torrents are to be removed. A move that has begun is completed first, so that all files are in one place.
@@ -84,6 +85,7 @@ impl Manager {
             record: record.clone(),
             torrent_file: record.metainfo.as_ref().map(|_| self.state_folder.torrent_file(record.info_hash)),
             resume_folder: self.state_folder.resume_folder(record.info_hash),
+            downloaded_torrents_folder: downloaded_torrents(self.state_folder.path()),
             private_folders: self.private_folders.clone(),
             operation: operation.clone(),
         };

@@ -17,6 +17,7 @@ use crate::storage::data_files::folders::{
 use crate::storage::data_files::names::{NameRelation, change_spelling, is_same_folder, relation, rename_to_new};
 use crate::storage::data_files::provenance::FileEvidence;
 use crate::storage::data_files::published_copy;
+use crate::storage::download_mark::ReportUnmarked;
 use crate::storage::error::{Operation, StorageError};
 use crate::storage::files::Storage;
 use crate::storage::marker::marker_name;
@@ -52,6 +53,8 @@ pub(super) struct FileMover<'a> {
     pub is_same_folder: bool,
     /// Whether to copy even where renaming is possible.
     pub always_copies: bool,
+    /// Called before a file gets a name that a watched folder would start, if the file system cannot mark the file.
+    pub report_unmarked: ReportUnmarked<'a>,
 }
 
 /// What is to be done about one file.
@@ -89,7 +92,8 @@ impl Storage {
     /// Moves the files of this storage, with the part file and the marker, to the names that they have in `target`: in another
     /// folder, or other names in the same one. Files of the user's that only have such names stay. Overwrites nothing. If it fails,
     /// the files are where they were. If it is interrupted or killed, it can be called again. Returns the files that it has moved
-    /// and nobody else has changed, ascending.
+    /// and nobody else has changed, ascending. Calls `report_unmarked` before a file gets a name that a watched folder would start, if
+    /// the file system cannot mark it as part of a download.
     ///
     /// # Errors
     /// If a file is in the way, the new place is private, a symbolic link is in the path, another process downloads the torrent,
@@ -99,7 +103,7 @@ impl Storage {
         target: &Storage,
         info_hash: InfoHash,
         evidence: FileEvidence<'_>,
-        private: &[PathBuf],
+        (private, report_unmarked): (&[PathBuf], ReportUnmarked<'_>),
         stop: &dyn StopCheck,
     ) -> Result<Vec<MovedFile>, FileJobError> {
         self.probe_lock(&info_hash)?;
@@ -107,7 +111,9 @@ impl Storage {
         target.check_all_not_private(private)?;
         let is_same_folder = is_same_folder(&self.root, &target.root);
         let foreign = self.foreign_files(self.read_marker(&info_hash)?.as_ref(), evidence, stop)?;
-        FileMover { source: self, target, info_hash, foreign, stop, is_same_folder, always_copies: false }.run()
+        let always_copies = false;
+        FileMover { source: self, target, info_hash, foreign, stop, is_same_folder, always_copies, report_unmarked }
+            .run()
     }
 }
 
@@ -315,6 +321,7 @@ impl FileMover<'_> {
         let opened = source.own_folder(parent(from));
         let old_folder = opened.map_err(|errno| failed(source, from, Operation::Rename)(errno.into()))?;
         if !self.always_copies {
+            self.check_mark((source, from), to)?;
             match rename_to_new((&old_folder, from), (&new_folder, to)) {
                 Err(Errno::XDEV) => {}
                 Err(errno) => return Err(rename_failed(errno.into())),

@@ -16,9 +16,11 @@ use crate::storage::data_files::folders::{
 };
 use crate::storage::data_files::moving::{EntryState, FileMover, MoveEntry};
 use crate::storage::data_files::names::rename_to_new;
+use crate::storage::download_mark::{has_download_mark, permanent_identity};
 use crate::storage::error::Operation;
 use crate::storage::open::Root;
 use crate::storage::snapshot::{FileSnapshot, identity};
+use crate::util::paths::{is_watched_name, resolved};
 
 /// The longest note in bytes.
 const MAX_NOTE: u64 = 64;
@@ -85,6 +87,19 @@ impl FileMover<'_> {
         removed
     }
 
+    /// Reports a file without the mark of a download before it gets the name `to` in the target. Setting the mark here would change the
+    /// file's ctime.
+    pub(super) fn check_mark(&self, (root, name): (&Root, &Path), to: &Path) -> Result<(), FileJobError> {
+        if is_watched_name(to) {
+            let opened = root.open_own(name, OFlags::RDONLY);
+            let opened = opened.map_err(|errno| failed(root, name, Operation::Open)(errno.into()))?;
+            if !has_download_mark(&opened) {
+                (self.report_unmarked)(resolved(&self.target.root.path().join(to)), permanent_identity(&opened));
+            }
+        }
+        Ok(())
+    }
+
     /// Gives a complete copy its final name.
     fn publish(
         &self,
@@ -95,6 +110,7 @@ impl FileMover<'_> {
         self.step()?;
         // Only this note allows a later job to remove the original.
         write_note(target, note, temporary)?;
+        self.check_mark((target, temporary), to)?;
         self.step()?;
         let rename_failed = failed(target, to, Operation::Rename);
         rename_to_new((new_folder, temporary), (new_folder, to)).map_err(|errno| rename_failed(errno.into()))?;

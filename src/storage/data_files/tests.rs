@@ -18,10 +18,13 @@ use sha1::{Digest as _, Sha1};
 use crate::storage::data_files::moving::{FileMover, MovedFile};
 use crate::storage::data_files::names::is_same_folder;
 use crate::storage::data_files::{FileEvidence, FileJobError};
+use crate::storage::download_mark::ReportUnmarked;
 use crate::storage::{FileSpec, Layout, SpecialEntries, StopCheck, Storage, part_name};
 use crate::types::{InfoHash, Sha1Hash};
 
 const HASH: InfoHash = InfoHash([7; 20]);
+/// No private folders, and nothing is reported.
+const NOTHING: (&[PathBuf], ReportUnmarked<'static>) = (&[], &|_, _| ());
 static GO_ON: AtomicBool = AtomicBool::new(false);
 
 /// Ends a job at its n-th step. Nothing is cleaned up then, as if the process had been killed.
@@ -91,8 +94,8 @@ impl Fixture {
         let target = Fixture::storage(folder, names);
         let is_same_folder = is_same_folder(&source.root, &target.root);
         let foreign = BTreeSet::new();
-        FileMover { source: &source, target: &target, info_hash: HASH, foreign, stop, is_same_folder, always_copies }
-            .run()
+        let (source, target, info_hash, report_unmarked) = (&source, &target, HASH, NOTHING.1);
+        FileMover { source, target, info_hash, foreign, stop, is_same_folder, always_copies, report_unmarked }.run()
     }
 }
 
@@ -275,9 +278,12 @@ fn nothing_is_moved_to_a_private_folder() {
     let [source, target] = [source, target].map(|folder| Fixture::storage(&folder, ["t/a", "t/d/b"]));
     let hashes = hashes();
     let evidence = FileEvidence { record: None, was_complete: true, hashes: &hashes };
-    assert!(source.move_files(&target, HASH, evidence, &[it.new_folder().join("t")], &GO_ON).is_err());
+    assert!(source.move_files(&target, HASH, evidence, (&[it.new_folder().join("t")], &|_, _| ()), &GO_ON).is_err());
     assert_eq!(files(&it.old()), torrent());
-    assert_eq!(source.move_files(&target, HASH, evidence, &[it.dir.path().join("other")], &GO_ON).unwrap().len(), 2);
+    assert_eq!(
+        source.move_files(&target, HASH, evidence, (&[it.dir.path().join("other")], &|_, _| ()), &GO_ON).unwrap().len(),
+        2
+    );
 }
 
 #[test]
@@ -350,7 +356,7 @@ fn files_move_to_another_file_system_and_back() {
         let [source, target] = [new.clone(), it.old()].map(|folder| Fixture::storage(&folder, ["t/a", "t/d/b"]));
         let hashes = hashes();
         let evidence = FileEvidence { record: None, was_complete: true, hashes: &hashes };
-        source.move_files(&target, HASH, evidence, &[], &GO_ON).unwrap();
+        source.move_files(&target, HASH, evidence, NOTHING, &GO_ON).unwrap();
         assert_eq!((files(&it.old()), files(&new)), (torrent(), Vec::new()));
     }
 }

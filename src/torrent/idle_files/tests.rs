@@ -39,6 +39,7 @@ impl Fixture {
             suffix: ".part",
             resume_folder: &self.path("resume"),
             private_folders: &[],
+            downloaded_torrents_folder: None,
         })
     }
 

@@ -13,7 +13,7 @@ fn moved(it: &Fixture, record: Option<&ResumeData>, wants_second: bool) -> Vec<(
     let target = select(Fixture::storage(&it.new_folder(), ["t/a", "t/d/b"]));
     let hashes = hashes();
     let evidence = FileEvidence { record, was_complete: record.is_some(), hashes: &hashes };
-    source.move_files(&target, HASH, evidence, &[], &GO_ON).unwrap();
+    source.move_files(&target, HASH, evidence, NOTHING, &GO_ON).unwrap();
     files(&it.old())
 }
 
@@ -121,7 +121,7 @@ fn no_file_is_moved_or_forgotten_while_it_is_unknown_whose_it_is() {
     assert!(storage.read_marker(&HASH).is_err());
     let seen = FileSnapshot::of(&fs::metadata(it.old().join("t/a")).unwrap());
     assert!(storage.is_newer_than_marker(&HASH, &Marker::default(), &seen, true), "it may be the user's edit");
-    assert!(storage.move_files(&target, HASH, evidence, &[], &GO_ON).is_err());
+    assert!(storage.move_files(&target, HASH, evidence, NOTHING, &GO_ON).is_err());
     assert!(storage.delete_files(&HASH, evidence, (&[], &GO_ON)).is_err());
     assert_eq!(files(&it.old()).iter().filter(|(name, ..)| name.starts_with("t/")).count(), 2);
 }

@@ -1,7 +1,10 @@
 //! Documents that another program saves under the names of the files while they are moved or deleted.
 
+use parking_lot::Mutex;
+
 use super::deletion::record;
 use super::*;
+use crate::storage::has_download_mark;
 
 /// A document of the user's.
 fn document() -> Vec<u8> {
@@ -76,4 +79,37 @@ fn a_document_that_is_saved_during_a_removal_stays() {
         kept += usize::from(is_saved);
     }
     assert!(kept >= 2, "{kept}");
+}
+
+/// A watched folder must not start a torrent file that a move brings there, also where files cannot be marked.
+#[test]
+fn a_torrent_file_that_a_move_brings_is_marked_or_reported_before_it_has_its_name() {
+    for copies in [false, true] {
+        let it = Fixture::new();
+        let target = it.new_folder().join("t/d/b.torrent");
+        let reported = Mutex::new(Vec::new());
+        let report = |path, _| {
+            assert!(!target.exists());
+            reported.lock().push(path);
+        };
+        let names = ["t/a", "t/d/b.torrent"];
+        let (source, new) = (Fixture::storage(&it.old(), ["t/a", "t/d/b"]), Fixture::storage(&it.new_folder(), names));
+        let (source, target_files, info_hash, foreign, stop) = (&source, &new, HASH, BTreeSet::new(), &GO_ON);
+        let (is_same_folder, always_copies, report_unmarked) = (false, copies, &report as ReportUnmarked<'_>);
+        FileMover {
+            source,
+            target: target_files,
+            info_hash,
+            foreign,
+            stop,
+            is_same_folder,
+            always_copies,
+            report_unmarked,
+        }
+        .run()
+        .unwrap();
+        let is_marked = has_download_mark(&fs::File::open(&target).unwrap());
+        let real = it.dir.path().canonicalize().unwrap().join("new/t/d/b.torrent");
+        assert_eq!(*reported.lock(), if is_marked { vec![] } else { vec![real] }, "{copies}");
+    }
 }
