@@ -13,6 +13,10 @@ use crate::storage::ownership::Refusal;
 use crate::storage::snapshot::identity;
 use crate::storage::survey::Survey;
 use crate::types::{Bitfield, InfoHash};
+use crate::util::descriptors::retry_while;
+
+/// How often the last look at the marker is repeated if it fails.
+const MAX_READS: usize = 20;
 
 impl Storage {
     /// Gives up the right to write once every wanted piece is on disk, and removes the marker. If the marker names files that
@@ -22,7 +26,10 @@ impl Storage {
         self.remember_completed();
         // It has notes of this run.
         let info_hash = self.marker.lock.as_ref().and_then(MarkerLock::info_hash);
-        let noted = match info_hash.map_or(Ok(None), |info_hash| self.read_marker(&info_hash)) {
+        let mut attempts = 0..MAX_READS;
+        let read = || info_hash.map_or(Ok(None), |info_hash| self.read_marker(&info_hash));
+        // The download may be over, so that nobody waits for descriptors any more.
+        let noted = match retry_while(read, Result::is_err, || attempts.next().is_some()) {
             Ok(noted) => noted,
             Err(error) => {
                 log::warn!("{error}; the marker stays until a later run");

@@ -124,7 +124,9 @@ impl Storage {
         let is_named = || {
             self.marker.content.as_ref().is_some_and(|marker| marker.is_created_file(self.name(file), identity(&found)))
         };
-        let is_ours = (is_written || is_named()) && !self.root.may_be_link(self.name(file));
+        let is_link =
+            self.root.is_link(self.name(file)).map_err(|error| self.failed(Operation::Rename, file, error))?;
+        let is_ours = (is_written || is_named()) && !is_link;
         if is_ours { Ok(Some(FileSnapshot::of(&found))) } else { Err(self.in_the_way(file, Refusal::Replaced)) }
     }
 

@@ -361,7 +361,8 @@ pub(super) fn is_write_action(action: FileAction) -> bool {
 
 /// Opens a marker for reading; `None` if there is none, or if this user may not read it. Any other failure is an error.
 pub(super) fn open_marker(root: &Root, name: &Path) -> Result<Option<File>, StorageError> {
-    match root.open_own(name, OFlags::RDONLY) {
+    let opened = root.with_retry(|| Ok(root.open_own(name, OFlags::RDONLY)?));
+    match opened.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO)) {
         Ok(file) => Ok(Some(file)),
         // A link, a folder, a socket or a device has its name, or a file that of its folder.
         Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR | Errno::NXIO | Errno::NODEV | Errno::ACCESS | Errno::PERM) => {

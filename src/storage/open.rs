@@ -165,11 +165,22 @@ impl Root {
 
     /// Whether the name is a symbolic link, or may be one, because it cannot be examined.
     pub fn may_be_link(&self, name: &Path) -> bool {
-        let folder = self.folder_of(name);
-        let found = folder.and_then(|folder| rustix::fs::statat(folder, file_name(name), AtFlags::SYMLINK_NOFOLLOW));
+        self.is_link(name).unwrap_or(true)
+    }
+
+    /// Whether the name is a symbolic link. Waits for a descriptor.
+    ///
+    /// # Errors
+    /// If it cannot be examined.
+    pub fn is_link(&self, name: &Path) -> io::Result<bool> {
+        let found = self.with_retry(|| {
+            let folder = self.folder_of(name)?;
+            Ok(rustix::fs::statat(folder, file_name(name), AtFlags::SYMLINK_NOFOLLOW)?)
+        });
         match found {
-            Ok(found) => FileType::from_raw_mode(found.st_mode) == FileType::Symlink,
-            Err(errno) => errno != Errno::NOENT,
+            Ok(found) => Ok(FileType::from_raw_mode(found.st_mode) == FileType::Symlink),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
