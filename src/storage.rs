@@ -70,7 +70,9 @@ pub use check::{CheckProgress, check, check_pieces, check_rest, hash_blocks, has
 #[cfg(feature = "service")]
 pub use data_files::{FileEvidence, FileJobError, KeptFile, MovedFile};
 pub use decision::DecisionInput;
-pub use download_mark::{ReportUnmarked, has_download_mark, permanent_identity};
+#[cfg(feature = "service")]
+pub use download_mark::ReportUnmarked;
+pub use download_mark::{has_download_mark, permanent_identity};
 pub use error::{Operation, StorageError, StorageErrorKind};
 pub use files::Storage;
 pub use flaws::{Flaw, flaws, lengths};

@@ -38,6 +38,7 @@ pub fn permanent_identity(file: &File) -> Option<u64> {
 }
 
 /// Receives the path without symbolic links and the [`permanent_identity`] of a file of a download that needs a mark and has none.
+#[cfg(feature = "service")]
 pub type ReportUnmarked<'a> = &'a dyn Fn(PathBuf, Option<u64>);
 
 impl Storage {
