@@ -17,6 +17,7 @@ mod dormant;
 mod error;
 mod file_owners;
 mod incoming;
+mod listen_sockets;
 pub(crate) mod listener;
 mod network_status;
 mod port_mapping;
@@ -30,6 +31,7 @@ use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::client::listen_sockets::ListenSockets;
 use crate::client::listener::Listener;
 use crate::discovery::dht::DhtService;
 use crate::discovery::lsd::Lsd;
@@ -213,10 +215,6 @@ impl Client {
         let ClientConfig { listen_ports, route, .. } = &self.config;
         // Nobody can reach us through a proxy, and without one, they would go around it.
         let Some(bind) = route.direct_bind() else { return Ok(0) };
-        let handshaker = IncomingHandshaker::new(self.registry.clone());
-        let accepts_tcp = self.config.transports.includes(Transport::Tcp);
-        let filter = self.address_filter.clone();
-        let started = Listener::start(listen_ports.clone(), bind, accepts_tcp, handshaker, filter);
         let to_client_error = |error: io::Error| {
             let of_the_port = matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied);
             if *bind != Bind::Any && !of_the_port {
@@ -226,29 +224,21 @@ impl Client {
             let ports = if first == last { first.to_string() } else { format!("{first}-{last}") };
             ClientError::Listen { ports, error }
         };
-        let listener = started.map_err(to_client_error)?;
-        self.start_udp(&mut net, bind, &listener).map_err(to_client_error)?;
+        let transports = if self.capacity.uses_utp { self.config.transports } else { Transports::Tcp };
+        let sockets = ListenSockets::bind(listen_ports, bind, transports).map_err(to_client_error)?;
+        let handshaker = IncomingHandshaker::new(self.registry.clone());
+        let listener = Listener::start(sockets.tcp, sockets.port, handshaker, self.address_filter.clone());
+        let listener = listener.map_err(to_client_error)?;
+        if let Some(udp) = sockets.udp {
+            match UdpService::start(udp, &self.address_filter, &listener.utp_acceptor()) {
+                Ok(udp) => net.udp = Some(Arc::new(udp)),
+                Err(error) if transports == Transports::Utp => return Err(to_client_error(error)),
+                Err(error) => log::info!("no uTP: {error}"),
+            }
+        }
         let port = net.listener.insert(listener).port;
         self.start_port_mapping(&mut net, port);
         Ok(port)
-    }
-
-    /// Starts the threads of the UDP sockets for uTP, at the listener's port. Without uTP, the DHT has sockets of its own.
-    ///
-    /// # Errors
-    /// If there is no socket, and uTP is all that is to be used.
-    fn start_udp(&self, net: &mut NetworkServices, bind: &Bind, listener: &Listener) -> io::Result<()> {
-        let transports = self.config.transports;
-        if !self.capacity.uses_utp {
-            return Ok(());
-        }
-        let accept = listener.utp_acceptor();
-        match UdpService::start(listener.port, bind, &self.address_filter, &accept) {
-            Ok(udp) => net.udp = Some(Arc::new(udp)),
-            Err(error) if transports == Transports::Utp => return Err(error),
-            Err(error) => log::info!("no uTP: {error}"),
-        }
-        Ok(())
     }
 
     /// Whether peers may be connected by uTP.

@@ -36,6 +36,13 @@ const STACK: usize = 256 * 1024;
 /// Takes an incoming uTP connection. Returns whether anybody wants it. Must not block.
 pub type AcceptUtp = Arc<dyn Fn(TcpStream, SocketAddr) -> bool + Send + Sync>;
 
+/// Bound UDP sockets at one port, which nobody reads yet: at most one for each address family.
+pub struct UdpSockets {
+    port: u16,
+    /// Whether it is for IPv4, and the socket.
+    sockets: Vec<(bool, UdpSocket)>,
+}
+
 /// A client's UDP sockets and their threads. Dropping it closes all connections and waits for the threads.
 pub struct UdpService {
     threads: Vec<UdpThread>,
@@ -48,21 +55,52 @@ struct UdpThread {
     thread: Option<JoinHandle<()>>,
 }
 
-impl UdpService {
-    /// Binds a socket of each address family to the port, and starts the threads. They exchange nothing with addresses that `filter`
-    /// blocks, and give incoming connections to `accept`.
+impl UdpSockets {
+    /// Binds a socket of each address family to the port. 0 lets the system choose one.
     ///
     /// # Errors
-    /// If no socket could be bound for either family.
-    pub fn start(port: u16, bind: &Bind, filter: &Arc<AddressFilter>, accept: &AcceptUtp) -> io::Result<UdpService> {
-        let mut service = UdpService { threads: Vec::new() };
+    /// If the port is in use for one family, or no socket can be bound for either.
+    pub fn bind(port: u16, bind: &Bind) -> io::Result<UdpSockets> {
+        let mut bound = UdpSockets { port, sockets: Vec::new() };
         let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
         for is_ipv4 in [true, false] {
             let Some(ip) = bind.ip(is_ipv4) else { continue };
-            match UdpThread::start(SocketAddr::new(ip, port), bind, filter, accept) {
+            let result = bind.udp(SocketAddr::new(ip, bound.port));
+            match result.and_then(|socket| Ok((socket.local_addr()?.port(), socket))) {
+                Ok((port, socket)) => {
+                    bound.port = port;
+                    bound.sockets.push((is_ipv4, socket));
+                }
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(error),
+                Err(error) => {
+                    log::debug!("no UDP socket at {ip}, port {}: {error}", bound.port);
+                    failure = error;
+                }
+            }
+        }
+        if bound.sockets.is_empty() { Err(failure) } else { Ok(bound) }
+    }
+
+    /// The port of all sockets.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+impl UdpService {
+    /// Starts the sockets' threads. They exchange nothing with addresses that `filter` blocks, and give incoming connections to
+    /// `accept`.
+    ///
+    /// # Errors
+    /// If no socket can be used.
+    pub fn start(sockets: UdpSockets, filter: &Arc<AddressFilter>, accept: &AcceptUtp) -> io::Result<UdpService> {
+        let mut service = UdpService { threads: Vec::new() };
+        let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        for (is_ipv4, socket) in sockets.sockets {
+            match UdpThread::start(is_ipv4, socket, filter, accept) {
                 Ok(thread) => service.threads.push(thread),
                 Err(error) => {
-                    log::info!("no uTP at {ip}, port {port}: {error}");
+                    log::info!("no uTP over {}: {error}", if is_ipv4 { "IPv4" } else { "IPv6" });
                     failure = error;
                 }
             }
@@ -117,15 +155,19 @@ pub fn transport_of(stream: &TcpStream) -> Transport {
 }
 
 impl UdpThread {
-    fn start(addr: SocketAddr, bind: &Bind, filter: &Arc<AddressFilter>, accept: &AcceptUtp) -> io::Result<UdpThread> {
-        let socket = bind.udp(addr)?;
+    fn start(
+        is_ipv4: bool,
+        socket: UdpSocket,
+        filter: &Arc<AddressFilter>,
+        accept: &AcceptUtp,
+    ) -> io::Result<UdpThread> {
         let batches = BatchSocket::new(socket.try_clone()?)?;
         let (commands, inbox) = command_queue()?;
-        let endpoint = UtpEndpoint::new(UtpConfig::new(addr.is_ipv6()), Random::system());
+        let endpoint = UtpEndpoint::new(UtpConfig::new(!is_ipv4), Random::system());
         let udp_loop = UdpLoop::new(batches, inbox, endpoint, filter.clone(), accept.clone())?;
-        let name = if addr.is_ipv4() { "udp4" } else { "udp6" };
+        let name = if is_ipv4 { "udp4" } else { "udp6" };
         let thread = std::thread::Builder::new().name(name.into()).stack_size(STACK).spawn(move || udp_loop.run())?;
-        Ok(UdpThread { is_ipv4: addr.is_ipv4(), commands, socket, thread: Some(thread) })
+        Ok(UdpThread { is_ipv4, commands, socket, thread: Some(thread) })
     }
 }
 

@@ -3,8 +3,7 @@
 //! that the limits on pending handshakes hold for both transports together.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
-use std::ops::RangeInclusive;
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -13,28 +12,25 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::Socket;
 
 use crate::client::IncomingHandshaker;
 use crate::net::address_filter::AddressFilter;
-use crate::net::bind::Bind;
 use crate::udp::AcceptUtp;
 use crate::util::atomics::Flag;
-use crate::util::descriptors::{is_kept_free, is_shortage};
+use crate::util::descriptors::is_kept_free;
 
-/// Connections that the kernel queues until we accept them.
-const BACKLOG: i32 = 128;
 /// The pause after a failed accept; the usual cause is a lack of file descriptors.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(200);
 
 /// Incoming uTP connections that wait for the thread; each holds two descriptors.
 const MAX_WAITING_UTP: usize = 16;
 
-/// The listening socket and its thread.
+/// The listening socket, if TCP is on, and the thread.
 pub struct Listener {
     /// The port that we listen on.
     pub port: u16,
-    socket: Socket,
+    tcp: Option<Socket>,
     waker: Arc<ListenWaker>,
     utp: Sender<(TcpStream, SocketAddr)>,
     thread: Option<JoinHandle<()>>,
@@ -62,38 +58,27 @@ struct IncomingSources {
 }
 
 impl Listener {
-    /// Takes the first free port of `ports` (0 lets the system choose), and passes connections to `handshaker`, except those from
-    /// addresses that `filter` blocks: it closes them unread. Without `accepts_tcp`, it only keeps the port.
+    /// Passes the connections that `tcp` accepts to `handshaker`, except those from addresses that `filter` blocks: it closes them
+    /// unread. `port` is for others to read.
     ///
     /// # Errors
-    /// If none of the ports is free, or the interface does not exist.
+    /// If there is no descriptor or no thread.
     pub fn start(
-        ports: RangeInclusive<u16>,
-        to: &Bind,
-        accepts_tcp: bool,
+        tcp: Option<Socket>,
+        port: u16,
         handshaker: IncomingHandshaker,
         filter: Arc<AddressFilter>,
     ) -> io::Result<Listener> {
-        let mut result = Err(io::Error::from(io::ErrorKind::AddrInUse));
-        for port in ports {
-            result = bind(port, to, accepts_tcp);
-            if result.is_ok() {
-                break;
-            }
-        }
-        let socket = result?;
-        let port = socket.local_addr()?.as_socket().map_or(0, |addr| addr.port());
-        socket.set_nonblocking(true)?;
-        let tcp = accepts_tcp.then(|| socket.try_clone()).transpose()?;
+        let accepting = tcp.as_ref().map(Socket::try_clone).transpose()?;
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let waker = Arc::new(ListenWaker { event, is_closing: Flag::default() });
         let (utp, incoming_utp) = bounded(MAX_WAITING_UTP);
-        let sources = IncomingSources { tcp, utp: incoming_utp, waker: waker.clone() };
+        let sources = IncomingSources { tcp: accepting, utp: incoming_utp, waker: waker.clone() };
         let thread = std::thread::Builder::new()
             .name("listen".into())
             .stack_size(128 * 1024)
             .spawn(move || sources.accept_all(handshaker, &filter))?;
-        Ok(Listener { port, socket, waker, utp, thread: Some(thread) })
+        Ok(Listener { port, tcp, waker, utp, thread: Some(thread) })
     }
 
     /// Takes incoming uTP connections as long as the listener exists.
@@ -110,7 +95,9 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         self.waker.is_closing.set(true);
-        let _ = self.socket.shutdown(std::net::Shutdown::Both); // refuses whatever is in the queue
+        if let Some(tcp) = &self.tcp {
+            let _ = tcp.shutdown(std::net::Shutdown::Both); // refuses whatever is in the queue
+        }
         self.waker.notify();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -168,32 +155,6 @@ fn receive(handshaker: &mut IncomingHandshaker, stream: TcpStream, addr: SocketA
     } else if !filter.count_if_blocked(addr.ip()) {
         handshaker.receive(stream, canonical(addr));
     }
-}
-
-fn bind(port: u16, to: &Bind, accepts_tcp: bool) -> io::Result<Socket> {
-    if let Bind::Address(ip) = to {
-        return open(SocketAddr::new(*ip, port), to, accepts_tcp);
-    }
-    open((Ipv6Addr::UNSPECIFIED, port).into(), to, accepts_tcp).or_else(|error| {
-        if error.kind() == io::ErrorKind::AddrInUse || is_shortage(&error) {
-            return Err(error);
-        }
-        open((Ipv4Addr::UNSPECIFIED, port).into(), to, accepts_tcp)
-    })
-}
-
-fn open(addr: SocketAddr, to: &Bind, accepts_tcp: bool) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    if addr.is_ipv6() {
-        socket.set_only_v6(false)?;
-    }
-    to.bind_to_interface(&socket)?;
-    socket.set_reuse_address(true)?; // so that a port we used a moment ago is free
-    socket.bind(&addr.into())?;
-    if accepts_tcp {
-        socket.listen(BACKLOG)?;
-    }
-    Ok(socket)
 }
 
 /// The IPv4 address that a dual-stack socket shows as `::ffff:a.b.c.d`.

@@ -29,7 +29,8 @@ impl Host {
         let (sender, incoming) = unbounded();
         let accept: AcceptUtp = Arc::new(move |stream, addr| sender.send((stream, addr)).is_ok());
         let bind = Bind::Address(Ipv4Addr::new(127, 0, 0, last).into());
-        let service = UdpService::start(0, &bind, filter, &accept).expect("a socket");
+        let sockets = UdpSockets::bind(0, &bind).expect("a socket");
+        let service = UdpService::start(sockets, filter, &accept).expect("a thread");
         let addr = service.threads[0].socket.local_addr().expect("an address");
         Host { service, incoming, addr }
     }
