@@ -5,6 +5,7 @@ mod partial_piece;
 
 use std::fmt;
 
+use crate::util::hex::{from_hex, hex};
 use crate::util::random::{self, Random};
 
 pub use bitfield::Bitfield;
@@ -194,16 +195,7 @@ impl PieceIndex {
 impl InfoHash {
     /// The info-hash of 40 hexadecimal digits.
     pub fn from_hex(text: &str) -> Option<InfoHash> {
-        let digits = text.as_bytes();
-        let mut hash = [0; 20];
-        if digits.len() != 40 {
-            return None;
-        }
-        for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
-            let digit = |at: usize| pair.get(at).and_then(|digit| char::from(*digit).to_digit(16));
-            *byte = u8::try_from(digit(0)? * 16 + digit(1)?).ok()?;
-        }
-        Some(InfoHash(hash))
+        from_hex(text).map(InfoHash)
     }
 
     /// 40 lower-case hexadecimal digits.
@@ -267,13 +259,6 @@ impl fmt::Debug for PeerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PeerId({})", self.0.escape_ascii())
     }
-}
-
-/// Lower-case hexadecimal digits of `bytes`.
-pub fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
-    bytes.iter().flat_map(|b| [digit(b >> 4), digit(b & 15)]).collect()
 }
 
 #[cfg(test)]

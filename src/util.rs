@@ -1,5 +1,5 @@
-//! Helpers that every other module may use: atomic file writes, atomics, aligned buffers, base64, file descriptors, texts for
-//! system errors, printable text, random numbers. They know nothing of BitTorrent. The library and the command each compile
+//! Helpers that every other module may use: atomic file writes, atomics, aligned buffers, base64, hexadecimal digits, file
+//! descriptors, texts for system errors, printable text, random numbers. They know nothing of BitTorrent. The library and the command each compile
 //! them: they are no part of the library's public face.
 
 pub mod atomic_file;
@@ -8,6 +8,7 @@ pub mod base64;
 pub mod cold_sort;
 pub mod descriptors;
 pub mod gzip;
+pub mod hex;
 pub mod memory;
 pub mod os_error;
 pub mod paths;

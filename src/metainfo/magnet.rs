@@ -11,6 +11,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, percent_decode
 use crate::metainfo::{Metainfo, printable};
 use crate::types::InfoHash;
 use crate::util::cold_sort;
+use crate::util::hex::from_hex;
 
 /// The longest link accepted, in bytes.
 pub const MAX_LINK: usize = 64 * 1024;
@@ -216,7 +217,7 @@ impl MagnetFields {
         let after = |urn: &str| topic.get(..urn.len()).filter(|head| head.eq_ignore_ascii_case(urn)).map(str::len);
         if let Some(hash) = after("urn:btih:").and_then(|at| topic.get(at..)) {
             let shown = || MagnetError::Hash(printable(&hash.chars().take(80).collect::<String>()));
-            let hash = InfoHash(hex(hash).or_else(|| base32(hash)).ok_or_else(shown)?);
+            let hash = InfoHash(from_hex(hash).or_else(|| base32(hash)).ok_or_else(shown)?);
             if self.info_hash.is_some_and(|before| before != hash) {
                 return Err(MagnetError::SeveralHashes);
             }
@@ -317,19 +318,6 @@ fn joined(mut ranges: Vec<RangeInclusive<u32>>) -> Vec<RangeInclusive<u32>> {
         }
     }
     all
-}
-
-fn hex(text: &str) -> Option<[u8; 20]> {
-    let digit = |b: u8| char::from(b).to_digit(16).map(|d| d as u8);
-    let mut hash = [0; 20];
-    let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
-    if pairs.len() != hash.len() {
-        return None;
-    }
-    for (byte, [high, low]) in hash.iter_mut().zip(pairs) {
-        *byte = digit(*high)? << 4 | digit(*low)?;
-    }
-    Some(hash)
 }
 
 /// Decodes base32 (RFC 4648) without padding: 32 characters of five bits.

@@ -4,7 +4,7 @@
 
 use sha1::{Digest, Sha1};
 
-use crate::types::hex;
+use crate::util::hex::hex;
 use crate::util::paths::ascii_folded;
 use crate::util::printable_text::{is_deceptive, is_invisible};
 

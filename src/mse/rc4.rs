@@ -71,7 +71,7 @@ impl std::fmt::Debug for Rc4 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::hex;
+    use crate::util::hex::hex;
 
     /// Returns sixteen bytes of keystream at `offset`.
     fn keystream(key: &[u8], offset: usize) -> String {

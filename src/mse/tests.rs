@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::types::{InfoHash, hex};
+use crate::types::InfoHash;
+use crate::util::hex::{from_hex, hex};
 use crate::util::random::Random;
 use crate::wire::handshake::LENGTH;
 
@@ -90,11 +91,7 @@ fn the_key_exchange_is_as_computed_elsewhere() {
 
 #[test]
 fn keys_that_give_the_secret_away_are_refused() {
-    let number = |hex: &str| {
-        let digits = format!("{hex:0>192}");
-        let byte = |n: usize| u8::from_str_radix(&digits[2 * n..2 * n + 2], 16).expect("hexadecimal digits");
-        std::array::from_fn::<u8, KEY_LENGTH, _>(byte)
-    };
+    let number = |hex: &str| from_hex::<KEY_LENGTH>(&format!("{hex:0>192}")).expect("hexadecimal digits");
     // Invalid keys: 0, 1, the prime less one, the prime, and larger numbers. 2 and the prime less two are valid.
     let near = |last: &str| number(&format!("{}{last}", &PRIME[..PRIME.len() - 1]));
     assert!(draw_a().secret(&number("2")).is_ok() && draw_a().secret(&near("1")).is_ok());

@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::service::model::{ControlError, DataFileId};
-use crate::types::hex;
+use crate::util::hex::hex;
 use crate::util::random;
 use crate::util::secrets::{is_equal, keyed_digest};
 

@@ -14,8 +14,9 @@ use sha1::{Digest, Sha1};
 use crate::metainfo::is_own_file;
 use crate::storage::ownership::OwnershipClaim;
 use crate::storage::snapshot::{FileSnapshot, is_permanent};
-use crate::types::{InfoHash, hex};
+use crate::types::InfoHash;
 use crate::util::cold_sort;
+use crate::util::hex::hex;
 
 /// The first word of a marker; it contains the version of the format.
 pub(super) const MAGIC: &str = "btsync-marker-2";
@@ -33,9 +34,7 @@ pub fn marker_name(info_hash: &InfoHash) -> PathBuf {
 /// The info hash of the torrent whose marker has this name; `None` if it is not a marker's name.
 pub(super) fn marker_info_hash(name: &str) -> Option<InfoHash> {
     let hash = name.strip_prefix('.')?.strip_suffix(".btsync")?;
-    let byte = |at: usize| u8::from_str_radix(hash.get(at * 2..at * 2 + 2)?, 16).ok();
-    let bytes: Option<Vec<u8>> = (0..20).map(byte).collect();
-    (hash.len() == 40).then_some(InfoHash(bytes?.try_into().ok()?))
+    InfoHash::from_hex(hash)
 }
 
 /// Whether btsync reserves this name in a download folder for its own files, or a file system may take it for such a name.

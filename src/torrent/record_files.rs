@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 
 use sha1::{Digest as _, Sha1};
 
-use crate::types::{InfoHash, hex};
+use crate::types::InfoHash;
 use crate::util::atomic_file::{may_be_ours, private_folder, replace_private};
 use crate::util::cold_sort;
+use crate::util::hex::hex;
 
 /// At most this many records are kept in a folder; the oldest are deleted.
 const MAX_RECORDS: usize = 1000;

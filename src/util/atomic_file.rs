@@ -92,6 +92,17 @@ pub fn replace_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// Creates a file that only the user can read, and that must survive a power failure.
+///
+/// # Errors
+/// The step that failed; [`io::ErrorKind::AlreadyExists`] if the name is taken.
+pub fn create_private(path: &Path, bytes: &[u8]) -> Result<(), WriteFailure> {
+    replace(path, PRIVATE_FILE, WriteMode::CreateNew, |file| {
+        file.write_all(bytes)?;
+        if_supported(file.sync_data())
+    })
+}
+
 /// Waits until the disk has the names of the files in a folder.
 ///
 /// # Errors
@@ -178,11 +189,11 @@ pub fn open(path: &Path) -> io::Result<File> {
     open_regular(path)?.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not a file"))
 }
 
-/// The bytes of a file from its current position on; `None` if there are more than `most`.
+/// The bytes of a file or a pipe from its current position on; `None` if there are more than `most`.
 ///
 /// # Errors
 /// If it cannot be read.
-pub fn read_at_most(file: File, most: usize) -> io::Result<Option<Vec<u8>>> {
+pub fn read_at_most(file: impl io::Read, most: usize) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     let length = file.take(most as u64 + 1).read_to_end(&mut bytes)?;
     Ok((length <= most).then_some(bytes))

@@ -1,8 +1,7 @@
 //! `btsync dht`: gets a value from the DHT, or stores one there (BEP 44).
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, IsTerminal as _, Read, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::File;
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,18 +10,20 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::options::{DhtArgs, DownloadArgs, values};
 use crate::cli::settings::Settings;
 use crate::cli::terminal::stdout;
+use crate::util::atomic_file::{self, WriteFailure, read_at_most};
+use crate::util::hex::{from_hex, hex};
 use crate::util::os_error::reason;
 use crate::util::printable_text::printable;
 use crate::util::random;
 use btsync::Client;
-use btsync::dht::{DhtItem, DhtService, ItemKey, ItemPutResult, ItemTarget};
+use btsync::dht::{DhtItem, DhtService, ItemError, ItemKey, ItemPutResult, ItemTarget};
 
 /// The default of `--wait`.
 const DEFAULT_WAIT: Duration = Duration::from_secs(60);
 /// The longest value, in bytes without the four bytes of its bencoded length.
 const MAX_VALUE: usize = 996;
-/// The most bytes of a key file that are read; 64 digits are expected.
-const MAX_KEY_FILE: u64 = 4096;
+/// The longest key file, in bytes; 64 digits are expected.
+const MAX_KEY_FILE: usize = 4096;
 
 /// Gets or stores a value.
 ///
@@ -112,9 +113,11 @@ fn put_hashed(value: Vec<u8>, node: &DhtSession) -> Result<(), Failure> {
 
 /// Stores a value under the author's key. It replaces the stored one, so the sequence number is the next one.
 fn put_signed(value: &[u8], key: &ItemKey, salt: &[u8], node: &DhtSession) -> Result<(), Failure> {
-    let sign = |seq| DhtItem::mutable(value.to_vec(), key, salt, seq).map_err(|error| bad_option(error.to_string()));
-    let stored = node.dht.get_item(&sign(0)?.target(), node.wait).and_then(|item| item.sequence_number());
-    let item = sign(stored.map_or(1, |seq| seq.saturating_add(1)))?;
+    let cannot_make = |error: ItemError| bad_option(error.to_string());
+    let target = ItemTarget::mutable(key, salt).map_err(cannot_make)?;
+    let stored = node.dht.get_item(&target, node.wait).and_then(|item| item.sequence_number());
+    let seq = stored.map_or(1, |seq| seq.saturating_add(1));
+    let item = DhtItem::mutable(value.to_vec(), key, salt, seq).map_err(cannot_make)?;
     report(&item, &node.dht.put_item(&item, stored, node.wait), node)
 }
 
@@ -145,63 +148,50 @@ fn parse_target(text: &str, salt: &[u8]) -> Result<ItemTarget, Failure> {
     Ok(ItemTarget::Mutable { key, salt: salt.to_vec() })
 }
 
-fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let digits = text.as_bytes();
-    if digits.len() != 2 * N || !digits.iter().all(u8::is_ascii_hexdigit) {
-        return None;
-    }
-    let mut bytes = [0; N];
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(bytes)
-}
-
 /// The contents of a file as a bencoded string.
 fn read_value(path: &Path) -> Result<Vec<u8>, Failure> {
     let name = printable(&path.to_string_lossy());
-    let mut bytes = Vec::new();
-    if path == Path::new("-") {
-        read_bounded(io::stdin(), MAX_VALUE as u64 + 1, &mut bytes, "standard input")?;
+    let bytes = if path == Path::new("-") {
+        read_at_most(io::stdin(), MAX_VALUE).map_err(|error| read_failed("standard input", &error))?
     } else {
-        read_bounded(open(path)?, MAX_VALUE as u64 + 1, &mut bytes, &name)?;
-    }
-    if bytes.len() > MAX_VALUE {
-        return Err(bad_option(format!("{name}: more than {MAX_VALUE} bytes")));
-    }
+        let file = File::open(path).map_err(|error| open_failed(&name, &error))?;
+        read_at_most(file, MAX_VALUE).map_err(|error| read_failed(&name, &error))?
+    };
+    let bytes = bytes.ok_or_else(|| bad_option(format!("{name}: more than {MAX_VALUE} bytes")))?;
     Ok([format!("{}:", bytes.len()).as_bytes(), &bytes].concat())
 }
 
-fn open(path: &Path) -> Result<File, Failure> {
-    File::open(path).map_err(|error| {
-        Failure::new(Exit::OpenExisting, format!("{}: {}", printable(&path.to_string_lossy()), reason(&error)))
-    })
+fn open_failed(name: &str, error: &io::Error) -> Failure {
+    Failure::new(Exit::OpenExisting, format!("{name}: {}", reason(error)))
 }
 
-fn read_bounded(from: impl Read, most: u64, out: &mut Vec<u8>, name: &str) -> Result<(), Failure> {
-    let read = from.take(most).read_to_end(out);
-    read.map(|_| ()).map_err(|error| Failure::new(Exit::FileIo, format!("{name}: {}", reason(&error))))
+fn read_failed(name: &str, error: &io::Error) -> Failure {
+    Failure::new(Exit::FileIo, format!("{name}: {}", reason(error)))
 }
 
-/// The private key in a file, which is created if it is missing.
+/// The private key in a file, which is created if it is missing. It may be a pipe, as a password manager gives it.
 fn read_key(path: &Path) -> Result<ItemKey, Failure> {
     let name = printable(&path.to_string_lossy());
-    if !path.exists() {
-        let digits = [random::bytes::<16>(), random::bytes()].map(|half| format!("{:032x}", u128::from_be_bytes(half)));
-        let digits = digits.concat();
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-        let mut file = file.map_err(|e| Failure::new(Exit::CreateFile, format!("{name}: {}", reason(&e))))?;
-        let written = writeln!(file, "{digits}").and_then(|()| file.sync_all());
-        written.map_err(|error| {
-            let _ = fs::remove_file(path); // half a key is none
-            Failure::new(Exit::FileIo, format!("{name}: {}", reason(&error)))
-        })?;
-    }
-    let mut text = Vec::new();
-    read_bounded(open(path)?, MAX_KEY_FILE, &mut text, &name)?;
-    let seed = std::str::from_utf8(&text).ok().and_then(|text| from_hex(text.trim()));
-    let seed = seed.ok_or_else(|| bad_option(format!("{name}: not a key of 64 hexadecimal digits")))?;
+    let seed = match File::open(path) {
+        Ok(file) => {
+            let text = read_at_most(file, MAX_KEY_FILE).map_err(|error| read_failed(&name, &error))?;
+            let text = text.and_then(|text| String::from_utf8(text).ok()).unwrap_or_default();
+            from_hex(text.trim()).ok_or_else(|| bad_option(format!("{name}: not a key of 64 hexadecimal digits")))?
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => create_key(path, &name)?,
+        Err(error) => return Err(open_failed(&name, &error)),
+    };
     ItemKey::from_seed(seed).ok_or_else(|| bad_option("this program was built without signatures (feature tls)"))
+}
+
+/// Creates a file with a new key.
+fn create_key(path: &Path, name: &str) -> Result<[u8; 32], Failure> {
+    let seed = random::bytes();
+    let created = atomic_file::create_private(path, format!("{}\n", hex(&seed)).as_bytes());
+    created.map(|()| seed).map_err(|failed| {
+        let exit = if let WriteFailure::Write(_) = failed { Exit::FileIo } else { Exit::CreateFile };
+        Failure::new(exit, format!("{name}: {}", reason(&io::Error::from(failed))))
+    })
 }
 
 #[cfg(test)]
@@ -228,6 +218,7 @@ mod tests {
 
     #[test]
     fn a_key_is_made_once_and_read_only_by_its_owner() {
+        use std::fs;
         use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("key");

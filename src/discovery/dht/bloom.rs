@@ -66,7 +66,7 @@ impl BloomFilter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::hex;
+    use crate::util::hex::hex;
 
     /// The example of BEP 33.
     #[test]

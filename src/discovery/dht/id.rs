@@ -5,7 +5,8 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::net::networks::is_private;
-use crate::types::{InfoHash, hex};
+use crate::types::InfoHash;
+use crate::util::hex::hex;
 
 /// The id of a DHT node, in the same 160-bit space as info-hashes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

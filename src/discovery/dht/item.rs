@@ -10,7 +10,7 @@ use crate::bencode::validate;
 use crate::discovery::dht::id::NodeId;
 use crate::discovery::dht::signature;
 pub use crate::discovery::dht::signature::ItemKey;
-use crate::types::hex;
+use crate::util::hex::hex;
 
 /// The longest value, in bytes of bencode.
 pub const MAX_ITEM_VALUE: usize = 1000;
@@ -96,13 +96,20 @@ pub enum FoundItem {
 }
 
 impl ItemTarget {
+    /// The mutable item that this author makes with this salt.
+    ///
+    /// # Errors
+    /// If the salt is too long.
+    pub fn mutable(key: &ItemKey, salt: &[u8]) -> Result<ItemTarget, ItemError> {
+        check_salt(salt)?;
+        Ok(ItemTarget::Mutable { key: key.public(), salt: salt.to_vec() })
+    }
+
     /// The id that the item is stored at.
     pub(crate) fn id(&self) -> NodeId {
         match self {
             ItemTarget::Immutable(hash) => NodeId(*hash),
-            ItemTarget::Mutable { key, salt } => {
-                NodeId(Sha1::new().chain_update(key).chain_update(salt).finalize().into())
-            }
+            ItemTarget::Mutable { key, salt } => mutable_id(key, salt),
         }
     }
 
@@ -147,9 +154,7 @@ impl DhtItem {
     /// If the value or the salt is too long, the value is not bencode, or `seq` is negative.
     pub fn mutable(value: Vec<u8>, key: &ItemKey, salt: &[u8], seq: i64) -> Result<DhtItem, ItemError> {
         check_value(&value)?;
-        if salt.len() > MAX_SALT {
-            return Err(ItemError::SaltTooLong(salt.len()));
-        }
+        check_salt(salt)?;
         if seq < 0 {
             return Err(ItemError::NegativeSequenceNumber);
         }
@@ -185,11 +190,10 @@ impl DhtItem {
 impl ItemPut {
     /// The id that the item is stored at.
     pub fn id(&self) -> NodeId {
-        let target = match &self.signed {
-            None => ItemTarget::Immutable(sha1(&self.value)),
-            Some(signed) => ItemTarget::Mutable { key: signed.key, salt: signed.salt.clone() },
-        };
-        target.id()
+        match &self.signed {
+            None => NodeId(sha1(&self.value)),
+            Some(signed) => mutable_id(&signed.key, &signed.salt),
+        }
     }
 
     /// Whether the signature is right; an immutable item needs none.
@@ -217,6 +221,10 @@ fn check_value(value: &[u8]) -> Result<(), ItemError> {
     validate::check(value).map_err(|error| ItemError::NotBencode(error.to_string()))
 }
 
+fn check_salt(salt: &[u8]) -> Result<(), ItemError> {
+    if salt.len() > MAX_SALT { Err(ItemError::SaltTooLong(salt.len())) } else { Ok(()) }
+}
+
 /// The bytes that the author of a mutable item signs.
 fn signed_bytes(salt: &[u8], seq: i64, value: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(salt.len() + value.len() + 40);
@@ -231,6 +239,10 @@ fn signed_bytes(salt: &[u8], seq: i64, value: &[u8]) -> Vec<u8> {
     out
 }
 
+fn mutable_id(key: &[u8; 32], salt: &[u8]) -> NodeId {
+    NodeId(Sha1::new().chain_update(key).chain_update(salt).finalize().into())
+}
+
 fn sha1(bytes: &[u8]) -> [u8; 20] {
     Sha1::digest(bytes).into()
 }
@@ -238,13 +250,14 @@ fn sha1(bytes: &[u8]) -> [u8; 20] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::util::hex::from_hex;
 
     const HELLO: &[u8] = b"12:Hello World!";
 
     type Spoil = fn(&mut ItemPut, &mut ItemSignature);
 
-    fn bytes<const N: usize>(hex: &str) -> [u8; N] {
-        std::array::from_fn(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).expect("two digits"))
+    fn bytes<const N: usize>(digits: &str) -> [u8; N] {
+        from_hex(digits).expect("hexadecimal digits")
     }
 
     /// The item of BEP 44's examples with this salt and signature.
@@ -291,6 +304,7 @@ mod tests {
         let key = ItemKey::from_seed([7; 32]).expect("a key");
         let item = DhtItem::mutable(HELLO.to_vec(), &key, b"salt", 5).expect("an item");
         let target = item.target();
+        assert_eq!(ItemTarget::mutable(&key, b"salt"), Ok(target.clone()));
         let signed = |item: &DhtItem| {
             let without_salt = ItemSignature { salt: Vec::new(), ..item.signed.clone().expect("it is signed") };
             FoundItem::Mutable(item.value.clone(), Box::new(without_salt))
@@ -315,6 +329,7 @@ mod tests {
         assert!(DhtItem::immutable([b"996:".as_slice(), &[b'x'; 996]].concat()).is_ok());
         assert!(matches!(DhtItem::immutable(b"hello".to_vec()), Err(ItemError::NotBencode(_))));
         assert_eq!(DhtItem::mutable(HELLO.to_vec(), &key, &[0; 65], 1), Err(ItemError::SaltTooLong(65)));
+        assert_eq!(ItemTarget::mutable(&key, &[0; 65]), Err(ItemError::SaltTooLong(65)));
         assert_eq!(DhtItem::mutable(HELLO.to_vec(), &key, b"", -1), Err(ItemError::NegativeSequenceNumber));
     }
 }

@@ -45,24 +45,13 @@ impl LocalAnnounce {
             let value = value.trim();
             match key.trim().to_ascii_lowercase().as_str() {
                 "port" => port = value.parse().ok().filter(|&port: &u16| port != 0),
-                "infohash" => swarms.extend(hash(value).filter(|hash| !swarms.contains(hash))),
+                "infohash" => swarms.extend(InfoHash::from_hex(value).filter(|hash| !swarms.contains(hash))),
                 "cookie" if value.len() <= MAX_COOKIE => cookie = Some(value.to_owned()),
                 _ => {}
             }
         }
         port.filter(|_| !swarms.is_empty()).map(|port| LocalAnnounce { port, swarms, cookie })
     }
-}
-
-fn hash(text: &str) -> Option<InfoHash> {
-    let mut hash = [0; 20];
-    if text.len() != 40 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return None;
-    }
-    for (n, byte) in hash.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(2 * n..2 * n + 2)?, 16).ok()?;
-    }
-    Some(InfoHash(hash))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use serde::{Deserialize, Serialize};
 
-use crate::types::hex;
+use crate::util::hex::hex;
 use crate::util::random;
 use crate::util::secrets::is_equal;
 
