@@ -137,8 +137,8 @@ impl Dht {
         }
     }
 
-    /// A node sent an item, in the lookup with the key `lookup`.
-    pub(crate) fn item_found(&mut self, lookup: u32, number: u32, found: &FoundItem) {
+    /// A node sent an item in a lookup of this request.
+    pub(crate) fn item_found(&mut self, number: u32, found: &FoundItem) {
         let Some(request) = self.items.running.get_mut(&number) else { return };
         let ItemRequest::Get(target) = &request.request else { return };
         let best = request.found.as_ref().and_then(DhtItem::sequence_number);
@@ -152,7 +152,6 @@ impl Dht {
         let is_final = item.sequence_number().is_none();
         request.found = Some(item);
         if is_final {
-            self.lookups.running.remove(&lookup);
             self.end_item_request(number);
         }
     }

@@ -73,20 +73,21 @@ impl ItemStore {
             return Err((INVALID_SIGNATURE, "invalid signature"));
         }
         let id = put.id();
-        let stored = self.items.get(&id).filter(|item| item.is_fresh(now));
-        if let (Some(new), Some(signed)) = (&put.signed, stored.and_then(|item| item.signed.as_ref())) {
-            if put.cas.is_some_and(|cas| cas != signed.seq) {
-                return Err((CAS_MISMATCH, "the stored item has another sequence number"));
+        if let Some(item) = self.items.get_mut(&id) {
+            let is_same = item.value == put.value;
+            if let (Some(new), Some(signed), true) = (&put.signed, &item.signed, item.is_fresh(now)) {
+                if put.cas.is_some_and(|cas| cas != signed.seq) {
+                    return Err((CAS_MISMATCH, "the stored item has another sequence number"));
+                }
+                if new.seq < signed.seq || (new.seq == signed.seq && !is_same) {
+                    return Err((SEQUENCE_NUMBER_TOO_LOW, "the sequence number is not higher than the stored one"));
+                }
             }
-            let is_same = stored.is_some_and(|item| item.value == put.value);
-            if new.seq < signed.seq || (new.seq == signed.seq && !is_same) {
-                return Err((SEQUENCE_NUMBER_TOO_LOW, "the sequence number is not higher than the stored one"));
-            }
-        }
-        if let Some(before) = self.take(id) {
             // Whoever repeats an item does not have to have room for it.
-            let from = if before.value == put.value { before.from } else { from };
-            self.insert(id, StoredItem { value: put.value.clone(), signed: put.signed.clone(), from, at: now });
+            let from = if is_same { item.from } else { from };
+            self.bytes -= item.size();
+            *item = StoredItem { value: put.value.clone(), signed: put.signed.clone(), from, at: now };
+            self.bytes += item.size();
             self.make_room();
             return Ok(());
         }
@@ -96,7 +97,9 @@ impl ItemStore {
                 return Err((SERVER_ERROR, "too many items"));
             }
         }
-        self.insert(id, StoredItem { value: put.value.clone(), signed: put.signed.clone(), from, at: now });
+        let item = StoredItem { value: put.value.clone(), signed: put.signed.clone(), from, at: now };
+        self.bytes += item.size();
+        self.items.insert(id, item);
         self.make_room();
         Ok(())
     }
@@ -112,17 +115,6 @@ impl ItemStore {
         self.bytes = self.items.values().map(StoredItem::size).sum();
     }
 
-    fn insert(&mut self, id: NodeId, item: StoredItem) {
-        self.bytes += item.size();
-        self.items.insert(id, item);
-    }
-
-    fn take(&mut self, id: NodeId) -> Option<StoredItem> {
-        let item = self.items.remove(&id)?;
-        self.bytes -= item.size();
-        Some(item)
-    }
-
     fn has_too_many(&self, from: IpAddr) -> bool {
         let count = |network: fn(IpAddr) -> Network| {
             self.items.values().filter(|item| network(item.from) == network(from)).count()
@@ -135,7 +127,9 @@ impl ItemStore {
         while self.items.len() > MAX_ITEMS || self.bytes > MAX_BYTES {
             let heaviest = heaviest_users(&self.items, |(_, item)| Some(item.from), |(_, item)| item.size());
             let Some(id) = heaviest.into_iter().min_by_key(|(_, item)| item.at).map(|(id, _)| *id) else { return };
-            self.take(id);
+            if let Some(item) = self.items.remove(&id) {
+                self.bytes -= item.size();
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::discovery::dht::external::OwnIds;
 use crate::discovery::dht::id::NodeId;
 use crate::discovery::dht::item_request::{ItemOutcome, ItemRequests};
 use crate::discovery::dht::maintain::TorrentSearch;
-use crate::discovery::dht::message::{Contact, Family, KrpcBody, KrpcMessage, KrpcResponse, is_usable};
+use crate::discovery::dht::message::{Contact, Family, KrpcBody, KrpcError, KrpcMessage, KrpcResponse, is_usable};
 use crate::discovery::dht::running::{LookupGoal, PendingQuery, QueryPurpose, RunningLookups};
 use crate::discovery::dht::server::{QueryServer, ReceivedQuery};
 use crate::discovery::dht::state::DhtState;
@@ -227,15 +227,26 @@ impl Dht {
 
     /// Handles a packet received from `from`.
     pub fn on_packet(&mut self, now: Duration, from: SocketAddr, bytes: &[u8]) {
+        self.on_message(now, from, bytes.len(), KrpcMessage::decode(bytes));
+    }
+
+    /// Handles a packet of this size that the caller has decoded.
+    pub(crate) fn on_message(
+        &mut self,
+        now: Duration,
+        from: SocketAddr,
+        size: usize,
+        message: Result<KrpcMessage, KrpcError>,
+    ) {
         if Family::of(from.ip()) == self.family && is_usable(from) {
-            match KrpcMessage::decode(bytes) {
+            match message {
                 Ok(KrpcMessage { transaction, ip, body: KrpcBody::Response(response) }) => {
                     self.on_response(now, from, &transaction, ip, &response);
                 }
                 Ok(KrpcMessage { transaction, body: KrpcBody::Error(code, text), .. }) => {
                     self.on_error(from, &transaction, (code, text));
                 }
-                Ok(message) => self.on_query(now, from, bytes.len(), message),
+                Ok(message) => self.on_query(now, from, size, message),
                 Err(_) => self.stats.invalid_packets += 1,
             }
         }
@@ -310,7 +321,7 @@ impl Dht {
         let Some((lookup, goal)) = self.lookups.running.get_mut(&key) else { return };
         let peers = lookup.answered(from, response);
         if let (LookupGoal::Item(number), Some(item)) = (*goal, &response.item) {
-            self.item_found(key, number, item);
+            self.item_found(number, item);
         } else if let (LookupGoal::Peers(info_hash), false) = (*goal, peers.is_empty()) {
             self.out.push_back(DhtOutput::FoundPeers { info_hash, peers });
         } else if *goal == LookupGoal::Bootstrap {

@@ -89,9 +89,11 @@ impl QueryServer {
 /// Leaves out the farthest nodes until `size` bytes more fit. Keeps a few of them if that is for other data than an item.
 pub(super) fn drop_nodes(received: ReceivedQuery<'_>, response: &mut KrpcResponse, size: usize) {
     let fewest = if size > 0 { MIN_NODES } else { 0 };
-    while response.nodes.len() > fewest && length(received, response) + size > limit(received) {
-        response.nodes.pop();
-    }
+    let excess = (length(received, response) + size).saturating_sub(limit(received));
+    // All nodes are of our family, which is the sender's.
+    let node_length = 20 + Family::of(received.from.ip()).width() + 2;
+    let kept = response.nodes.len().saturating_sub(excess.div_ceil(node_length));
+    response.nodes.truncate(kept.max(fewest));
 }
 
 /// How many bytes the response may have beyond its current content.

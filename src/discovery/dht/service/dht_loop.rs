@@ -10,7 +10,7 @@ use crossbeam_channel::Sender;
 
 use crate::discovery::DormantTorrentsCell;
 use crate::discovery::dht::item_request::ItemOutcome;
-use crate::discovery::dht::message::MAX_RECEIVED;
+use crate::discovery::dht::message::{KrpcMessage, MAX_RECEIVED};
 use crate::discovery::dht::node::{Dht, DhtOutput};
 use crate::discovery::dht::service::channel::{DhtLoopHandle, DhtLoopInbox};
 use crate::discovery::dht::service::named_nodes::NamedNodes;
@@ -123,10 +123,11 @@ impl DhtLoop {
 
     fn on_packet(&mut self, from: SocketAddr, packet: &[u8]) {
         let now = self.clock.now();
-        match self.names.responded(from, packet) {
+        let message = KrpcMessage::decode(packet);
+        match message.as_ref().ok().and_then(|message| self.names.responded(from, message)) {
             Some(node) if node.is_router => self.dht.add_router(now, from),
             Some(_) => self.dht.add_node(now, from),
-            None => self.dht.on_packet(now, from, packet),
+            None => self.dht.on_message(now, from, packet.len(), message),
         }
         self.flush_output();
     }

@@ -98,17 +98,14 @@ impl NamedNodes {
         Some(waiting.node.target.clone())
     }
 
-    /// The node that has sent this packet in response to a ping: its sender has the node's address. Only the proxy knows the addresses
-    /// of a name, so the transaction id has to prove that the packet is the node's.
-    pub fn responded(&mut self, from: SocketAddr, packet: &[u8]) -> Option<NamedNode> {
-        if self.waiting.is_empty() || !from.is_ipv4() {
+    /// The node that has sent this message in response to a ping: its sender has the node's address. Only the proxy knows the
+    /// addresses of a name, so the transaction id has to prove that the message is the node's.
+    pub fn responded(&mut self, from: SocketAddr, message: &KrpcMessage) -> Option<NamedNode> {
+        if !from.is_ipv4() || !matches!(message.body, KrpcBody::Response(_)) {
             return None;
         }
-        let KrpcMessage { transaction, body: KrpcBody::Response(_), .. } = KrpcMessage::decode(packet).ok()? else {
-            return None;
-        };
         let is_its = |waiting: &NameAttempts| {
-            waiting.transaction.is_some_and(|sent| transaction == sent)
+            waiting.transaction.is_some_and(|sent| message.transaction == sent)
                 && (waiting.node.is_trusted || !is_private(from.ip()))
         };
         let at = self.waiting.iter().position(is_its)?;
@@ -128,9 +125,9 @@ mod tests {
         NamedNode::new(name, false, is_trusted).expect("a node")
     }
 
-    fn response(transaction: &[u8]) -> Vec<u8> {
+    fn response(transaction: &[u8]) -> KrpcMessage {
         let response = KrpcResponse::new(NodeId([7; 20]));
-        KrpcMessage { transaction: transaction.to_vec(), ip: None, body: KrpcBody::Response(response) }.encode()
+        KrpcMessage { transaction: transaction.to_vec(), ip: None, body: KrpcBody::Response(response) }
     }
 
     fn addr(addr: &str) -> SocketAddr {
@@ -164,9 +161,8 @@ mod tests {
         let public = addr("192.0.2.1:1");
         assert_eq!(names.responded(public, &response(&[3; 4])), None, "of no ping");
         assert_eq!(names.responded(public, &response(&[1])), None);
-        assert_eq!(names.responded(public, b"garbage"), None);
-        let query = KrpcBody::Error(201, "no".into());
-        let error = KrpcMessage { transaction: vec![1; 4], ip: None, body: query }.encode();
+        let body = KrpcBody::Error(201, "no".into());
+        let error = KrpcMessage { transaction: vec![1; 4], ip: None, body };
         assert_eq!(names.responded(public, &error), None, "no response");
         assert_eq!(names.responded(addr("10.0.0.1:1"), &response(&[1; 4])), None, "a service of the proxy's network");
         assert_eq!(names.responded(public, &response(&[1; 4])), Some(one));
