@@ -11,8 +11,9 @@
 //! adopts.
 //!
 //! `choose` contains the rules of picking, `parole` finds out who spoils pieces, `given_up` makes a peer leave a piece that it
-//! gave up to others, `deadlines` takes blocks back from late web seeds, `request_results` handles received, returned and expired blocks, `plan` decides which pieces are wanted,
-//! `priorities` and `urgent` which come first, and `restore` takes over partial pieces from an earlier run.
+//! gave up to others, `deadlines` takes blocks back from late web seeds, `request_results` handles received, returned and expired
+//! blocks, `plan` decides which pieces are wanted, `priorities` and `urgent` which come first, and `restore` takes over partial
+//! pieces from an earlier run.
 
 mod begun;
 mod choose;
@@ -37,6 +38,8 @@ mod tests;
 mod urgent;
 mod wanted;
 
+use std::collections::{BTreeMap, HashMap, HashSet};
+
 use crate::types::{BLOCK_SIZE, Bitfield, BlockInfo, PeerKey, PieceIndex};
 use begun::{BegunPiece, BlockState, ListPosition};
 use deadlines::PickDeadlines;
@@ -46,7 +49,6 @@ use parts::{FreeBlocks, PickBuffers, PickerBytes, PieceSequence};
 pub use pick_context::{PickContext, Speed};
 pub use plan::Plan;
 pub use priorities::PiecePriorities;
-use std::collections::{BTreeMap, HashMap, HashSet};
 pub use urgent::MAX_URGENT;
 use wanted::{VerifiedCount, WantedBounds};
 

@@ -107,6 +107,8 @@ impl Picker {
         out: &mut Vec<BlockInfo>,
     ) -> Option<Duration> {
         let peer = self.find(key).ok()?;
+        // A web seed picks again only once its last pick has ended.
+        self.deadlines.remove(key);
         self.take_back_late(pick_context.now);
         (self.peers[peer].pick_context, self.peers[peer].is_serving) = (pick_context, true);
         if n == 0 || !self.wanted.is_wanted(self.peers[peer].wanted_until) {

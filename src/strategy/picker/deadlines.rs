@@ -34,14 +34,13 @@ impl PickDeadlines {
 }
 
 impl Picker {
-    /// Sets the deadline of a web seed's pick.
+    /// Sets the deadline of a web seed's pick, which has none yet.
     pub(super) fn begin_deadline(&mut self, pick: &Pick, is_piece: bool) {
         if !self.peers[pick.peer].is_web_seed || pick.is_empty() {
             return;
         }
         let now = pick.context.ticks();
         let time = pick.due().saturating_sub(now).min(if is_piece { MAX_PIECE_TIME } else { MAX_PICK_TIME });
-        self.deadlines.remove(pick.key);
         self.deadlines.0.push((pick.key, now.saturating_add(time).saturating_add(PATIENCE)));
     }
 

@@ -14,6 +14,7 @@ impl Picker {
         out: &mut Vec<BlockInfo>,
     ) {
         let Ok(peer) = self.find(key) else { return };
+        self.deadlines.remove(key);
         self.peers[peer].pick_context = pick_context;
         let mut pick = choose::Pick::new(key, peer, pick_context, n, out);
         for &piece in pieces {

@@ -82,6 +82,22 @@ fn blocks_of_a_late_web_seed_come_first_and_idle_peers_pick_again_for_them() {
 }
 
 #[test]
+fn an_empty_pick_has_no_deadline() {
+    let mut picker = picker(2);
+    picker.set_bitfield(A, bits(2, &[0]));
+    let asked = picker.take_as(A, 8, fast(0));
+    give_all(&mut picker, A, &asked);
+    picker.piece_hashed(PieceIndex(0), true);
+    assert_eq!(picker.pick(A, 8, fast(1), &mut Vec::new()), None, "nobody is late");
+    assert_eq!(picker.deadline(A), None);
+    picker.set_bitfield(A, bits(2, &[1]));
+    let asked = picker.take_as(A, 8, fast(2));
+    picker.release(A, &asked);
+    picker.pick_within(A, 8, fast(3), &[PieceIndex(0)], &mut Vec::new());
+    assert_eq!((asked.len(), picker.deadline(A)), (8, None));
+}
+
+#[test]
 fn a_slow_web_seed_on_time_keeps_its_blocks() {
     let mut picker = picker(20);
     let four_kilobytes_a_second = SECOND * 4;
