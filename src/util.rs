@@ -19,4 +19,5 @@ pub mod secrets;
 pub mod slab;
 pub mod state_mark;
 pub mod units;
+pub mod wake_event;
 pub mod zip;

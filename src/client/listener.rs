@@ -4,13 +4,12 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use socket2::Socket;
 
@@ -19,10 +18,12 @@ use crate::net::address_filter::AddressFilter;
 use crate::udp::AcceptUtp;
 use crate::util::atomics::Flag;
 use crate::util::descriptors::is_kept_free;
+use crate::util::wake_event::WakeEvent;
 
 /// The pause after a failed accept; the usual cause is a lack of file descriptors.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(200);
-
+/// How many TCP connections are accepted before uTP connections get their turn.
+const MAX_ACCEPTS: usize = 32;
 /// Incoming uTP connections that wait for the thread; each holds two descriptors.
 const MAX_WAITING_UTP: usize = 16;
 
@@ -38,15 +39,8 @@ pub struct Listener {
 
 /// Wakes the thread: because it is to end, or because a uTP connection waits.
 struct ListenWaker {
-    event: OwnedFd,
+    event: WakeEvent,
     is_closing: Flag,
-}
-
-impl ListenWaker {
-    fn notify(&self) {
-        // Fails only if the counter is at its maximum, and then the thread is awake anyway.
-        let _ = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
-    }
 }
 
 /// What the thread waits for.
@@ -55,6 +49,10 @@ struct IncomingSources {
     tcp: Option<Socket>,
     utp: Receiver<(TcpStream, SocketAddr)>,
     waker: Arc<ListenWaker>,
+    /// After a failed accept: when to try again.
+    retry_at: Option<Instant>,
+    /// Whether the last accept failed.
+    is_failing: bool,
 }
 
 impl Listener {
@@ -70,10 +68,15 @@ impl Listener {
         filter: Arc<AddressFilter>,
     ) -> io::Result<Listener> {
         let accepting = tcp.as_ref().map(Socket::try_clone).transpose()?;
-        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let waker = Arc::new(ListenWaker { event, is_closing: Flag::default() });
+        let waker = Arc::new(ListenWaker { event: WakeEvent::new()?, is_closing: Flag::default() });
         let (utp, incoming_utp) = bounded(MAX_WAITING_UTP);
-        let sources = IncomingSources { tcp: accepting, utp: incoming_utp, waker: waker.clone() };
+        let sources = IncomingSources {
+            tcp: accepting,
+            utp: incoming_utp,
+            waker: waker.clone(),
+            retry_at: None,
+            is_failing: false,
+        };
         let thread = std::thread::Builder::new()
             .name("listen".into())
             .stack_size(128 * 1024)
@@ -86,7 +89,7 @@ impl Listener {
         let (waker, utp) = (self.waker.clone(), self.utp.clone());
         Arc::new(move |stream, addr| {
             let is_sent = utp.try_send((stream, addr)).is_ok();
-            waker.notify();
+            waker.event.notify();
             is_sent
         })
     }
@@ -98,7 +101,7 @@ impl Drop for Listener {
         if let Some(tcp) = &self.tcp {
             let _ = tcp.shutdown(std::net::Shutdown::Both); // refuses whatever is in the queue
         }
-        self.waker.notify();
+        self.waker.event.notify();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -106,45 +109,66 @@ impl Drop for Listener {
 }
 
 impl IncomingSources {
-    fn accept_all(self, mut handshaker: IncomingHandshaker, filter: &AddressFilter) {
-        let mut is_failing = false;
+    fn accept_all(mut self, mut handshaker: IncomingHandshaker, filter: &AddressFilter) {
         while self.wait() {
             for (stream, addr) in self.utp.try_iter() {
                 receive(&mut handshaker, stream, addr, filter);
             }
-            let Some(tcp) = &self.tcp else { continue };
+            if self.retry_at.is_none_or(|at| at <= Instant::now()) {
+                self.accept_tcp(&mut handshaker, filter);
+            }
+        }
+    }
+
+    /// Accepts the TCP connections that wait, up to a limit.
+    fn accept_tcp(&mut self, handshaker: &mut IncomingHandshaker, filter: &AddressFilter) {
+        self.retry_at = None;
+        let Some(tcp) = &self.tcp else { return };
+        for _ in 0..MAX_ACCEPTS {
             match tcp.accept() {
                 Ok((stream, addr)) => {
-                    is_failing = false;
+                    self.is_failing = false;
                     if let Some(addr) = addr.as_socket() {
-                        receive(&mut handshaker, stream.into(), addr, filter);
+                        receive(handshaker, stream.into(), addr, filter);
                     }
                 }
-                Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted) => {
+                }
                 Err(_) if self.waker.is_closing.is_set() => return,
                 Err(error) => {
-                    if !std::mem::replace(&mut is_failing, true) {
+                    if !std::mem::replace(&mut self.is_failing, true) {
                         log::warn!("cannot accept a connection: {error}");
                     }
-                    std::thread::sleep(ACCEPT_RETRY_DELAY);
+                    self.retry_at = Some(Instant::now() + ACCEPT_RETRY_DELAY);
+                    return;
                 }
             }
         }
     }
 
-    /// Waits for a connection. Returns false if the listener ends.
+    /// Waits for a connection, or until TCP connections are to be accepted again after a failure. Returns false if the listener
+    /// ends.
     fn wait(&self) -> bool {
-        let mut fds = vec![PollFd::new(&self.waker.event, PollFlags::IN)];
-        fds.extend(self.tcp.as_ref().map(|socket| PollFd::new(socket, PollFlags::IN)));
-        match poll(&mut fds, None) {
+        let wake = PollFd::new(&self.waker.event, PollFlags::IN);
+        let pause = self.retry_at.map(|at| at.saturating_duration_since(Instant::now()));
+        let timeout = pause.and_then(|pause| Timespec::try_from(pause).ok());
+        let mut fds = [wake.clone(), wake];
+        let mut count = 1;
+        if let Some(tcp) = self.tcp.as_ref().filter(|_| pause.is_none()) {
+            fds[1] = PollFd::new(tcp, PollFlags::IN);
+            count = 2;
+        }
+        match poll(&mut fds[..count], timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => {
                 log::warn!("cannot wait for connections: {error}");
                 std::thread::sleep(ACCEPT_RETRY_DELAY);
             }
         }
-        // Emptied before the queue is read, so that no connection waits without a wake-up.
-        let _ = rustix::io::read(&self.waker.event, &mut [0; 8]);
+        if !fds[0].revents().is_empty() {
+            self.waker.event.clear();
+        }
         !self.waker.is_closing.is_set()
     }
 }

@@ -2,15 +2,15 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rustix::event::{EventfdFlags, eventfd};
 
 use crate::http_server::response::Response;
 use crate::http_server::source::{BodySource, Pulled};
 use crate::util::atomics::Flag;
+use crate::util::wake_event::WakeEvent;
 
 /// A message about the connection with this number.
 pub(super) enum ConnectionMessage {
@@ -25,14 +25,13 @@ pub(super) enum ConnectionMessage {
 /// The queue of messages. Bounded: for each connection at most one answer or pull, and one wake-up.
 pub(super) struct Mailbox {
     messages: Mutex<Vec<ConnectionMessage>>,
-    event: OwnedFd,
+    event: WakeEvent,
     stopping: Flag,
 }
 
 impl Mailbox {
     pub(super) fn new() -> io::Result<Mailbox> {
-        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Mailbox { messages: Mutex::default(), event, stopping: Flag::default() })
+        Ok(Mailbox { messages: Mutex::default(), event: WakeEvent::new()?, stopping: Flag::default() })
     }
 
     /// Adds a message.
@@ -43,30 +42,24 @@ impl Mailbox {
             messages.len() == 1
         };
         if is_first {
-            self.notify();
+            self.event.notify();
         }
     }
 
     /// Takes all messages.
     pub(super) fn take(&self) -> Vec<ConnectionMessage> {
-        // Emptied before the messages are taken, so that none is left without a wake-up.
-        let _ = rustix::io::read(&self.event, &mut [0; 8]);
+        self.event.clear();
         std::mem::take(&mut self.messages.lock())
     }
 
     /// Asks the thread of the connections to end.
     pub(super) fn stop(&self) {
         self.stopping.set(true);
-        self.notify();
+        self.event.notify();
     }
 
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.is_set()
-    }
-
-    fn notify(&self) {
-        // Fails only if the counter is at its maximum, and then the thread is awake anyway.
-        let _ = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
     }
 }
 

@@ -2,15 +2,15 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use rustix::event::{EventfdFlags, eventfd};
 
 use crate::udp::dht_link::DhtSender;
 use crate::util::atomics::Flag;
+use crate::util::wake_event::WakeEvent;
 
 /// The most commands that wait.
 const MAX_COMMANDS: usize = 1024;
@@ -23,21 +23,21 @@ pub(super) enum UdpCommand {
     AttachDht(DhtSender),
 }
 
-struct Wake {
-    event: OwnedFd,
+struct UdpWake {
+    event: WakeEvent,
     is_stopping: Flag,
 }
 
 /// The sending side.
 pub(super) struct UdpSender {
     commands: Sender<UdpCommand>,
-    wake: Arc<Wake>,
+    wake: Arc<UdpWake>,
 }
 
 /// The thread's side.
 pub(super) struct UdpInbox {
     commands: Receiver<UdpCommand>,
-    wake: Arc<Wake>,
+    wake: Arc<UdpWake>,
 }
 
 /// Creates both sides.
@@ -45,31 +45,23 @@ pub(super) struct UdpInbox {
 /// # Errors
 /// If there is no descriptor.
 pub(super) fn command_queue() -> io::Result<(UdpSender, UdpInbox)> {
-    let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-    let wake = Arc::new(Wake { event, is_stopping: Flag::default() });
+    let wake = Arc::new(UdpWake { event: WakeEvent::new()?, is_stopping: Flag::default() });
     let (sender, commands) = bounded(MAX_COMMANDS);
     Ok((UdpSender { commands: sender, wake: wake.clone() }, UdpInbox { commands, wake }))
-}
-
-impl Wake {
-    fn notify(&self) {
-        // Fails only if the counter is at its maximum, and then the thread is awake anyway.
-        let _ = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
-    }
 }
 
 impl UdpSender {
     /// Sends a command. Returns whether there was room, and a thread.
     pub fn send(&self, command: UdpCommand) -> bool {
         let is_sent = self.commands.try_send(command).is_ok();
-        self.wake.notify();
+        self.wake.event.notify();
         is_sent
     }
 
     /// Asks the thread to end.
     pub fn stop(&self) {
         self.wake.is_stopping.set(true);
-        self.wake.notify();
+        self.wake.event.notify();
     }
 }
 
@@ -81,8 +73,7 @@ impl UdpInbox {
 
     /// Takes the commands.
     pub fn take(&self) -> Vec<UdpCommand> {
-        // Emptied before the commands are taken, so that none is left without a wake-up.
-        let _ = rustix::io::read(&self.wake.event, &mut [0; 8]);
+        self.wake.event.clear();
         self.commands.try_iter().collect()
     }
 
