@@ -88,6 +88,8 @@ pub struct Client {
     capacity: ConnectionCapacity,
     /// Whether any peer has ever connected to us, so that others can reach us.
     has_had_incoming_peer: Flag,
+    /// The sockets for uTP, if it is used.
+    udp: OnceLock<Arc<UdpService>>,
     /// Seeds that do not run, once there are any.
     dormant: OnceLock<DormantPool>,
     /// How many connections all torrents together may start now; its clock starts at `started`.
@@ -99,7 +101,6 @@ pub struct Client {
 #[derive(Default)]
 struct NetworkServices {
     listener: Option<Listener>,
-    udp: Option<Arc<UdpService>>,
     dht: Option<Arc<DhtService>>,
     lsd: Option<Arc<Lsd>>,
     block_list: Option<BlockListWatch>,
@@ -141,6 +142,7 @@ impl Client {
             is_shared,
             capacity: ConnectionCapacity::new(config.max_peers, config.uses_utp()),
             has_had_incoming_peer: Flag::default(),
+            udp: OnceLock::new(),
             dormant: OnceLock::new(),
             dials: Mutex::default(),
             started: Instant::now(),
@@ -231,7 +233,7 @@ impl Client {
         let listener = listener.map_err(to_client_error)?;
         if let Some(udp) = sockets.udp {
             match UdpService::start(udp, &self.address_filter, &listener.utp_acceptor()) {
-                Ok(udp) => net.udp = Some(Arc::new(udp)),
+                Ok(udp) => drop(self.udp.set(Arc::new(udp))),
                 Err(error) if transports == Transports::Utp => return Err(to_client_error(error)),
                 Err(error) => log::info!("no uTP: {error}"),
             }
@@ -244,12 +246,12 @@ impl Client {
     /// Whether peers may be connected by uTP.
     #[doc(hidden)]
     pub fn is_utp_on(&self) -> bool {
-        self.net.lock().udp.is_some()
+        self.udp.get().is_some()
     }
 
     /// The transports that a torrent may use for its connections.
     fn dial_transports(&self) -> DialTransports {
-        let utp = self.net.lock().udp.clone();
+        let utp = self.udp.get().cloned();
         DialTransports { uses_tcp: utp.is_none() || self.config.transports.includes(Transport::Tcp), utp }
     }
 
@@ -273,9 +275,9 @@ impl Drop for Client {
         self.stop_listening();
         self.stop_discovery();
         let mut net = self.net.lock();
-        let rest = (net.block_list.take(), net.port_mapper.take(), net.udp.take());
+        let rest = (net.block_list.take(), net.port_mapper.take());
         drop(net);
-        drop(rest);
+        drop((rest, self.udp.take()));
     }
 }
 

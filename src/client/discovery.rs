@@ -65,7 +65,7 @@ impl Client {
             };
             // Each torrent gets the peers found for it through a channel of its own; the node's general channel is not used.
             let (found, filter) = (bounded(0).0, &self.address_filter);
-            net.dht = Some(Arc::new(match (proxy, &net.udp) {
+            net.dht = Some(Arc::new(match (proxy, self.udp.get()) {
                 (Some(proxy), _) => DhtService::start_through(proxy, &settings, &found, filter)?,
                 (None, Some(udp)) => DhtService::start_linked(udp.link_dht()?, &settings, &found, filter)?,
                 (None, None) => DhtService::start_filtered(&settings, &found, filter)?,

@@ -9,10 +9,14 @@ use crate::peer::TorrentContext;
 use crate::peer::socket_write::{WRITE_TIMEOUT, is_writable_within, wait};
 use crate::peer::state::Peer;
 use crate::strategy::window::{SendWindow, WindowGrant};
+use crate::types::Transport;
+use crate::udp::transport_of;
 use crate::util::slab::PooledSlab;
 
 /// The room that one connection has for blocks.
 pub struct SendGate {
+    /// Whether the kernel has figures about the connection.
+    is_tcp: bool,
     /// Whether there is room.
     is_ready: bool,
     /// How long the kernel made us wait for it.
@@ -25,21 +29,20 @@ pub struct SendGate {
     acknowledged_unchanged: Option<(u64, Instant)>,
 }
 
-impl Default for SendGate {
-    fn default() -> SendGate {
-        let (window, waited) = (SendWindow::default(), Duration::ZERO);
+impl SendGate {
+    /// The gate of a connection's writer.
+    pub fn new(stream: &TcpStream) -> SendGate {
         SendGate {
+            is_tcp: transport_of(stream) == Transport::Tcp,
             is_ready: false,
-            waited,
-            window,
+            waited: Duration::ZERO,
+            window: SendWindow::default(),
             max_bytes: u64::MAX,
             check_again_at: None,
             acknowledged_unchanged: None,
         }
     }
-}
 
-impl SendGate {
     /// Whether blocks may be written.
     pub fn is_ready(&self) -> bool {
         self.is_ready
@@ -81,7 +84,8 @@ impl SendGate {
     ) -> io::Result<()> {
         (self.check_again_at, self.max_bytes) = (None, u64::MAX);
         let uplink = &context.settings.throttle.client.uplink;
-        if uplink.is_downloading()
+        if self.is_tcp
+            && uplink.is_downloading()
             && let Some(tcp_info) = uplink.tcp_info(stream)
         {
             peer.requesting.pipeline.lock().set_tcp_rtt(tcp_info.rtt);

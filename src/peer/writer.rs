@@ -89,7 +89,7 @@ impl<'a> Writer<'a> {
             schedule: SendSchedule::new(Instant::now(), context.pieces.piece_count()),
             served: MetadataQuota::default(),
             batch_size: WriteBatchSize::default(),
-            send_gate: SendGate::default(),
+            send_gate: SendGate::new(stream),
             allowance: UploadAllowance::default(),
             slab: None,
             cipher,

@@ -2,15 +2,15 @@
 //! datagrams with the sender's address in front, through a pair of connected sockets. What the DHT's thread does not read in time is
 //! lost, as in the queue of a UDP socket.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixDatagram;
 
+use socket2::SockRef;
+
 use crate::udp::socket::is_earlier_error;
 
-/// The length of an address before a packet.
-const ADDRESS: usize = 18;
 /// A longer packet is none of the DHT.
 const MAX_PACKET: usize = 4096;
 
@@ -45,11 +45,9 @@ impl DhtSender {
             IpAddr::V4(ip) => ip.to_ipv6_mapped(),
             IpAddr::V6(ip) => ip,
         };
-        let mut message = Vec::with_capacity(ADDRESS + packet.len());
-        message.extend(ip.octets());
-        message.extend(from.port().to_be_bytes());
-        message.extend(packet);
-        let _ = self.0.send(&message);
+        let (ip, port) = (ip.octets(), from.port().to_be_bytes());
+        let parts = [IoSlice::new(&ip), IoSlice::new(&port), IoSlice::new(packet)];
+        let _ = SockRef::from(&self.0).send_vectored(&parts);
     }
 }
 

@@ -103,12 +103,12 @@ impl DhtLoopInbox {
     /// # Errors
     /// The socket's errors; `WouldBlock` if no packet arrived.
     pub fn receive<'b>(&mut self, buffer: &'b mut [u8], timeout: Duration) -> io::Result<(SocketAddr, &'b [u8])> {
-        let mut fds = vec![PollFd::new(&self.woken, PollFlags::IN)];
-        fds.extend(self.socket.poll_fds());
-        poll(&mut fds, Timespec::try_from(timeout).ok().as_ref())?;
-        let mut events = fds.iter().map(|fd| !fd.revents().is_empty());
-        let mut has_event = || events.next().unwrap_or(false);
-        let (command, packet, has_ended) = (has_event(), has_event(), has_event());
+        let none = || PollFd::new(&self.woken, PollFlags::empty());
+        let (packets, end) = self.socket.poll_fds();
+        let count = 1 + usize::from(packets.is_some()) + usize::from(end.is_some());
+        let mut fds = [PollFd::new(&self.woken, PollFlags::IN), packets.unwrap_or_else(none), end.unwrap_or_else(none)];
+        poll(&mut fds[..count], Timespec::try_from(timeout).ok().as_ref())?;
+        let [command, packet, has_ended] = fds.map(|fd| !fd.revents().is_empty());
         if command {
             // One read suffices for all queued commands, which run next.
             let _ = self.woken.read(&mut [0; 64]);

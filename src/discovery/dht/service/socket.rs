@@ -76,17 +76,17 @@ impl DhtSocket {
         }
     }
 
-    /// What to wait for: packets, then the end of the association.
-    pub fn poll_fds(&self) -> Vec<PollFd<'_>> {
+    /// What to wait for: packets, and the end of the association.
+    pub fn poll_fds(&self) -> (Option<PollFd<'_>>, Option<PollFd<'_>>) {
         match self {
-            DhtSocket::Direct(socket) => vec![PollFd::new(socket, PollFlags::IN)],
-            DhtSocket::Shared(link) => vec![PollFd::new(link, PollFlags::IN)],
-            DhtSocket::Proxied(ProxiedSocket { association: Some(association), .. }) => vec![
-                PollFd::new(association.socket(), PollFlags::IN),
+            DhtSocket::Direct(socket) => (Some(PollFd::new(socket, PollFlags::IN)), None),
+            DhtSocket::Shared(link) => (Some(PollFd::new(link, PollFlags::IN)), None),
+            DhtSocket::Proxied(ProxiedSocket { association: Some(association), .. }) => (
+                Some(PollFd::new(association.socket(), PollFlags::IN)),
                 // Bytes that the proxy sends here mean nothing, and must not wake the thread again and again.
-                PollFd::new(association.control(), PollFlags::RDHUP),
-            ],
-            DhtSocket::Proxied(_) => Vec::new(),
+                Some(PollFd::new(association.control(), PollFlags::RDHUP)),
+            ),
+            DhtSocket::Proxied(_) => (None, None),
         }
     }
 
