@@ -134,7 +134,6 @@ mod util;
 #[doc(hidden)]
 pub mod util;
 #[cfg(not(feature = "internals"))]
-#[allow(dead_code)]
 mod utp;
 #[cfg(feature = "internals")]
 #[doc(hidden)]

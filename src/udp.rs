@@ -29,6 +29,7 @@ use event_loop::UdpLoop;
 use socket::BatchSocket;
 
 pub use dht_link::DhtLink;
+pub use stream::UtpDialError;
 
 /// The thread's stack size; its buffers are on the heap.
 const STACK: usize = 256 * 1024;
@@ -127,8 +128,8 @@ impl UdpService {
     /// Whether a connection that was being opened is open, once its stream is readable.
     ///
     /// # Errors
-    /// Why it is not, in a few words.
-    pub fn outcome(stream: &TcpStream) -> Result<(), &'static str> {
+    /// Why it is not.
+    pub fn outcome(stream: &TcpStream) -> Result<(), UtpDialError> {
         stream::read_outcome(stream)
     }
 

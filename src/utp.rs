@@ -166,8 +166,6 @@ pub struct UtpTransmit {
     pub segment: usize,
     /// How many there are: at most 64, with at most 65,507 bytes.
     pub count: usize,
-    /// Whether no router may fragment the datagram, because its size is to be tested. It is a single one then.
-    pub dont_fragment: bool,
 }
 
 #[cfg(test)]

@@ -35,12 +35,17 @@ impl TransportRace {
         Some(transport)
     }
 
-    /// What is running could not connect. The other transport starts at once.
+    /// What is running has failed for a reason that says nothing about the peer. The other transport starts at once.
     pub fn failed(&mut self, transport: Transport, now: Duration) {
         self.running.retain(|running| *running != transport);
         for (_, at) in &mut self.waiting {
             *at = now.min(*at);
         }
+    }
+
+    /// The peer has refused what is running. The other transport starts at once, and has little time: the host is up.
+    pub fn refused(&mut self, transport: Transport, now: Duration) {
+        self.failed(transport, now);
         self.deadline = self.deadline.min(now + AFTER_REFUSAL);
     }
 
@@ -83,18 +88,27 @@ mod tests {
     fn a_refusal_starts_the_other_at_once_and_leaves_it_little_time() {
         let mut race = TransportRace::new(Tcp, Some(Utp), ms(0), TIMEOUT);
         assert_eq!(race.next_start(ms(0)), Some(Tcp));
-        race.failed(Tcp, ms(1));
+        race.refused(Tcp, ms(1));
         assert_eq!(race.next_start(ms(1)), Some(Utp));
         assert!(!race.is_lost(ms(3000)) && race.is_lost(ms(3001)));
-        race.failed(Utp, ms(2));
+        race.refused(Utp, ms(2));
         assert!(race.is_lost(ms(2)), "both were refused");
     }
 
     #[test]
-    fn a_late_failure_gives_the_other_no_more_time_than_it_had() {
+    fn a_failure_of_our_own_starts_the_other_at_once_and_leaves_it_all_its_time() {
+        let mut race = TransportRace::new(Utp, Some(Tcp), ms(0), TIMEOUT);
+        assert_eq!(race.next_start(ms(0)), Some(Utp));
+        race.failed(Utp, ms(1));
+        assert_eq!(race.next_start(ms(1)), Some(Tcp));
+        assert!(!race.is_lost(ms(9_999)) && race.is_lost(ms(10_000)));
+    }
+
+    #[test]
+    fn a_late_refusal_gives_the_other_no_more_time_than_it_had() {
         let mut race = TransportRace::new(Utp, Some(Tcp), ms(0), TIMEOUT);
         assert_eq!((race.next_start(ms(0)), race.next_start(ms(300))), (Some(Utp), Some(Tcp)));
-        race.failed(Utp, ms(9_000));
+        race.refused(Utp, ms(9_000));
         assert!(!race.is_lost(ms(9_999)) && race.is_lost(ms(10_000)));
     }
 

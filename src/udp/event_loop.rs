@@ -18,7 +18,7 @@ use crate::udp::AcceptUtp;
 use crate::udp::command::{UdpCommand, UdpInbox};
 use crate::udp::dht_link::DhtSender;
 use crate::udp::socket::{BatchSocket, is_earlier_error};
-use crate::udp::stream::{CHUNK, LinkState, UtpStream, pair};
+use crate::udp::stream::{CHUNK, LinkState, StreamTurn, UtpStream, pair};
 use crate::utp::{UtpEndpoint, UtpEvent, UtpKey, UtpTime, UtpTransmit};
 
 /// The keys of the socket and of the commands; all others are those of connections.
@@ -86,7 +86,7 @@ impl UdpLoop {
         let mut events: Vec<Event> = Vec::with_capacity(EVENTS);
         let mut stop_at: Option<Instant> = None;
         loop {
-            if stop_at.is_some_and(|end| self.endpoint.is_empty() || Instant::now() >= end) {
+            if stop_at.is_some_and(|end| self.has_delivered() || Instant::now() >= end) {
                 return;
             }
             events.clear();
@@ -113,6 +113,11 @@ impl UdpLoop {
                 self.begin_to_stop();
             }
         }
+    }
+
+    /// Whether everything that was to be sent has been, and has arrived.
+    fn has_delivered(&self) -> bool {
+        self.unsent.is_none() && self.endpoint.is_idle()
     }
 
     /// How long to wait for events.
@@ -196,23 +201,11 @@ impl UdpLoop {
     }
 
     fn add(&mut self, mut stream: UtpStream, key: UtpKey) {
-        if self.watch(id(key), &mut stream) {
+        if watch(&self.epoll, id(key), &mut stream) {
             self.streams.insert(id(key), stream);
         } else {
             stream.abandon(&mut self.endpoint);
         }
-    }
-
-    /// Waits for what a stream needs. Returns whether that is possible.
-    fn watch(&self, id: u64, stream: &mut UtpStream) -> bool {
-        let interest = stream.interest();
-        let result = match stream.watched {
-            Some(watched) if watched == interest => Ok(()),
-            Some(_) => epoll::modify(&self.epoll, &*stream, EventData::new_u64(id), interest),
-            None => epoll::add(&self.epoll, &*stream, EventData::new_u64(id), interest),
-        };
-        stream.watched = Some(interest);
-        result.inspect_err(|error| log::debug!("cannot wait for a uTP connection: {error}")).is_ok()
     }
 
     /// The owner of a connection has written, read or closed.
@@ -222,9 +215,7 @@ impl UdpLoop {
             self.step(id, UtpStream::deliver);
         }
         if flags.contains(EventFlags::IN) || has_ended {
-            let mut chunk = std::mem::take(&mut self.chunk);
-            self.step(id, |stream, endpoint, now| stream.fill(endpoint, now, &mut chunk));
-            self.chunk = chunk;
+            self.step(id, UtpStream::fill);
         }
         // What the owner has written waits for space. Its end would be reported again and again.
         if has_ended && let Some(stream) = self.streams.get_mut(&id) {
@@ -234,38 +225,32 @@ impl UdpLoop {
     }
 
     /// Lets a connection do something, and then waits for what it needs.
-    fn step(&mut self, id: u64, work: impl FnOnce(&mut UtpStream, &mut UtpEndpoint, UtpTime) -> LinkState) {
+    fn step(&mut self, id: u64, work: impl FnOnce(&mut UtpStream, &mut StreamTurn<'_>) -> LinkState) {
         let now = self.now();
-        let Some(mut stream) = self.streams.remove(&id) else { return };
-        if work(&mut stream, &mut self.endpoint, now) == LinkState::Over {
-            return;
-        }
-        // Without being watched, the owner has closed, and only the endpoint's events count.
-        if stream.watched.is_none() || self.watch(id, &mut stream) {
-            self.streams.insert(id, stream);
-        } else {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let mut turn = StreamTurn { endpoint: &mut self.endpoint, now, chunk: &mut self.chunk };
+        if work(stream, &mut turn) == LinkState::Open {
+            // Without being watched, the owner has closed, and only the endpoint's events count.
+            if stream.watched.is_none() || watch(&self.epoll, id, stream) {
+                return;
+            }
             stream.abandon(&mut self.endpoint);
         }
+        self.streams.remove(&id);
     }
 
     fn handle_events(&mut self) {
         while let Some(event) = self.endpoint.next_event() {
             match event {
                 UtpEvent::Incoming { key, addr } => self.accept(key, addr),
-                UtpEvent::Connected(key) => self.step(id(key), |stream, _, _| {
+                UtpEvent::Connected(key) => self.step(id(key), |stream, _| {
                     stream.connected();
                     LinkState::Open
                 }),
                 UtpEvent::Readable(key) => self.step(id(key), UtpStream::deliver),
-                UtpEvent::Writable(key) => {
-                    let mut chunk = std::mem::take(&mut self.chunk);
-                    self.step(id(key), |stream, endpoint, now| stream.fill(endpoint, now, &mut chunk));
-                    self.chunk = chunk;
-                }
+                UtpEvent::Writable(key) => self.step(id(key), UtpStream::fill),
                 UtpEvent::Finished(key) => self.step(id(key), UtpStream::finished),
-                UtpEvent::Closed(key, reason) => {
-                    self.step(id(key), |stream, endpoint, now| stream.closed(endpoint, now, reason));
-                }
+                UtpEvent::Closed(key, reason) => self.step(id(key), |stream, turn| stream.closed(turn, reason)),
             }
         }
     }
@@ -335,6 +320,18 @@ impl UdpLoop {
         }
         self.transmit();
     }
+}
+
+/// Waits for what a stream needs. Returns whether that is possible.
+fn watch(epoll: &OwnedFd, id: u64, stream: &mut UtpStream) -> bool {
+    let interest = stream.interest();
+    let result = match stream.watched {
+        Some(watched) if watched == interest => Ok(()),
+        Some(_) => epoll::modify(epoll, &*stream, EventData::new_u64(id), interest),
+        None => epoll::add(epoll, &*stream, EventData::new_u64(id), interest),
+    };
+    stream.watched = Some(interest);
+    result.inspect_err(|error| log::debug!("cannot wait for a uTP connection: {error}")).is_ok()
 }
 
 /// A connection's key in epoll.

@@ -4,6 +4,7 @@ use std::io::{self, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
 
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, recvfrom};
 
 use crate::utp::UtpTransmit;
@@ -123,7 +124,21 @@ impl BatchSocket {
     }
 }
 
-/// Whether the kernel reports an ICMP message about an earlier datagram.
+/// What the kernel makes of ICMP messages about earlier datagrams (`icmp_err_convert` of IPv4 and IPv6), without those about their
+/// size.
+const ICMP_ERRORS: [Errno; 9] = [
+    Errno::CONNREFUSED,
+    Errno::HOSTUNREACH,
+    Errno::NETUNREACH,
+    Errno::HOSTDOWN,
+    Errno::NONET,
+    Errno::NOPROTOOPT,
+    Errno::PROTO,
+    Errno::OPNOTSUPP,
+    Errno::ACCESS,
+];
+
+/// Whether the error may be an ICMP message about an earlier datagram. Some are also those of the datagram itself.
 pub(crate) fn is_earlier_error(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::HostUnreachable)
+    Errno::from_io_error(error).is_some_and(|errno| ICMP_ERRORS.contains(&errno))
 }

@@ -27,8 +27,6 @@ pub(super) struct UtpStream {
     pair: UnixStream,
     /// Whether the connection is established.
     is_connected: bool,
-    /// Bytes of the owner that the endpoint has not taken yet.
-    leftover: Vec<u8>,
     /// Whether there may be more to read from the owner.
     wants_input: bool,
     /// Whether there is more for the owner than the pair takes.
@@ -51,6 +49,14 @@ pub(super) enum LinkState {
     Over,
 }
 
+/// What a stream works with when it has a turn.
+pub(super) struct StreamTurn<'a> {
+    pub endpoint: &'a mut UtpEndpoint,
+    pub now: UtpTime,
+    /// A buffer for what the owner has written.
+    pub chunk: &'a mut [u8],
+}
+
 /// Creates both ends of a pair: the owner's, and the thread's.
 ///
 /// # Errors
@@ -64,18 +70,42 @@ pub(super) fn pair() -> io::Result<(TcpStream, UnixStream)> {
     Ok((TcpStream::from(OwnedFd::from(theirs)), ours))
 }
 
+/// Why a uTP connection could not be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UtpDialError {
+    /// Nobody listens there, or a router cannot reach the host.
+    #[error("refused")]
+    Refused,
+    /// The peer has reset the connection.
+    #[error("reset")]
+    Reset,
+    /// The peer has not answered.
+    #[error("no answer")]
+    NoAnswer,
+    /// Our side has given up, for want of something, or because the address is blocked.
+    #[error("closed")]
+    ClosedByUs,
+}
+
+impl UtpDialError {
+    /// Whether somebody has answered, so that the other transport need not wait long.
+    pub fn is_refusal(self) -> bool {
+        matches!(self, UtpDialError::Refused | UtpDialError::Reset)
+    }
+}
+
 /// The outcome of a connection that was being opened, once its stream is readable.
 ///
 /// # Errors
 /// Why there is no connection.
-pub(super) fn read_outcome(stream: &TcpStream) -> Result<(), &'static str> {
+pub(super) fn read_outcome(stream: &TcpStream) -> Result<(), UtpDialError> {
     let mut outcome = [0];
     match recv(stream, &mut outcome, RecvFlags::DONTWAIT) {
         Ok((_, 1)) if outcome == [CONNECTED] => Ok(()),
-        Ok((_, 1)) if outcome == [UtpCloseReason::Refused as u8 + 1] => Err("refused"),
-        Ok((_, 1)) if outcome == [UtpCloseReason::Reset as u8 + 1] => Err("reset"),
-        Ok((_, 1)) => Err("no answer"),
-        Ok(_) | Err(_) => Err("closed"),
+        Ok((_, 1)) if outcome == [UtpCloseReason::Refused as u8 + 1] => Err(UtpDialError::Refused),
+        Ok((_, 1)) if outcome == [UtpCloseReason::Reset as u8 + 1] => Err(UtpDialError::Reset),
+        Ok((_, 1)) => Err(UtpDialError::NoAnswer),
+        Ok(_) | Err(_) => Err(UtpDialError::ClosedByUs),
     }
 }
 
@@ -85,7 +115,6 @@ impl UtpStream {
             key,
             pair,
             is_connected,
-            leftover: Vec::new(),
             wants_input: is_connected,
             wants_output: false,
             is_finished: false,
@@ -111,48 +140,42 @@ impl UtpStream {
     }
 
     /// The peer sends nothing more.
-    pub fn finished(&mut self, endpoint: &mut UtpEndpoint, now: UtpTime) -> LinkState {
+    pub fn finished(&mut self, turn: &mut StreamTurn<'_>) -> LinkState {
         self.is_finished = true;
-        self.deliver(endpoint, now)
+        self.deliver(turn)
     }
 
     /// The connection has ended. The owner gets what was received before.
-    pub fn closed(&mut self, endpoint: &mut UtpEndpoint, now: UtpTime, reason: UtpCloseReason) -> LinkState {
+    pub fn closed(&mut self, turn: &mut StreamTurn<'_>, reason: UtpCloseReason) -> LinkState {
         if !self.is_connected {
             let _ = send(&self.pair, &[reason as u8 + 1], SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
         }
         self.is_closed = true;
         self.wants_input = false;
-        self.finished(endpoint, now)
+        self.finished(turn)
     }
 
     /// Gives the owner what has arrived, as far as the pair takes it.
-    pub fn deliver(&mut self, endpoint: &mut UtpEndpoint, now: UtpTime) -> LinkState {
+    pub fn deliver(&mut self, turn: &mut StreamTurn<'_>) -> LinkState {
         self.wants_output = false;
         loop {
-            let bytes = endpoint.readable(self.key);
+            let bytes = turn.endpoint.readable(self.key);
             if bytes.is_empty() {
                 break;
             }
             match send(&self.pair, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-                Ok(count) => endpoint.consume(self.key, count),
+                Ok(count) => turn.endpoint.consume(self.key, count),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => {
                     self.wants_output = true;
                     return LinkState::Open;
                 }
                 // The owner reads nothing more. What it wrote before is still sent.
-                Err(_) => {
-                    return if self.is_closed {
-                        self.over(endpoint, now)
-                    } else {
-                        self.fill(endpoint, now, &mut [0; 4096])
-                    };
-                }
+                Err(_) => return self.fill(turn),
             }
         }
         if self.is_closed {
-            return self.over(endpoint, now);
+            return self.over(turn);
         }
         if self.is_finished && !std::mem::replace(&mut self.is_shut, true) {
             let _ = self.pair.shutdown(Shutdown::Write);
@@ -160,43 +183,40 @@ impl UtpStream {
         LinkState::Open
     }
 
-    /// Takes what the owner has written, as far as the endpoint takes it.
-    pub fn fill(&mut self, endpoint: &mut UtpEndpoint, now: UtpTime, chunk: &mut [u8]) -> LinkState {
+    /// Takes what the owner has written, as far as the endpoint has space.
+    pub fn fill(&mut self, turn: &mut StreamTurn<'_>) -> LinkState {
+        if self.is_closed {
+            return self.over(turn);
+        }
         loop {
-            if !self.leftover.is_empty() {
-                let count = endpoint.write(self.key, &self.leftover);
-                self.leftover.drain(..count.min(self.leftover.len()));
-                if !self.leftover.is_empty() {
-                    self.wants_input = false;
-                    return LinkState::Open;
-                }
+            let space = turn.endpoint.await_space(self.key);
+            if space == 0 {
+                self.wants_input = false;
+                return LinkState::Open;
             }
-            // One byte too many, so that the endpoint says when it takes more.
-            let size = chunk.len().min(endpoint.write_space(self.key).saturating_add(1));
-            let buffer = chunk.get_mut(..size).unwrap_or_default();
+            let size = turn.chunk.len().min(space);
+            let buffer = turn.chunk.get_mut(..size).unwrap_or_default();
             match recv(&self.pair, &mut *buffer, RecvFlags::DONTWAIT) {
-                Ok((_, 0)) => return self.over(endpoint, now),
+                Ok((_, 0)) => return self.over(turn),
                 Ok((_, count)) => {
-                    let bytes = buffer.get(..count).unwrap_or_default();
-                    let taken = endpoint.write(self.key, bytes);
-                    self.leftover.extend_from_slice(bytes.get(taken..).unwrap_or_default());
+                    turn.endpoint.write(self.key, buffer.get(..count).unwrap_or_default());
                 }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => {
-                    self.wants_input = !self.is_closed;
+                    self.wants_input = true;
                     return LinkState::Open;
                 }
-                Err(_) => return self.over(endpoint, now),
+                Err(_) => return self.over(turn),
             }
         }
     }
 
     /// Gives the connection up. What the owner has written is still delivered, unless nobody has accepted the connection.
-    fn over(&self, endpoint: &mut UtpEndpoint, now: UtpTime) -> LinkState {
+    fn over(&self, turn: &mut StreamTurn<'_>) -> LinkState {
         if self.is_connected {
-            endpoint.release(now, self.key);
+            turn.endpoint.release(turn.now, self.key);
         } else {
-            endpoint.reset(self.key);
+            turn.endpoint.reset(self.key);
         }
         LinkState::Over
     }

@@ -51,7 +51,7 @@ impl Host {
     }
 }
 
-fn outcome(stream: &TcpStream) -> Result<(), &'static str> {
+fn outcome(stream: &TcpStream) -> Result<(), UtpDialError> {
     poll(&mut [PollFd::new(stream, PollFlags::IN)], None).expect("a socket");
     UdpService::outcome(stream)
 }
@@ -104,7 +104,7 @@ fn a_reader_that_pauses_stops_the_writer() {
 fn a_port_at_which_nobody_listens_refuses_at_once() {
     let one = Host::new(1);
     let gone = Host::new(2).addr;
-    assert_eq!(outcome(&one.service.connect(gone).expect("a pair")), Err("refused"));
+    assert_eq!(outcome(&one.service.connect(gone).expect("a pair")), Err(UtpDialError::Refused));
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn blocked_addresses_exchange_nothing() {
     ranges.add(AddressRange::V4(blocked, blocked));
     filter.set(ranges.build(), &Flag::default());
     let (one, other) = (Host::filtered(1, &filter), Host::new(2));
-    assert_eq!(outcome(&one.service.connect(other.addr).expect("a pair")), Err("closed"));
+    assert_eq!(outcome(&one.service.connect(other.addr).expect("a pair")), Err(UtpDialError::ClosedByUs));
     let link = one.service.link_dht().expect("a link").remove(0);
     for last in [2, 3] {
         let node = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, last), 0)).expect("a socket");

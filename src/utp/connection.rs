@@ -219,11 +219,13 @@ impl UtpConnection {
     }
 
     /// The bytes that may be on their way, and those that are.
+    #[cfg(any(test, feature = "internals"))]
     pub fn window(&self) -> (usize, usize) {
         (self.ledbat.window(), self.send.in_flight())
     }
 
     /// The size of datagrams.
+    #[cfg(any(test, feature = "internals"))]
     pub fn datagram(&self) -> usize {
         self.mtu.size()
     }
@@ -259,6 +261,13 @@ impl UtpConnection {
         count
     }
 
+    /// The same. If there is no space, the user is told when there is.
+    pub fn await_space(&mut self) -> usize {
+        let space = self.write_space();
+        self.wants_space |= space == 0;
+        space
+    }
+
     fn notice_space(&mut self) {
         if self.wants_space && self.write_space() >= WRITABLE.min(self.send_limit / 2) {
             self.wants_space = false;
@@ -267,6 +276,7 @@ impl UtpConnection {
     }
 
     /// Ends our stream after everything that is written.
+    #[cfg(any(test, feature = "internals"))]
     pub fn finish(&mut self) {
         if matches!(self.phase, UtpPhase::SynSent | UtpPhase::Open) {
             self.send.finish();
@@ -296,6 +306,14 @@ impl UtpConnection {
         }
     }
 
+    /// Whether nothing is left to send, and everything that was sent has arrived.
+    pub fn is_delivered(&self) -> bool {
+        match self.phase {
+            UtpPhase::SynSent | UtpPhase::Open => self.send.is_finished() && !self.is_ack_due,
+            UtpPhase::HalfOpen | UtpPhase::Lingering | UtpPhase::Closed => !self.is_ack_due,
+        }
+    }
+
     /// The user ends the connection at once.
     pub fn abort(&mut self, now: UtpTime) {
         match self.phase {
@@ -316,11 +334,6 @@ impl UtpConnection {
         if self.phase == UtpPhase::SynSent {
             self.close(UtpCloseReason::Refused);
         }
-    }
-
-    /// Datagrams to this address may have at most so many bytes.
-    pub fn limit_datagram(&mut self, size: usize) {
-        self.mtu.limit(size);
     }
 
     fn close(&mut self, reason: UtpCloseReason) {
@@ -362,6 +375,7 @@ impl UtpConnection {
     }
 
     /// The memory that the connection's buffers have.
+    #[cfg(any(test, feature = "internals"))]
     pub fn allocated(&self) -> usize {
         self.receive.allocated() + self.send.allocated()
     }

@@ -5,7 +5,7 @@ mod resets;
 mod table;
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use crate::util::random::Random;
 use crate::utp::connection::{UtpConnection, UtpSecrets};
@@ -82,13 +82,6 @@ impl UtpEndpoint {
         self.is_accepting = is_accepting;
     }
 
-    /// The system says that datagrams to this address may have at most so many bytes (`EMSGSIZE`, "fragmentation needed").
-    pub fn note_mtu(&mut self, addr: IpAddr, max_datagram: usize) {
-        for connection in self.table.iter_mut().filter(|connection| connection.addr.ip() == addr) {
-            connection.limit_datagram(max_datagram);
-        }
-    }
-
     /// The system says that nobody listens at this address (`ECONNREFUSED`). Only connections that are being opened believe it.
     pub fn refuse(&mut self, addr: SocketAddr) {
         for slot in 0..self.table.slots() {
@@ -116,11 +109,6 @@ impl UtpEndpoint {
         }
     }
 
-    /// The peer's address; nothing if the key is not in use.
-    pub fn addr(&self, key: UtpKey) -> Option<SocketAddr> {
-        self.table.get(key).map(|connection| connection.addr)
-    }
-
     /// Received bytes in order: as many as are adjacent in memory, and none only if there are none.
     pub fn readable(&self, key: UtpKey) -> &[u8] {
         self.table.get(key).map_or(&[], UtpConnection::readable)
@@ -139,17 +127,12 @@ impl UtpEndpoint {
         written
     }
 
-    /// How many bytes [`UtpEndpoint::write`] would take.
-    pub fn write_space(&self, key: UtpKey) -> usize {
-        self.table.get(key).map_or(0, UtpConnection::write_space)
+    /// How many bytes [`UtpEndpoint::write`] would take. If none, [`UtpEvent::Writable`] follows when there is space.
+    pub fn await_space(&mut self, key: UtpKey) -> usize {
+        self.table.get_mut(key).map_or(0, UtpConnection::await_space)
     }
 
-    /// Ends our direction: after everything that is written, the peer sees the end of the stream. We can still read.
-    pub fn finish(&mut self, key: UtpKey) {
-        self.with(key, UtpConnection::finish);
-    }
-
-    /// Gives the key up. Written bytes are still delivered, as by [`UtpEndpoint::finish`]; what arrives is discarded.
+    /// Gives the key up. Written bytes are still delivered, and our stream ends; what arrives is discarded.
     pub fn release(&mut self, now: UtpTime, key: UtpKey) {
         self.now = now;
         if let Some(connection) = self.table.get_mut(key) {
@@ -221,19 +204,10 @@ impl UtpEndpoint {
         }
     }
 
-    /// How many connections there are, with those that are half open and those that linger.
-    pub fn len(&self) -> usize {
-        self.table.len()
-    }
-
-    /// Whether there are no connections.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// A connection, for tests and statistics.
-    pub fn connection(&self, key: UtpKey) -> Option<&UtpConnection> {
-        self.table.get(key)
+    /// Whether everything that was written and released is delivered, as far as it will be.
+    pub fn is_idle(&self) -> bool {
+        let mut connections = (0..self.table.slots()).filter_map(|slot| self.table.get_slot(slot));
+        connections.all(UtpConnection::is_delivered)
     }
 
     /// Turns a connection's signals into events, lets it send, and notes its deadline.
@@ -267,5 +241,33 @@ impl UtpEndpoint {
         if let Some(at) = self.table.get_slot_mut(slot).and_then(|connection| connection.next_deadline()) {
             self.deadlines.schedule(slot, at);
         }
+    }
+}
+
+#[cfg(any(test, feature = "internals"))]
+impl UtpEndpoint {
+    /// The peer's address; nothing if the key is not in use.
+    pub fn addr(&self, key: UtpKey) -> Option<SocketAddr> {
+        self.table.get(key).map(|connection| connection.addr)
+    }
+
+    /// Ends our direction: after everything that is written, the peer sees the end of the stream. We can still read.
+    pub fn finish(&mut self, key: UtpKey) {
+        self.with(key, UtpConnection::finish);
+    }
+
+    /// How many connections there are, with those that are half open and those that linger.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether there are no connections.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A connection.
+    pub fn connection(&self, key: UtpKey) -> Option<&UtpConnection> {
+        self.table.get(key)
     }
 }

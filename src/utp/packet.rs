@@ -57,7 +57,7 @@ pub struct UtpPacket<'a> {
 }
 
 /// Whether a datagram looks like one of uTP. Those of the DHT and of UDP trackers do not.
-pub fn is_utp(datagram: &[u8]) -> bool {
+fn is_utp(datagram: &[u8]) -> bool {
     datagram.len() >= HEADER && datagram[0] & 0xf == 1 && datagram[0] >> 4 <= PacketKind::Syn as u8
 }
 

@@ -90,14 +90,6 @@ impl PathMtu {
         }
     }
 
-    /// The system knows that datagrams can have at most so many bytes.
-    pub fn limit(&mut self, size: usize) {
-        let size = size.max(self.smallest);
-        self.ceiling = self.ceiling.min(size);
-        self.largest = self.largest.min(size);
-        self.size = self.size.min(size);
-    }
-
     /// Packets time out again and again: perhaps the path carries only smaller ones now.
     pub fn suspect(&mut self, now: UtpTime) {
         if self.size > self.smallest {
@@ -145,17 +137,13 @@ mod tests {
     }
 
     #[test]
-    fn limits_and_timeouts_reduce_the_size_and_the_search_is_repeated() {
+    fn timeouts_reduce_the_size_and_the_search_is_repeated() {
         let mut mtu = PathMtu::new(1252, 1472);
         mtu.probe_sent(1472);
         mtu.probe_arrived();
         mtu.suspect(UtpTime(7));
         assert_eq!((mtu.size(), mtu.wanted_probe(UtpTime(8))), (1252, None));
         assert_eq!(mtu.wanted_probe(UtpTime(7).after(REPEAT)), Some(1472));
-        mtu.limit(1400);
-        assert_eq!(mtu.wanted_probe(UtpTime(7).after(REPEAT)), Some(1400));
-        mtu.limit(0);
-        assert_eq!((mtu.size(), mtu.wanted_probe(UtpTime(7).after(REPEAT))), (1252, None));
         mtu.probe_arrived();
         mtu.probe_lost(UtpTime(0));
         assert_eq!(mtu.size(), 1252);

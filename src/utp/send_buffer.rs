@@ -176,6 +176,7 @@ impl SendBuffer {
     }
 
     /// How many packets are lost and not sent again.
+    #[cfg(any(test, feature = "internals"))]
     pub fn lost_packets(&self) -> usize {
         self.lost_packets
     }
@@ -183,11 +184,6 @@ impl SendBuffer {
     /// How many packets are not acknowledged without a gap.
     pub fn packets(&self) -> usize {
         self.packets.len()
-    }
-
-    /// How often the first packet was sent.
-    pub fn first_transmissions(&self) -> u8 {
-        self.packets.front().map_or(0, |packet| packet.transmissions)
     }
 
     /// The number of the next new packet.
@@ -388,6 +384,7 @@ impl SendBuffer {
     }
 
     /// The memory in use, in bytes.
+    #[cfg(any(test, feature = "internals"))]
     pub fn allocated(&self) -> usize {
         self.ring.allocated() + self.packets.capacity() * size_of::<SentPacket>()
     }

@@ -106,7 +106,7 @@ impl FuzzedEndpoint {
     }
 
     fn write(&mut self, count: usize) {
-        let space = self.endpoint.write_space(self.key);
+        let space = self.endpoint.await_space(self.key);
         assert_eq!(self.endpoint.write(self.key, &vec![7; count]), count.min(space));
     }
 

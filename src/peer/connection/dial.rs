@@ -18,7 +18,7 @@ use crate::peer::connection::sockets::ConnectionSockets;
 use crate::peer::disconnect_reason::DisconnectReason;
 use crate::strategy::transport_race::TransportRace;
 use crate::types::{DialMode, Transport};
-use crate::udp::UdpService;
+use crate::udp::{UdpService, UtpDialError};
 use crate::util::atomics::Flag;
 use crate::util::os_error::reason;
 
@@ -149,7 +149,7 @@ impl DialRace<'_> {
             while let Some(transport) = race.next_start(begun.elapsed()) {
                 match self.start(transport) {
                     Ok(stream) => running.push((transport, stream)),
-                    Err(error) => self.note_failure(&mut race, transport, reason(&error), begun.elapsed()),
+                    Err(failure) => self.note_failure(&mut race, transport, failure, begun.elapsed()),
                 }
             }
             if self.discards_input.is_set() {
@@ -163,30 +163,35 @@ impl DialRace<'_> {
             for (transport, stream) in ready {
                 match outcome(transport, &stream) {
                     Ok(()) => return Ok(stream),
-                    Err(why) => {
+                    Err(failure) => {
                         running.retain(|(other, _)| *other != transport);
-                        self.note_failure(&mut race, transport, why, begun.elapsed());
+                        self.note_failure(&mut race, transport, failure, begun.elapsed());
                     }
                 }
             }
         }
     }
 
-    fn note_failure(&mut self, race: &mut TransportRace, transport: Transport, why: String, now: Duration) {
-        race.failed(transport, now);
-        self.reason.get_or_insert(why);
+    fn note_failure(&mut self, race: &mut TransportRace, transport: Transport, failure: DialFailure, now: Duration) {
+        if failure.is_refusal {
+            race.refused(transport, now);
+        } else {
+            race.failed(transport, now);
+        }
+        self.reason.get_or_insert(failure.why);
     }
 
-    fn start(&self, transport: Transport) -> io::Result<Arc<TcpStream>> {
+    fn start(&self, transport: Transport) -> Result<Arc<TcpStream>, DialFailure> {
         let Some(tcp) = self.tcp.as_ref().filter(|_| transport == Transport::Tcp) else {
-            return Ok(self.sockets.add(self.udp.connect(self.addr)?));
+            let stream = self.udp.connect(self.addr);
+            return Ok(self.sockets.add(stream?));
         };
         let socket = SockRef::from(&*tcp.stream);
         socket.set_nonblocking(true)?;
         match socket.connect(&tcp.first_hop.into()) {
             Ok(()) => {}
             Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => {}
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         }
         Ok(tcp.stream.clone())
     }
@@ -203,12 +208,32 @@ fn wait(running: &[(Transport, Arc<TcpStream>)], time: Duration) -> Vec<(Transpo
 }
 
 /// Whether an attempt that has come to an end has succeeded.
-fn outcome(transport: Transport, stream: &TcpStream) -> Result<(), String> {
+fn outcome(transport: Transport, stream: &TcpStream) -> Result<(), DialFailure> {
     match transport {
         Transport::Tcp => {
             let failure = stream.take_error().and_then(|failure| failure.map_or(Ok(()), Err));
-            failure.and_then(|()| stream.set_nonblocking(false)).map_err(|error| reason(&error))
+            Ok(failure.and_then(|()| stream.set_nonblocking(false))?)
         }
-        Transport::Utp => UdpService::outcome(stream).map_err(|why| format!("uTP: {why}")),
+        Transport::Utp => Ok(UdpService::outcome(stream)?),
+    }
+}
+
+/// Why a transport could not connect.
+struct DialFailure {
+    why: String,
+    /// Whether the peer has refused the connection. Everything else says little about it.
+    is_refusal: bool,
+}
+
+impl From<io::Error> for DialFailure {
+    fn from(error: io::Error) -> DialFailure {
+        let is_refusal = matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset);
+        DialFailure { why: reason(&error), is_refusal }
+    }
+}
+
+impl From<UtpDialError> for DialFailure {
+    fn from(error: UtpDialError) -> DialFailure {
+        DialFailure { why: format!("uTP: {error}"), is_refusal: error.is_refusal() }
     }
 }

@@ -72,8 +72,8 @@ impl UtpConnection {
             UtpPhase::SynSent | UtpPhase::Closed => {}
         }
         self.arm_timeout(now);
-        let SendBatch { segment, count, is_probe, .. } = batch;
-        (count > 0).then_some(UtpTransmit { to: self.addr, segment, count, dont_fragment: is_probe })
+        let SendBatch { segment, count, .. } = batch;
+        (count > 0).then_some(UtpTransmit { to: self.addr, segment, count })
     }
 
     fn write_syn(&mut self, now: UtpTime, out: &mut Vec<u8>) {

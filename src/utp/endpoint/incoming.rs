@@ -4,17 +4,14 @@ use std::net::SocketAddr;
 
 use crate::utp::connection::{UtpConnection, UtpPhase};
 use crate::utp::endpoint::UtpEndpoint;
-use crate::utp::packet::{PacketKind, UtpPacket, is_utp, parse};
+use crate::utp::packet::{PacketKind, UtpPacket, parse};
 use crate::utp::{UtpKey, UtpTime};
 
 impl UtpEndpoint {
-    /// Handles a received datagram. Returns whether it was one of uTP, whatever it did; other protocols get those that were not.
-    pub fn receive(&mut self, now: UtpTime, from: SocketAddr, datagram: &[u8]) -> bool {
-        if !is_utp(datagram) {
-            return false;
-        }
+    /// Handles a received datagram. One of another protocol does nothing.
+    pub fn receive(&mut self, now: UtpTime, from: SocketAddr, datagram: &[u8]) {
+        let Some(packet) = parse(datagram) else { return };
         self.now = now;
-        let Some(packet) = parse(datagram) else { return true };
         let id = packet.header.id;
         let found = match packet.header.kind {
             PacketKind::Syn => self.table.find(from, id.wrapping_add(1)),
@@ -29,7 +26,6 @@ impl UtpEndpoint {
             None if packet.header.kind == PacketKind::Syn => self.accept(now, from, &packet),
             None => self.resets.answer(now, from, &packet),
         }
-        true
     }
 
     /// Opens a connection for a SYN. Its sender's address may be forged, so the answer is one packet of the SYN's size, and the

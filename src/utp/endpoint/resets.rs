@@ -63,6 +63,6 @@ impl ResetQueue {
     pub(super) fn transmit(&mut self, out: &mut Vec<u8>) -> Option<UtpTransmit> {
         let (to, header) = self.waiting.pop_front()?;
         write_header(out, &header);
-        Some(UtpTransmit { to, segment: HEADER, count: 1, dont_fragment: false })
+        Some(UtpTransmit { to, segment: HEADER, count: 1 })
     }
 }

@@ -106,7 +106,8 @@ impl UtpTable {
         self.get_slot_mut(key.slot)
     }
 
-    fn get_slot(&self, slot: u32) -> Option<&UtpConnection> {
+    /// The connection of a slot.
+    pub(super) fn get_slot(&self, slot: u32) -> Option<&UtpConnection> {
         self.slots.get(slot as usize)?.connection.as_deref()
     }
 
@@ -118,11 +119,6 @@ impl UtpTable {
     /// The key of a slot's connection.
     pub(super) fn key(&self, slot: u32) -> UtpKey {
         UtpKey { slot, generation: self.slots.get(slot as usize).map_or(0, |entry| entry.generation) }
-    }
-
-    /// All connections.
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut UtpConnection> {
-        self.slots.iter_mut().filter_map(|entry| entry.connection.as_deref_mut())
     }
 
     /// The key is not in use any more.
