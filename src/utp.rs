@@ -57,14 +57,24 @@ pub struct UtpConfig {
     pub target_delay: u64,
     /// The most received bytes of one connection that wait for [`UtpEndpoint::consume`].
     pub receive_buffer: usize,
+    /// When all connections together keep so many received bytes, each keeps only [`UtpConfig::min_receive_buffer`] more.
+    pub max_buffered: usize,
+    /// What one connection may keep in any case.
+    pub min_receive_buffer: usize,
     /// The most written bytes of one connection that wait to be sent or acknowledged. On slow paths, less is accepted.
     pub send_buffer: usize,
-    /// The most connections, with those that are half open and those that linger.
+    /// The most connections, with those that are half open and those that linger. A quarter of them is for our own.
     pub max_connections: usize,
-    /// The most incoming connections whose address is not verified yet.
+    /// The most incoming connections whose address is not verified yet. One subnet has at most a quarter of them.
     pub max_half_open: usize,
-    /// The most of them from one IP address.
-    pub max_half_open_per_ip: usize,
+    /// The most of them from one host (an IPv4 address or an IPv6 /64).
+    pub max_half_open_per_host: usize,
+    /// The most connections that their owners have released, and that deliver their last data.
+    pub max_released: usize,
+    /// The most bytes in the buffers of all of them. One more may exceed it.
+    pub max_released_bytes: usize,
+    /// The most of them with one host.
+    pub max_released_per_host: usize,
     /// How often a SYN is sent before [`UtpEndpoint::connect`] has failed.
     pub syn_attempts: u32,
     /// The time until a SYN is sent again; it doubles each time.
@@ -75,6 +85,8 @@ pub struct UtpConfig {
     pub half_open_timeout: u64,
     /// How long a released connection may take to deliver its data.
     pub finish_timeout: u64,
+    /// How long a released connection waits for the peer's FIN when the peer has everything.
+    pub fin_wait: u64,
     /// How long a finished connection answers repeated packets of a peer that missed the last acknowledgement.
     pub linger: u64,
     /// A connection that has sent nothing for so long sends an acknowledgement, so that routers keep its mapping.
@@ -94,15 +106,21 @@ impl UtpConfig {
         UtpConfig {
             target_delay: 60_000,
             receive_buffer: 1 << 20,
+            max_buffered: 32 << 20,
+            min_receive_buffer: 64 << 10,
             send_buffer: 1 << 20,
             max_connections: 4096,
-            max_half_open: 256,
-            max_half_open_per_ip: 8,
+            max_half_open: 1024,
+            max_half_open_per_host: 8,
+            max_released: 1024,
+            max_released_bytes: 32 << 20,
+            max_released_per_host: 32,
             syn_attempts: 4,
             syn_timeout: 1_000_000,
             max_timeouts: 6,
             half_open_timeout: 10_000_000,
             finish_timeout: 60_000_000,
+            fin_wait: 5_000_000,
             linger: 3_000_000,
             keep_alive: 29_000_000,
             min_datagram: 1280 - headers,

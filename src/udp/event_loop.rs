@@ -214,13 +214,10 @@ impl UdpLoop {
         if flags.contains(EventFlags::OUT) {
             self.step(id, UtpStream::deliver);
         }
-        if flags.contains(EventFlags::IN) || has_ended {
+        if has_ended {
+            self.step(id, UtpStream::drain);
+        } else if flags.contains(EventFlags::IN) {
             self.step(id, UtpStream::fill);
-        }
-        // What the owner has written waits for space. Its end would be reported again and again.
-        if has_ended && let Some(stream) = self.streams.get_mut(&id) {
-            let _ = epoll::delete(&self.epoll, &*stream);
-            stream.watched = None;
         }
     }
 
@@ -230,8 +227,7 @@ impl UdpLoop {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         let mut turn = StreamTurn { endpoint: &mut self.endpoint, now, chunk: &mut self.chunk };
         if work(stream, &mut turn) == LinkState::Open {
-            // Without being watched, the owner has closed, and only the endpoint's events count.
-            if stream.watched.is_none() || watch(&self.epoll, id, stream) {
+            if watch(&self.epoll, id, stream) {
                 return;
             }
             stream.abandon(&mut self.endpoint);
@@ -313,7 +309,7 @@ impl UdpLoop {
         self.endpoint.set_accepting(false);
         let ids: Vec<_> = self.streams.keys().copied().collect();
         for id in ids {
-            self.serve_stream(id, EventFlags::HUP);
+            self.step(id, UtpStream::drain);
         }
         for (_, stream) in self.streams.drain() {
             stream.abandon(&mut self.endpoint);

@@ -171,7 +171,7 @@ impl UtpStream {
                     return LinkState::Open;
                 }
                 // The owner reads nothing more. What it wrote before is still sent.
-                Err(_) => return self.fill(turn),
+                Err(_) => return self.drain(turn),
             }
         }
         if self.is_closed {
@@ -206,6 +206,23 @@ impl UtpStream {
                     self.wants_input = true;
                     return LinkState::Open;
                 }
+                Err(_) => return self.over(turn),
+            }
+        }
+    }
+
+    /// The owner has closed its end, or is to: takes all that it has written, which the pair bounds. A peer that has no space must not
+    /// keep us from noticing the end.
+    pub fn drain(&mut self, turn: &mut StreamTurn<'_>) -> LinkState {
+        if self.is_closed {
+            return self.over(turn);
+        }
+        loop {
+            match recv(&self.pair, &mut *turn.chunk, RecvFlags::DONTWAIT) {
+                Ok((_, 0)) => return self.over(turn),
+                Ok((_, count)) => turn.endpoint.write_rest(self.key, turn.chunk.get(..count).unwrap_or_default()),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return LinkState::Open,
                 Err(_) => return self.over(turn),
             }
         }

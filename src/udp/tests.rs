@@ -10,6 +10,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use super::*;
 use crate::net::block_list::{AddressRange, RangeSetBuilder};
 use crate::util::atomics::Flag;
+use crate::utp::UtpTime;
 
 /// Longer than any step takes; a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -171,4 +172,47 @@ fn packets_of_the_dht_reach_its_link_and_no_others() {
     link.send_to(from, b"d1:y1:re").expect("sent");
     let (size, sender) = node.recv_from(&mut buffer).expect("a packet");
     assert_eq!((&buffer[..size], sender), (&b"d1:y1:re"[..], host.addr));
+}
+
+/// Gives each endpoint what the other sends, until neither sends anything.
+fn exchange(one: (&mut UtpEndpoint, SocketAddr), other: (&mut UtpEndpoint, SocketAddr), now: UtpTime) {
+    let mut out = Vec::new();
+    loop {
+        let mut is_quiet = true;
+        for (from, to) in [(0, 1), (1, 0)] {
+            let mut ends = [(&mut *one.0, one.1), (&mut *other.0, other.1)];
+            out.clear();
+            while let Some(transmit) = ends[from].0.transmit(now, &mut out) {
+                is_quiet = false;
+                let sender = ends[from].1;
+                out.chunks(transmit.segment).for_each(|datagram| ends[to].0.receive(now, sender, datagram));
+                out.clear();
+            }
+        }
+        if is_quiet {
+            return;
+        }
+    }
+}
+
+#[test]
+fn the_end_of_an_owner_is_noticed_although_the_peer_takes_nothing() {
+    let now = UtpTime(1);
+    let endpoint = || UtpEndpoint::new(UtpConfig::new(false), Random::seeded(3));
+    let addr = |last| SocketAddr::from(([127, 0, 0, last], 1000));
+    let (mut ours, mut theirs) = (endpoint(), endpoint());
+    let key = ours.connect(now, addr(2)).expect("a place");
+    exchange((&mut ours, addr(1)), (&mut theirs, addr(2)), now);
+    let (mut owner, end) = stream::pair().expect("descriptors");
+    let mut stream = stream::UtpStream::new(key, end, true);
+    owner.set_nonblocking(true).expect("a socket");
+    let mut turn = stream::StreamTurn { endpoint: &mut ours, now, chunk: &mut [0; 65_536] };
+    // The peer's owner reads nothing, so that its window becomes 0, and then the pair fills up.
+    while owner.write(&[7; 65_536]).is_ok() {
+        assert_eq!(stream.fill(&mut turn), stream::LinkState::Open);
+        exchange((&mut *turn.endpoint, addr(1)), (&mut theirs, addr(2)), now);
+    }
+    drop(owner);
+    assert_eq!(stream.drain(&mut turn), stream::LinkState::Over);
+    assert_eq!(ours.addr(key), None);
 }

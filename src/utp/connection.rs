@@ -118,6 +118,12 @@ pub struct UtpConnection {
     wants_space: bool,
     is_finish_known: bool,
     is_released: bool,
+    /// How many bytes the peer has acknowledged.
+    acked_bytes: u64,
+    /// How many packets acknowledged something that we have not sent.
+    wrong_acks: u32,
+    /// Whether the connection is released, the peer has everything, and only its FIN is missing.
+    is_fin_awaited: bool,
 }
 
 /// What is drawn at random for a connection.
@@ -210,6 +216,9 @@ impl UtpConnection {
             wants_space: false,
             is_finish_known: false,
             is_released: false,
+            acked_bytes: 0,
+            wrong_acks: 0,
+            is_fin_awaited: false,
         }
     }
 
@@ -246,6 +255,16 @@ impl UtpConnection {
         }
     }
 
+    /// How many received bytes are kept.
+    pub fn buffered(&self) -> usize {
+        self.receive.buffered()
+    }
+
+    /// Changes how many received bytes are kept at most.
+    pub fn set_receive_buffer(&mut self, bytes: usize) {
+        self.receive.set_capacity(bytes);
+    }
+
     /// How many bytes can be written.
     pub fn write_space(&self) -> usize {
         let is_writable = matches!(self.phase, UtpPhase::SynSent | UtpPhase::Open) && !self.send.is_ending();
@@ -261,7 +280,14 @@ impl UtpConnection {
         count
     }
 
-    /// The same. If there is no space, the user is told when there is.
+    /// Takes the last bytes to send, whether or not there is space for them.
+    pub fn write_rest(&mut self, bytes: &[u8]) {
+        if matches!(self.phase, UtpPhase::SynSent | UtpPhase::Open) && !self.send.is_ending() {
+            self.send.write(bytes);
+        }
+    }
+
+    /// The same as [`UtpConnection::write_space`]. If there is no space, the user is told when there is.
     pub fn await_space(&mut self) -> usize {
         let space = self.write_space();
         self.wants_space |= space == 0;

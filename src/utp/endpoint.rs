@@ -1,6 +1,8 @@
 //! All connections of one UDP socket.
 
+mod half_open;
 mod incoming;
+mod released;
 mod resets;
 mod table;
 
@@ -8,8 +10,9 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use crate::util::random::Random;
-use crate::utp::connection::{UtpConnection, UtpSecrets};
+use crate::utp::connection::{UtpConnection, UtpPhase, UtpSecrets};
 use crate::utp::deadline_queue::DeadlineQueue;
+use crate::utp::endpoint::half_open::HalfOpen;
 use crate::utp::endpoint::resets::ResetQueue;
 use crate::utp::endpoint::table::UtpTable;
 use crate::utp::seq_nr::SeqNr;
@@ -24,8 +27,11 @@ pub struct UtpEndpoint {
     config: UtpConfig,
     random: Random,
     table: UtpTable,
-    /// Incoming connections that are half open, the oldest first. Some of them may not be any more.
-    half_open: VecDeque<UtpKey>,
+    half_open: HalfOpen,
+    /// The connections that were released, in this order. Some of them may be gone.
+    released: VecDeque<UtpKey>,
+    /// How many received bytes all connections keep.
+    buffered: usize,
     events: VecDeque<UtpEvent>,
     /// The slots of connections that may have something to send.
     ready: VecDeque<u32>,
@@ -45,7 +51,9 @@ impl UtpEndpoint {
             config,
             random,
             table: UtpTable::default(),
-            half_open: VecDeque::new(),
+            half_open: HalfOpen::default(),
+            released: VecDeque::new(),
+            buffered: 0,
             events: VecDeque::new(),
             ready: VecDeque::new(),
             deadlines: DeadlineQueue::default(),
@@ -127,6 +135,11 @@ impl UtpEndpoint {
         written
     }
 
+    /// Takes the last bytes before [`UtpEndpoint::release`], whether or not there is space for them.
+    pub fn write_rest(&mut self, key: UtpKey, bytes: &[u8]) {
+        self.with(key, |connection| connection.write_rest(bytes));
+    }
+
     /// How many bytes [`UtpEndpoint::write`] would take. If none, [`UtpEvent::Writable`] follows when there is space.
     pub fn await_space(&mut self, key: UtpKey) -> usize {
         self.table.get_mut(key).map_or(0, UtpConnection::await_space)
@@ -139,6 +152,7 @@ impl UtpEndpoint {
             connection.release(now, &self.config);
             self.table.retire(key);
             self.settle(key.slot);
+            self.limit_released(key);
         }
     }
 
@@ -219,16 +233,30 @@ impl UtpEndpoint {
             self.resets.push(connection.addr, &header);
         }
         if signals.is_over {
-            self.table.remove(slot);
-            self.deadlines.forget(slot);
-            return;
+            return self.forget(slot);
         }
+        let buffered = connection.buffered();
+        self.buffered = self.buffered + buffered - self.table.note_buffered(slot, buffered);
+        let Some(connection) = self.table.get_slot_mut(slot) else { return };
         let has_output = connection.has_output(self.now);
         self.table.collect_events(slot, signals, &mut self.events);
         if has_output && self.table.mark_queued(slot) {
             self.ready.push_back(slot);
         }
         self.schedule(slot);
+    }
+
+    /// Removes a connection without a word to the peer.
+    fn forget(&mut self, slot: u32) {
+        if let Some(connection) = self.table.get_slot_mut(slot)
+            && connection.phase() == UtpPhase::HalfOpen
+        {
+            let ip = connection.addr.ip();
+            self.half_open.remove(ip);
+        }
+        self.buffered -= self.table.note_buffered(slot, 0);
+        self.table.remove(slot);
+        self.deadlines.forget(slot);
     }
 
     fn enqueue(&mut self, key: UtpKey) {
@@ -246,6 +274,11 @@ impl UtpEndpoint {
 
 #[cfg(any(test, feature = "internals"))]
 impl UtpEndpoint {
+    /// How many received bytes all connections keep.
+    pub fn buffered(&self) -> usize {
+        self.buffered
+    }
+
     /// The peer's address; nothing if the key is not in use.
     pub fn addr(&self, key: UtpKey) -> Option<SocketAddr> {
         self.table.get(key).map(|connection| connection.addr)

@@ -88,7 +88,7 @@ impl Reassembly {
         if self.ahead.get(index).is_some_and(Option::is_some) {
             return Arrival::Duplicate;
         }
-        if self.ring.len() + self.ahead_bytes + payload.len() > self.capacity {
+        if self.is_discarding || self.ring.len() + self.ahead_bytes + payload.len() > self.capacity {
             return Arrival::Refused;
         }
         if self.ahead.len() <= index {
@@ -116,9 +116,19 @@ impl Reassembly {
         self.capacity
     }
 
+    /// Changes how many bytes are kept at most. What is kept already stays, because it was acknowledged.
+    pub fn set_capacity(&mut self, capacity: usize) {
+        self.capacity = capacity;
+    }
+
+    /// How many bytes are kept.
+    pub fn buffered(&self) -> usize {
+        self.ring.len() + self.ahead_bytes
+    }
+
     /// How many more bytes there is space for.
     pub fn window(&self) -> usize {
-        self.capacity.saturating_sub(self.ring.len() + self.ahead_bytes)
+        self.capacity.saturating_sub(self.buffered())
     }
 
     /// Whether packets after a gap have arrived.
@@ -150,9 +160,10 @@ impl Reassembly {
         self.ring.pop(count);
     }
 
-    /// From now on, acknowledges data but forgets it.
+    /// From now on, acknowledges data in order but forgets it, and keeps no packets after a gap.
     pub fn discard(&mut self) {
         self.is_discarding = true;
+        (self.ahead, self.ahead_bytes) = (VecDeque::new(), 0);
         self.ring.pop(usize::MAX);
         self.ring.free();
     }

@@ -9,6 +9,14 @@ use crate::utp::{UtpCloseReason, UtpConfig, UtpTime};
 
 /// An acknowledgement that is older by more packets than this says nothing; perhaps somebody has guessed it.
 const MAX_OLD_ACK: i32 = 1024;
+/// The same while the peer has acknowledged fewer bytes than [`PROOF`].
+const MAX_OLD_ACK_UNPROVED: i32 = 64;
+/// A peer that has acknowledged so many bytes has received them.
+const PROOF: u64 = 64 << 10;
+/// A half-open connection accepts no packet after so many that acknowledged a wrong number.
+const MAX_GUESSES: u32 = 4;
+/// So many impossible acknowledgements end an open connection whose peer has not proved that it receives our packets.
+const MAX_WRONG_ACKS: u32 = 32;
 /// A RESET names the packet that it answers. One of those on their way, or an old one.
 const MAX_OLD_RESET: i32 = MAX_OLD_ACK + 1024;
 /// A packet with data is acknowledged at once if it is the second one, or one of the first of the connection.
@@ -39,10 +47,12 @@ impl UtpConnection {
                 }
             }
             UtpPhase::HalfOpen => {
-                // Only who has received our answer knows its number.
-                if header.ack != self.send.acked() {
+                // Only who has received our answer knows its number. Somebody who guesses gets few attempts.
+                if header.ack != self.send.acked() || self.wrong_acks >= MAX_GUESSES {
+                    self.wrong_acks = self.wrong_acks.saturating_add(1);
                     return;
                 }
+                self.wrong_acks = 0;
                 (self.phase, self.phase_ends) = (UtpPhase::Open, None);
                 self.signals.incoming = true;
             }
@@ -54,7 +64,7 @@ impl UtpConnection {
             UtpPhase::Open => {}
         }
         if !self.is_plausible(header) {
-            return;
+            return self.on_wrong_ack();
         }
         self.note_times(now, header);
         self.on_ack(now, packet);
@@ -62,7 +72,16 @@ impl UtpConnection {
             self.on_data(now, packet);
         }
         self.notice_end(now, config);
+        self.shorten_finish(now, config);
         self.arm_timeout(now);
+    }
+
+    /// The peer has everything that we sent, and its FIN is all that we still wait for.
+    fn shorten_finish(&mut self, now: UtpTime, config: &UtpConfig) {
+        if self.is_released && self.phase == UtpPhase::Open && self.send.is_finished() && !self.is_fin_awaited {
+            self.is_fin_awaited = true;
+            self.phase_ends = Some(now.after(config.fin_wait));
+        }
     }
 
     /// A State that acknowledges our SYN opens the connection. Data that overtakes it is ignored: its place is not known.
@@ -111,7 +130,23 @@ impl UtpConnection {
     /// Whether a packet acknowledges nothing that we have not sent, and is not too old.
     fn is_plausible(&self, header: &UtpHeader) -> bool {
         let last = self.send.next_seq().previous();
-        header.ack.distance(last) <= 0 && header.ack.distance(self.send.acked()) >= -MAX_OLD_ACK
+        let max_old = if self.is_proved() { MAX_OLD_ACK } else { MAX_OLD_ACK_UNPROVED };
+        header.ack.distance(last) <= 0 && header.ack.distance(self.send.acked()) >= -max_old
+    }
+
+    /// Whether the peer has acknowledged so much that it cannot have guessed all the numbers.
+    fn is_proved(&self) -> bool {
+        self.acked_bytes >= PROOF
+    }
+
+    /// A packet acknowledges something that cannot be. A peer that receives our packets sends none of those; somebody who guesses
+    /// numbers, in order to open a connection in the name of another address, sends many.
+    fn on_wrong_ack(&mut self) {
+        self.wrong_acks = self.wrong_acks.saturating_add(1);
+        if self.wrong_acks >= MAX_WRONG_ACKS && !self.is_proved() {
+            self.signals.send_reset = true;
+            self.close(UtpCloseReason::Reset);
+        }
     }
 
     /// Measures the delay of the peer's packet, and corrects the delay of ours for the drift of clocks.
@@ -173,6 +208,7 @@ impl UtpConnection {
         }
         self.round_trip.reset_backoff();
         (self.timeouts, self.duplicate_acks, self.timeout_at) = (0, 0, None);
+        self.acked_bytes += outcome.bytes as u64;
         if outcome.is_overtaken {
             self.ledbat.not_lost();
         }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use crate::utp::connection::{UtpConnection, UtpPhase};
 use crate::utp::endpoint::UtpEndpoint;
+use crate::utp::endpoint::half_open::HalfOpenPlace;
 use crate::utp::packet::{PacketKind, UtpPacket, parse};
 use crate::utp::{UtpKey, UtpTime};
 
@@ -20,7 +21,14 @@ impl UtpEndpoint {
         };
         match found.and_then(|slot| Some((slot, self.table.get_slot_mut(slot)?))) {
             Some((slot, connection)) => {
-                connection.receive(now, &packet, &self.config);
+                let config = &self.config;
+                let is_short = self.buffered >= config.max_buffered;
+                connection.set_receive_buffer(if is_short { config.min_receive_buffer } else { config.receive_buffer });
+                let was_half_open = connection.phase() == UtpPhase::HalfOpen;
+                connection.receive(now, &packet, config);
+                if was_half_open && connection.phase() != UtpPhase::HalfOpen {
+                    self.half_open.remove(from.ip());
+                }
                 self.settle(slot);
             }
             None if packet.header.kind == PacketKind::Syn => self.accept(now, from, &packet),
@@ -31,25 +39,19 @@ impl UtpEndpoint {
     /// Opens a connection for a SYN. Its sender's address may be forged, so the answer is one packet of the SYN's size, and the
     /// connection is reported only when another packet has proved the address.
     fn accept(&mut self, now: UtpTime, from: SocketAddr, syn: &UtpPacket<'_>) {
-        if !self.is_accepting || self.table.len() >= self.config.max_connections {
+        if !self.is_accepting || self.table.len() >= self.config.max_connections / 4 * 3 {
             return;
         }
-        let table = &self.table;
-        let is_half_open = |key: &UtpKey| table.get(*key).is_some_and(|other| other.phase() == UtpPhase::HalfOpen);
-        self.half_open.retain(is_half_open);
-        let is_same_ip = |key: &&UtpKey| self.table.get(**key).is_some_and(|other| other.addr.ip() == from.ip());
-        if self.half_open.iter().filter(is_same_ip).count() >= self.config.max_half_open_per_ip {
-            return;
-        }
-        if self.half_open.len() >= self.config.max_half_open
-            && let Some(oldest) = self.half_open.pop_front()
-        {
-            self.table.remove(oldest.slot);
-            self.deadlines.forget(oldest.slot);
+        let is_half_open = |key: UtpKey| self.table.get(key).is_some_and(|other| other.phase() == UtpPhase::HalfOpen);
+        match self.half_open.place(now, from.ip(), &self.config, is_half_open) {
+            HalfOpenPlace::Free => {}
+            HalfOpenPlace::InsteadOf(other) => self.forget(other.slot),
+            HalfOpenPlace::Denied => return,
         }
         let secrets = self.draw_secrets();
         let key = self.table.insert(UtpConnection::accepting(now, from, &syn.header, secrets, &self.config));
-        self.half_open.push_back(key);
+        let is_half_open = |key: UtpKey| self.table.get(key).is_some_and(|other| other.phase() == UtpPhase::HalfOpen);
+        self.half_open.add(now, key, from.ip(), is_half_open);
         self.settle(key.slot);
     }
 }

@@ -1,7 +1,7 @@
 //! The table of connections.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::utp::connection::{UtpConnection, UtpSignals};
 use crate::utp::{UtpEvent, UtpKey};
@@ -19,6 +19,8 @@ struct TableSlot {
     /// Whether these events wait to be taken.
     is_readable_queued: bool,
     is_writable_queued: bool,
+    /// How many received bytes the connection keeps.
+    buffered: usize,
 }
 
 /// All connections, by key and by address.
@@ -65,6 +67,17 @@ impl UtpTable {
             *entry = TableSlot { generation, is_queued, ..TableSlot::default() };
             self.free.push(slot);
         }
+    }
+
+    /// The IP address of the peer of a connection, also of one whose key was given up.
+    pub(super) fn ip(&self, key: UtpKey) -> Option<IpAddr> {
+        let entry = self.slots.get(key.slot as usize).filter(|entry| entry.generation == key.generation)?;
+        Some(entry.connection.as_ref()?.addr.ip())
+    }
+
+    /// Notes how many received bytes a connection keeps. Returns how many it kept when that was noted last.
+    pub(super) fn note_buffered(&mut self, slot: u32, bytes: usize) -> usize {
+        std::mem::replace(&mut self.slots[slot as usize].buffered, bytes)
     }
 
     /// Whether a connection has this address and number.

@@ -6,7 +6,7 @@ use super::handshake::{Probe, header};
 use crate::util::random::Random;
 use crate::utp::packet::{PacketKind, UtpHeader, write_with_sack};
 use crate::utp::seq_nr::SeqNr;
-use crate::utp::{UtpConfig, UtpEvent};
+use crate::utp::{UtpCloseReason, UtpConfig, UtpEvent};
 
 fn addr(number: u32) -> SocketAddr {
     SocketAddr::from((std::net::Ipv4Addr::from(0x0a00_0000 + number), 4000))
@@ -23,12 +23,17 @@ fn floods_of_syns_are_bounded_and_never_amplified() {
         answered += sent.len();
     }
     assert!(answered <= 5_000);
-    assert_eq!(probe.endpoint.len(), 256);
+    assert_eq!(probe.endpoint.len(), 1024);
     // One address cannot take all places.
     for id in 1..1_000 {
         probe.give(addr(9_999), header(PacketKind::Syn, id * 3, 1, 0), &[]);
     }
     assert_eq!(probe.sent().len(), 8);
+    // But what others send in its name keeps it out for a second only.
+    probe.pass(1_100_000);
+    probe.give(addr(9_999), header(PacketKind::Syn, 5_000, 1, 0), &[]);
+    assert_eq!(probe.sent().len(), 1);
+    assert_eq!(probe.endpoint.len(), 1024);
     probe.endpoint.set_accepting(false);
     probe.give(addr(70_000), header(PacketKind::Syn, 7, 1, 0), &[]);
     assert_eq!(probe.sent(), []);
@@ -163,4 +168,167 @@ fn nonsense_from_a_peer_does_not_break_the_endpoint() {
         assert!(sent_to_peer < 20_000, "{sent_to_peer}");
         assert!(probe.endpoint.connection(key).is_none_or(|connection| connection.allocated() < 4 << 20));
     }
+}
+
+/// Packets after a gap, until the connection would have a mebibyte of them.
+fn leave_a_gap(probe: &mut Probe, from: SocketAddr, next: UtpHeader) {
+    for number in 1..800 {
+        probe.give(from, UtpHeader { seq: next.seq.plus(number), ..next }, &[1; 1400]);
+        probe.sent();
+    }
+}
+
+#[test]
+fn a_released_connection_keeps_nothing_that_it_receives() {
+    let mut probe = Probe::new(UtpConfig::new(false));
+    let (key, next) = probe.open(addr(1));
+    leave_a_gap(&mut probe, addr(1), next);
+    assert!(probe.endpoint.buffered() > 1 << 19);
+    probe.endpoint.release(probe.now, key);
+    assert_eq!(probe.endpoint.buffered(), 0);
+    leave_a_gap(&mut probe, addr(1), next);
+    assert_eq!(probe.endpoint.buffered(), 0);
+}
+
+#[test]
+fn one_host_has_few_released_connections_and_all_have_their_limit() {
+    let mut probe = Probe::new(UtpConfig { max_released: 100, ..UtpConfig::new(false) });
+    let mut open = |from: SocketAddr| {
+        let (key, _) = probe.open(from);
+        probe.endpoint.release(probe.now, key);
+        let resets = probe.sent().iter().filter(|(_, header, _)| header.kind == PacketKind::Reset).count();
+        (probe.endpoint.len(), resets)
+    };
+    let same_host = |port: u16| SocketAddr::new(addr(1).ip(), port);
+    assert_eq!((1..=32).map(|port| open(same_host(port))).last(), Some((32, 0)));
+    assert_eq!((33..=200).map(|port| open(same_host(port))).last(), Some((32, 1)), "the oldest was told");
+    // 68 other hosts have room, and then those of the host with the most go.
+    assert_eq!((2..=69).map(|number| open(addr(number))).last(), Some((100, 0)));
+    assert_eq!((70..=90).map(|number| open(addr(number))).last(), Some((100, 1)));
+}
+
+#[test]
+fn incoming_connections_leave_places_for_our_own() {
+    let mut probe = Probe::new(UtpConfig { max_connections: 40, ..UtpConfig::new(false) });
+    for number in 1..=30 {
+        probe.open(addr(number));
+    }
+    probe.give(addr(31), header(PacketKind::Syn, 100, 1, 0), &[]);
+    assert_eq!(probe.sent(), []);
+    for number in 41..=50 {
+        probe.endpoint.connect(probe.now, addr(number)).expect("a place");
+    }
+    assert!(probe.endpoint.connect(probe.now, addr(51)).is_err());
+}
+
+#[test]
+fn all_connections_together_keep_a_bounded_number_of_bytes() {
+    let config = UtpConfig { max_buffered: 3 << 20, ..UtpConfig::new(false) };
+    let mut probe = Probe::new(config.clone());
+    let peers: Vec<_> = (1..=40).map(|number| (addr(number), probe.open(addr(number)))).collect();
+    for (from, (_, next)) in &peers {
+        leave_a_gap(&mut probe, *from, *next);
+    }
+    let most = config.max_buffered + config.receive_buffer + peers.len() * config.min_receive_buffer;
+    assert!(probe.endpoint.buffered() <= most, "{}", probe.endpoint.buffered());
+    // Streams without gaps go on.
+    let (from, (key, next)) = peers[39];
+    let before = probe.endpoint.readable(key).len();
+    probe.give(from, next, b"the missing one");
+    assert!(probe.endpoint.readable(key).len() > before);
+    // When the others are gone, there is room again.
+    for (_, (key, _)) in &peers[..39] {
+        probe.endpoint.reset(*key);
+    }
+    probe.sent();
+    let before = probe.endpoint.buffered();
+    leave_a_gap(&mut probe, from, UtpHeader { seq: next.seq.plus(900), ..next });
+    assert!(probe.endpoint.buffered() > before + (1 << 19));
+}
+
+#[test]
+fn a_released_connection_does_not_wait_long_for_a_fin() {
+    let mut probe = Probe::new(UtpConfig::new(false));
+    let (key, next) = probe.open(addr(1));
+    probe.endpoint.release(probe.now, key);
+    let (_, fin, _) = probe.sent().into_iter().find(|(_, header, _)| header.kind == PacketKind::Fin).expect("a FIN");
+    probe.give(addr(1), UtpHeader { kind: PacketKind::State, ack: fin.seq, ..next }, &[]);
+    probe.pass(4_900_000);
+    assert_eq!(probe.endpoint.len(), 1);
+    probe.pass(200_000);
+    assert!(probe.endpoint.is_empty());
+    assert_eq!(probe.sent_one().1.kind, PacketKind::Reset);
+}
+
+/// An address that may be forged, and one of a subnet, whose owner may send from all its addresses.
+#[test]
+fn half_open_connections_of_one_subnet_leave_places_for_others() {
+    let mut probe = Probe::new(UtpConfig::new(true));
+    let of_subnet = |number: u16| SocketAddr::from(([0x2a00, 1, 2, number, 0, 0, 0, 1], 4000));
+    for number in 0..1_000 {
+        probe.give(of_subnet(number), header(PacketKind::Syn, 7, 1, 0), &[]);
+        probe.sent();
+    }
+    assert_eq!(probe.endpoint.len(), 256);
+    for port in 0..20 {
+        let same_64 = SocketAddr::from(([0x2a00, 3, 2, 1, 0, 0, 0, port], 4000));
+        probe.give(same_64, header(PacketKind::Syn, 7, 1, 0), &[]);
+    }
+    assert_eq!(probe.sent().len(), 8);
+    assert_eq!(probe.endpoint.len(), 256 + 8);
+    // All of them can be opened, and then they count no more.
+    let (key, _) = probe.open(SocketAddr::from(([0x2a00, 9, 2, 1, 0, 0, 0, 1], 4000)));
+    probe.endpoint.reset(key);
+    probe.sent();
+    probe.pass(11_000_000);
+    assert!(probe.endpoint.is_empty());
+    probe.give(of_subnet(1), header(PacketKind::Syn, 7, 1, 0), &[]);
+    assert_eq!(probe.sent().len(), 1);
+}
+
+#[test]
+fn the_number_of_our_answer_cannot_be_guessed() {
+    let mut probe = Probe::new(UtpConfig::new(false));
+    probe.give(addr(1), header(PacketKind::Syn, 100, 1, 0), &[]);
+    let (_, answer, _) = probe.sent_one();
+    let right = answer.seq.previous();
+    for guess in 1..=4 {
+        probe.give(addr(1), header(PacketKind::State, 101, 2, right.plus(guess).0), &[]);
+    }
+    for guess in 0..=u16::MAX {
+        probe.give(addr(1), header(PacketKind::State, 101, 2, guess), &[]);
+    }
+    assert_eq!(probe.events(), []);
+}
+
+#[test]
+fn acknowledgements_that_are_guessed_end_a_connection_that_has_proved_nothing() {
+    let mut probe = Probe::new(UtpConfig::new(false));
+    let (key, next) = probe.open(addr(1));
+    probe.endpoint.write(key, &vec![7; 60_000]);
+    let sent = probe.sent().len();
+    let state = UtpHeader { kind: PacketKind::State, ..next };
+    let mut more = 0;
+    for guess in 0..64_u16 {
+        probe.give(addr(1), UtpHeader { ack: SeqNr(guess * 1024), ..state }, &[]);
+        more += probe.sent().iter().map(|(_, _, payload)| payload.len()).sum::<usize>();
+    }
+    assert!(probe.events().contains(&UtpEvent::Closed(key, UtpCloseReason::Reset)));
+    assert!(more <= 60_000 && sent > 0, "{more}");
+
+    // A peer that has received much is not suspected.
+    let (key, next) = probe.open(addr(2));
+    let state = UtpHeader { kind: PacketKind::State, ..next };
+    let mut ack = next.ack;
+    for _ in 0..100 {
+        probe.endpoint.write(key, &[7; 2_000]);
+        ack = ack.plus(probe.sent().len() as u16);
+        probe.give(addr(2), UtpHeader { ack, ..state }, &[]);
+        probe.pass(10_000);
+    }
+    for guess in 0..64_u16 {
+        probe.give(addr(2), UtpHeader { ack: SeqNr(guess * 1024), ..state }, &[]);
+    }
+    assert!(probe.endpoint.addr(key).is_some());
+    assert!(probe.events().iter().all(|event| !matches!(event, UtpEvent::Closed(..))));
 }

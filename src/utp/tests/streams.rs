@@ -163,7 +163,7 @@ fn idle_connections_are_small_and_wake_only_for_keep_alives() {
 #[test]
 fn thousands_of_connections_share_an_endpoint() {
     let mut config = UtpConfig::new(false);
-    config.max_half_open_per_ip = 10_000;
+    config.max_half_open_per_host = 10_000;
     config.max_half_open = 10_000;
     let mut world = World::new(10 * MS, &config);
     for _ in 0..2000 {
