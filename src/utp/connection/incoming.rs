@@ -17,8 +17,6 @@ const PROOF: u64 = 64 << 10;
 const MAX_GUESSES: u32 = 4;
 /// So many impossible acknowledgements end an open connection whose peer has not proved that it receives our packets.
 const MAX_WRONG_ACKS: u32 = 32;
-/// A RESET names the packet that it answers. One of those on their way, or an old one.
-const MAX_OLD_RESET: i32 = MAX_OLD_ACK + 1024;
 /// A packet with data is acknowledged at once if it is the second one, or one of the first of the connection.
 const ACK_EVERY: u32 = 2;
 const QUICK_ACKS: u32 = 32;
@@ -113,12 +111,12 @@ impl UtpConnection {
         }
     }
 
-    /// A RESET counts if it names a packet that we have sent lately.
+    /// A RESET counts if it names a packet that we have just sent: the last one that is acknowledged, one on its way, or an
+    /// acknowledgement, which has the number of the next packet with data. Others may be forged.
     fn on_reset(&mut self, header: &UtpHeader) {
-        let distance = header.ack.distance(self.send.next_seq());
         let is_known = match self.phase {
             UtpPhase::SynSent => header.ack == self.send.acked(),
-            _ => (-MAX_OLD_RESET..=0).contains(&distance),
+            _ => header.ack.distance(self.send.acked()) >= 0 && header.ack.distance(self.send.next_seq()) <= 0,
         };
         match self.phase {
             UtpPhase::HalfOpen => self.signals.is_over |= is_known,

@@ -105,12 +105,16 @@ fn an_acknowledgement_that_goes_back_changes_nothing() {
 fn resets_that_name_no_packet_of_ours_are_ignored() {
     let mut probe = Probe::new(UtpConfig::new(false));
     let (key, next) = probe.open(addr(1));
-    for ack in [5_000_u16, 20_000, 40_000] {
-        let reset = UtpHeader { kind: PacketKind::Reset, ack: next.ack.plus(ack), ..next };
-        probe.give(addr(1), reset, &[]);
+    probe.endpoint.write(key, &[7; 4_000]);
+    let sent = probe.sent().len() as u16;
+    let reset = |ack: u16| UtpHeader { kind: PacketKind::Reset, ack: next.ack.plus(ack), ..next };
+    for ack in sent + 2..u16::MAX {
+        probe.give(addr(1), reset(ack), &[]);
     }
     assert_eq!(probe.events().iter().filter(|event| matches!(event, UtpEvent::Closed(..))).count(), 0);
     assert!(probe.endpoint.addr(key).is_some());
+    probe.give(addr(1), reset(sent), &[]);
+    assert_eq!(probe.events(), [UtpEvent::Closed(key, UtpCloseReason::Reset)]);
 }
 
 #[test]
