@@ -23,7 +23,6 @@ impl ByteRing {
     }
 
     /// How much memory the ring has.
-    #[cfg(any(test, feature = "internals"))]
     pub fn allocated(&self) -> usize {
         self.memory.len()
     }

@@ -401,7 +401,6 @@ impl UtpConnection {
     }
 
     /// The memory that the connection's buffers have.
-    #[cfg(any(test, feature = "internals"))]
     pub fn allocated(&self) -> usize {
         self.receive.allocated() + self.send.allocated()
     }

@@ -177,7 +177,6 @@ impl Reassembly {
     }
 
     /// The memory in use, in bytes.
-    #[cfg(any(test, feature = "internals"))]
     pub fn allocated(&self) -> usize {
         self.ring.allocated() + self.ahead_bytes + self.ahead.capacity() * size_of::<Option<Box<[u8]>>>()
     }

@@ -384,7 +384,6 @@ impl SendBuffer {
     }
 
     /// The memory in use, in bytes.
-    #[cfg(any(test, feature = "internals"))]
     pub fn allocated(&self) -> usize {
         self.ring.allocated() + self.packets.capacity() * size_of::<SentPacket>()
     }
