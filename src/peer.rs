@@ -44,7 +44,7 @@ use crate::net::route::Route;
 use crate::pieces::PieceManager;
 use crate::strategy::HostQuota;
 use crate::types::{BLOCK_SIZE, Dscp, Encryption, InfoHash, PeerId, PeerKey};
-use crate::util::atomics::{Amount, Counter, Gauge, Port};
+use crate::util::atomics::{Amount, Counter, Flag, Gauge, Port};
 use crate::util::slab::SlabPool;
 
 pub use connection::{Connection, DialPlan, DialTransports, DisconnectReason};
@@ -78,6 +78,8 @@ pub struct TorrentContext {
     pub settings: ContextSettings,
     /// Our ports, for peers.
     pub ports: OurPorts,
+    /// Whether peers may ask us for hole punching, and relays may name peers to us (BEP 55).
+    pub offers_hole_punch: Flag,
     /// The raw info dictionary, for peers that request it; empty until it is known.
     pub info: OnceLock<Vec<u8>>,
     /// The piece manager.
@@ -247,6 +249,7 @@ impl TorrentContext {
             shutdown: ConnectionShutdown::new(settings.is_fetching_metadata),
             settings,
             ports: OurPorts::default(),
+            offers_hole_punch: Flag::default(),
             info: OnceLock::new(),
             pieces,
             roster: Roster::default(),

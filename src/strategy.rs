@@ -6,7 +6,7 @@
 //!
 //! * One per torrent, each under its own short lock: [`picker`], [`smart_ban`], [`super_seed`] and
 //!   [`host_quota`].
-//! * One per torrent, owned by its loop: [`choker`], [`quality`], `peer_list`, `eviction` (also for pending
+//! * One per torrent, owned by its loop: [`choker`], [`quality`], [`hole_punch`], `peer_list`, `eviction` (also for pending
 //!   handshakes) and [`metadata_fetch`].
 //! * One per connection: [`pipeline`], [`pex`], [`window`], [`write_batch`], [`send_schedule`] and [`traffic`].
 //! * One per web seed: [`web_seed`].
@@ -17,6 +17,7 @@ pub mod choker;
 pub(crate) mod dial_rate;
 pub(crate) mod eviction;
 pub mod fast_grants;
+pub mod hole_punch;
 pub mod host_quota;
 pub mod metadata_fetch;
 pub(crate) mod peer_list;

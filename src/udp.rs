@@ -22,7 +22,7 @@ use crate::net::address_filter::AddressFilter;
 use crate::net::bind::Bind;
 use crate::types::Transport;
 use crate::util::random::Random;
-use crate::utp::{UtpConfig, UtpEndpoint};
+use crate::utp::{UtpConfig, UtpDial, UtpEndpoint};
 use command::{UdpCommand, UdpSender, command_queue};
 use dht_link::dht_link;
 use event_loop::UdpLoop;
@@ -114,11 +114,11 @@ impl UdpService {
     ///
     /// # Errors
     /// If there is no socket of this address family, no descriptor, or too much else to do.
-    pub fn connect(&self, addr: SocketAddr) -> io::Result<TcpStream> {
+    pub fn connect(&self, addr: SocketAddr, dial: UtpDial) -> io::Result<TcpStream> {
         let of_family = self.threads.iter().find(|thread| thread.is_ipv4 == addr.is_ipv4());
         let thread = of_family.ok_or(io::ErrorKind::AddrNotAvailable)?;
         let (theirs, pair) = stream::pair()?;
-        if thread.commands.send(UdpCommand::Connect { addr, pair }) {
+        if thread.commands.send(UdpCommand::Connect { addr, dial, pair }) {
             Ok(theirs)
         } else {
             Err(io::ErrorKind::WouldBlock.into())

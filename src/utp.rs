@@ -167,6 +167,17 @@ pub enum UtpEvent {
     Closed(UtpKey, UtpCloseReason),
 }
 
+/// What a connection that we open is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UtpDial {
+    /// The peer is believed to be reachable.
+    #[default]
+    Direct,
+    /// Both sides connect to each other at the same time, through their routers (BEP 55). A router may refuse the first packets,
+    /// because it has not seen those of its own side yet, so refusals do not count.
+    HolePunch,
+}
+
 /// Why a connection cannot be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UtpConnectError {

@@ -33,12 +33,14 @@ impl Peer {
         self.requesting.pipeline = parking_lot::Mutex::new(metadata_peer.requesting.pipeline.lock().clone());
         self.extensions.version.clone_from(&metadata_peer.extensions.version);
         self.extensions.upload_only.set(metadata_peer.extensions.upload_only.is_set());
+        self.extensions.is_hole_punched.set(metadata_peer.extensions.is_hole_punched.is_set());
         self.extensions.listen_port.set(metadata_peer.extensions.listen_port.get());
         self.requesting.outstanding_metadata.set(metadata_peer.requesting.outstanding_metadata.get());
         for (id, before) in [
             (&self.extensions.metadata_id, &metadata_peer.extensions.metadata_id),
             (&self.extensions.pex_id, &metadata_peer.extensions.pex_id),
             (&self.extensions.upload_only_id, &metadata_peer.extensions.upload_only_id),
+            (&self.extensions.holepunch_id, &metadata_peer.extensions.holepunch_id),
         ] {
             id.set(before.get());
         }

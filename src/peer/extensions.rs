@@ -34,6 +34,7 @@ impl Peer {
             is_upload_only,
             metadata_size,
             supports_pex: context.settings.uses_pex,
+            supports_hole_punch: context.offers_hole_punch.is_set(),
             client: (!is_anonymous).then_some(&context.settings.client_name),
         }
         .encode()

@@ -8,6 +8,7 @@ use crate::peer::DisconnectReason;
 use crate::peer::encryption::StreamState;
 use crate::storage::StorageError;
 use crate::types::{PeerKey, PieceIndex};
+use crate::wire::holepunch::HolePunchMessage;
 use crate::wire::pex::PexFlags;
 
 /// A message to main.
@@ -84,7 +85,19 @@ pub enum PeerEvent {
         bytes: Option<Vec<u8>>,
     },
     /// A peer sent addresses of other peers (BEP 11).
-    PexPeers(Vec<(SocketAddr, PexFlags)>),
+    PexPeers {
+        /// The connection.
+        key: PeerKey,
+        /// The addresses, with what the peer says of them.
+        peers: Vec<(SocketAddr, PexFlags)>,
+    },
+    /// A peer sent a holepunch message (BEP 55).
+    HolePunch {
+        /// The connection.
+        key: PeerKey,
+        /// The message.
+        message: HolePunchMessage,
+    },
     /// A peer is a node of the DHT (BEP 5).
     DhtNode(SocketAddr),
     /// A web seed has ended before the download was complete.

@@ -25,6 +25,7 @@ use crate::peer::deferred_state::MAX_BITFIELD;
 use crate::peer::roster::refill_idle_peers;
 use crate::peer::state::Peer;
 use crate::peer::{PeerEvent, TorrentContext, piece_batch, throttle};
+use crate::strategy::hole_punch::Allowance;
 use crate::strategy::pex::PexInbox;
 use crate::strategy::rate_limiter::Direction;
 use crate::types::{Bitfield, BlockInfo, PieceIndex};
@@ -72,6 +73,8 @@ struct OnceMessages {
     has_told_address: bool,
     /// Limits the peer exchange messages that are accepted; `None` before the first.
     pex: Option<PexInbox>,
+    /// Limits the holepunch messages.
+    hole_punch: Allowance,
     /// The number of PORT messages.
     port_messages: u32,
 }

@@ -103,6 +103,7 @@ pub fn peers(handle: &TorrentHandle) -> Vec<PeerDetails> {
         is_incoming: peer.is_incoming,
         is_encrypted: peer.is_encrypted,
         is_utp: peer.transport == Transport::Utp,
+        is_hole_punched: peer.is_hole_punched,
         peer_choking: peer.peer_choking,
         peer_interested: peer.peer_interested,
         am_choking: peer.am_choking,

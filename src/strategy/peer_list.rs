@@ -2,14 +2,16 @@
 //! randomness comes from a seedable generator. The history of each address is a [`PeerRecord`] of `strategy::quality`, which also
 //! defines the order of dialing.
 //!
-//! `entry` is one address and its source, `hint` what peers claim about it. `aliases` are other addresses of connected peers. `capacity` decides which addresses are added, and
-//! which are displaced when the list is full. `dial_history` remembers dialed addresses.
+//! `entry` is one address and its source, `hint` what peers claim about it. `aliases` are other addresses of connected peers.
+//! `capacity` decides which addresses are added, and which are displaced when the list is full. `dial_history` remembers dialed
+//! addresses.
 
 mod aliases;
 mod capacity;
 mod dial_history;
 mod entry;
 mod hint;
+mod punched;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -22,6 +24,7 @@ use capacity::{MAX_KNOWN, MAX_UNVERIFIED, PortCounts};
 use dial_history::DialHistory;
 use entry::PeerListEntry;
 pub use entry::PeerSource;
+pub use punched::PunchedAddress;
 
 /// An address is forgotten after this many failed connection attempts in a row…
 const MAX_FAILURES: u32 = 8;
@@ -65,9 +68,11 @@ impl PeerList {
         known.unwrap_or(self.encryption.dial_mode())
     }
 
-    /// The transport with which to begin: the one that worked last, otherwise TCP, which most peers have.
+    /// The transport with which to begin: the one that worked last, otherwise the one that is said to work, otherwise TCP, which
+    /// most peers have.
     pub fn first_transport(&self, addr: &SocketAddr) -> Transport {
-        self.entries.get(addr).and_then(|entry| entry.transport).unwrap_or(Transport::Tcp)
+        let entry = self.entries.get(addr);
+        entry.map_or(Transport::Tcp, |entry| entry.transport.unwrap_or(entry.hinted_transport()))
     }
 
     /// Records which transport a connection to `addr` used.
@@ -174,8 +179,8 @@ impl PeerList {
         self.dial_history.set_time(now);
     }
 
-    /// Sets whether we need peers and none is connected, or none sends anything. Returns true if this changed, because the next attempts may then be due
-    /// earlier or later.
+    /// Sets whether we need peers and none is connected, or none sends anything. Returns true if this changed, because the next
+    /// attempts may then be due earlier or later.
     pub fn set_in_need(&mut self, is_in_need: bool) -> bool {
         std::mem::replace(&mut self.is_in_need, is_in_need) != is_in_need
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::peer::{Connection, Peer};
+use crate::strategy::peer_list::PunchedAddress;
 use crate::strategy::pex::PexDiffer;
 use crate::strategy::slow_reader::ReadingPace;
 use crate::types::PeerKey;
@@ -34,6 +35,8 @@ pub struct ConnectionEntry {
     pub delivered: DeliveryProgress,
     /// Whether the peer reads slowly what we send, as of the last round.
     pub reading_pace: ReadingPace,
+    /// Whether a relay named the address (BEP 55).
+    pub punch: Option<PunchedAddress>,
     /// What peer exchange has told the peer.
     pub pex_differ: Option<PexDiffer>,
 }

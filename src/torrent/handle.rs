@@ -369,6 +369,7 @@ impl TorrentHandle {
             is_incoming: peer.is_incoming,
             is_encrypted: peer.encrypted.is_set(),
             transport: peer.transport,
+            is_hole_punched: peer.extensions.is_hole_punched.is_set(),
             supports_fast: peer.extensions.supports_fast,
             downloaded: peer.rates.downloaded.get(),
             uploaded: peer.rates.uploaded.get(),

@@ -3,8 +3,8 @@
 //!
 //! It is created once and passed from the metadata phase to the download, so that a magnet link's download does not start its
 //! search anew. `announcer` contacts trackers, `block_list` applies the block list, `connecting` opens and closes connections,
-//! `accepting` accepts them, `discovery` runs the DHT and local service discovery, `pex` is peer exchange, and `shut_down` ends
-//! everything.
+//! `accepting` accepts them, `discovery` runs the DHT and local service discovery, `pex` is peer exchange, `hole_punch` connects
+//! peers behind routers, and `shut_down` ends everything.
 
 mod accepting;
 mod announcer;
@@ -12,6 +12,7 @@ mod block_list;
 mod connecting;
 mod discovery;
 mod handover;
+mod hole_punch;
 mod pex;
 mod port_mapping;
 mod shut_down;
@@ -27,6 +28,7 @@ use crossbeam_channel::Receiver;
 
 use crate::client::Registration;
 use crate::peer::{ActiveInGroup, PeerEvent, StopReason, TorrentCommand, TorrentContext, TorrentMessage, TrackerEvent};
+use crate::strategy::hole_punch::HolePunch;
 use crate::strategy::peer_list::{PeerList, PeerSource};
 use crate::torrent::connection_entry::{ConnectionAddress, ConnectionEntry};
 use crate::torrent::events::{Event, EventSender};
@@ -61,6 +63,7 @@ pub struct PeerManager<'a> {
     /// Ended connections and whether they were incoming; the latest last.
     ended_connections: VecDeque<(PeerKey, ConnectionAddress)>,
     next: DueTimes,
+    hole_punch: HolePunch,
     /// Limits evictions of connections that may belong to honest peers.
     eviction_limiter: crate::strategy::eviction::EvictionLimiter,
     pub announcer: Announcer,
@@ -145,6 +148,7 @@ impl<'a> PeerManager<'a> {
             connections: HashMap::new(),
             ended_connections: VecDeque::new(),
             next: DueTimes::default(),
+            hole_punch: HolePunch::default(),
             eviction_limiter: crate::strategy::eviction::EvictionLimiter::default(),
             announcer,
             discovery,
@@ -246,6 +250,7 @@ impl<'a> PeerManager<'a> {
         self.dial_due(context, now);
         self.publish_proxy_failure(context);
         self.send_pex(context, now);
+        self.send_rendezvous(context, now);
         let has_started = self.discovery.retry_start(&self.config, context.settings.info_hash, &self.registration, now);
         if has_started && !context.settings.route.is_anonymous() {
             context.ports.dht.set(self.port());
@@ -272,8 +277,18 @@ impl<'a> PeerManager<'a> {
         let give_up = if self.is_complete { Duration::MAX } else { self.stop_timeout.due(now) };
         let stalled = self.stop_timeout.last_progress() + STALLED_AFTER;
         let stalled = if self.is_complete || stalled <= now { Duration::MAX } else { stalled };
+        // Nobody is asked while no peer can be dialled.
+        let punch = self.hole_punch.requests.next_due().filter(|_| self.can_dial()).unwrap_or(Duration::MAX);
         let further = self.next.further_trackers.unwrap_or(Duration::MAX);
-        announce.min(further).min(give_up).min(stalled).min(dial_due).min(pex).min(look).min(self.discovery.next_due())
+        announce
+            .min(further)
+            .min(give_up)
+            .min(stalled)
+            .min(dial_due)
+            .min(pex)
+            .min(punch)
+            .min(look)
+            .min(self.discovery.next_due())
     }
 
     /// Records progress, and stops the torrent if there was none for too long.
@@ -344,14 +359,9 @@ impl<'a> PeerManager<'a> {
                 self.peer_list.set_ours(SocketAddr::new(ip, context.ports.tcp_for(ip)));
             }
             // The event may have been on its way when the metadata arrived.
-            PeerEvent::PexPeers(_) if self.is_private => {}
-            PeerEvent::PexPeers(peers) => {
-                let addresses: Vec<_> = peers.iter().map(|(addr, _)| *addr).collect();
-                self.add_unverified_peers(&addresses, PeerSource::Pex, |search| &mut search.pex_peers);
-                for (addr, flags) in peers {
-                    self.peer_list.hint(addr, flags);
-                }
-            }
+            PeerEvent::PexPeers { .. } | PeerEvent::HolePunch { .. } if self.is_private => {}
+            PeerEvent::PexPeers { key, peers } => self.add_pex_peers(context, key, &peers),
+            PeerEvent::HolePunch { key, message } => self.handle_hole_punch(context, key, message),
             PeerEvent::DhtNode(addr) => self.discovery.add_node(addr),
             PeerEvent::OutOfDescriptors => self.drop_least_useful(context.now()),
             other => return Some(TorrentMessage::Peer(other)),

@@ -329,6 +329,7 @@ impl<'a> TorrentRun<'a> {
         let names_dht = peer_manager.discovery.has_dht() && !context.settings.route.is_anonymous();
         let dht = if names_dht { peer_manager.port() } else { 0 };
         context.ports.dht.set(dht);
+        context.offers_hole_punch.set(peer_manager.can_punch_holes(context));
         *self.inner.context.lock() = Some(context.clone());
     }
 }

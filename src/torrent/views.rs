@@ -70,6 +70,9 @@ pub struct PeerView {
     pub is_encrypted: bool,
     /// What carries the connection.
     pub transport: Transport,
+    /// Whether the connection goes through routers that let nobody in: both sides dialled at the same time, with the help of a
+    /// third peer (BEP 55).
+    pub is_hole_punched: bool,
     /// Whether the peer supports the fast extension (BEP 6).
     pub supports_fast: bool,
     /// Payload bytes received from the peer, without unrequested blocks.

@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use crate::udp::dht_link::DhtSender;
 use crate::util::atomics::Flag;
 use crate::util::wake_event::WakeEvent;
+use crate::utp::UtpDial;
 
 /// The most commands that wait.
 const MAX_COMMANDS: usize = 1024;
@@ -18,7 +19,7 @@ const MAX_COMMANDS: usize = 1024;
 /// A command to a UDP thread.
 pub(super) enum UdpCommand {
     /// Open a uTP connection; `pair` is the thread's end of the pair. Dropping it says that there is no connection.
-    Connect { addr: SocketAddr, pair: UnixStream },
+    Connect { addr: SocketAddr, dial: UtpDial, pair: UnixStream },
     /// Pass the packets of the DHT on.
     AttachDht(DhtSender),
 }

@@ -19,7 +19,7 @@ use crate::udp::command::{UdpCommand, UdpInbox};
 use crate::udp::dht_link::DhtSender;
 use crate::udp::socket::{BatchSocket, is_earlier_error};
 use crate::udp::stream::{CHUNK, LinkState, StreamTurn, UtpStream, pair};
-use crate::utp::{UtpEndpoint, UtpEvent, UtpKey, UtpTime, UtpTransmit};
+use crate::utp::{UtpDial, UtpEndpoint, UtpEvent, UtpKey, UtpTime, UtpTransmit};
 
 /// The keys of the socket and of the commands; all others are those of connections.
 const SOCKET: u64 = u64::MAX;
@@ -184,17 +184,17 @@ impl UdpLoop {
     fn run_commands(&mut self) {
         for command in self.inbox.take() {
             match command {
-                UdpCommand::Connect { addr, pair } => self.connect(addr, pair),
+                UdpCommand::Connect { addr, dial, pair } => self.connect(addr, dial, pair),
                 UdpCommand::AttachDht(dht) => self.dht = Some(dht),
             }
         }
     }
 
-    fn connect(&mut self, addr: SocketAddr, pair: UnixStream) {
+    fn connect(&mut self, addr: SocketAddr, dial: UtpDial, pair: UnixStream) {
         if self.filter.count_if_blocked(addr.ip()) {
             return; // dropping the pair ends the attempt
         }
-        match self.endpoint.connect(self.now(), addr) {
+        match self.endpoint.dial(self.now(), addr, dial) {
             Ok(key) => self.add(UtpStream::new(key, pair, false), key),
             Err(error) => log::debug!("{addr}: {error}"),
         }

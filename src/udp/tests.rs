@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use super::*;
 use crate::net::block_list::{AddressRange, RangeSetBuilder};
 use crate::util::atomics::Flag;
-use crate::utp::UtpTime;
+use crate::utp::{UtpDial, UtpTime};
 
 /// Longer than any step takes; a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -38,7 +38,7 @@ impl Host {
 
     /// A connection from this host to another: both streams.
     fn connect(&self, other: &Host) -> (TcpStream, TcpStream) {
-        let mut ours = self.service.connect(other.addr).expect("a pair");
+        let mut ours = self.service.connect(other.addr, UtpDial::Direct).expect("a pair");
         assert_eq!(outcome(&ours), Ok(()));
         // Only now does the other host know that the address is not forged.
         ours.write_all(b"!").expect("a byte");
@@ -105,7 +105,7 @@ fn a_reader_that_pauses_stops_the_writer() {
 fn a_port_at_which_nobody_listens_refuses_at_once() {
     let one = Host::new(1);
     let gone = Host::new(2).addr;
-    assert_eq!(outcome(&one.service.connect(gone).expect("a pair")), Err(UtpDialError::Refused));
+    assert_eq!(outcome(&one.service.connect(gone, UtpDial::Direct).expect("a pair")), Err(UtpDialError::Refused));
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn nobody_wants_the_connection() {
     let (one, other) = (Host::new(1), Host::new(2));
     let Host { service: _service, incoming, addr } = other;
     drop(incoming);
-    let mut ours = one.service.connect(addr).expect("a pair");
+    let mut ours = one.service.connect(addr, UtpDial::Direct).expect("a pair");
     // The peer may have accepted before it resets.
     if outcome(&ours).is_ok() {
         ours.write_all(b"!").expect("a byte");
@@ -129,7 +129,10 @@ fn blocked_addresses_exchange_nothing() {
     ranges.add(AddressRange::V4(blocked, blocked));
     filter.set(ranges.build(), &Flag::default());
     let (one, other) = (Host::filtered(1, &filter), Host::new(2));
-    assert_eq!(outcome(&one.service.connect(other.addr).expect("a pair")), Err(UtpDialError::ClosedByUs));
+    assert_eq!(
+        outcome(&one.service.connect(other.addr, UtpDial::Direct).expect("a pair")),
+        Err(UtpDialError::ClosedByUs)
+    );
     let link = one.service.link_dht().expect("a link").remove(0);
     for last in [2, 3] {
         let node = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, last), 0)).expect("a socket");

@@ -15,7 +15,7 @@ use crate::utp::reassembly::Reassembly;
 use crate::utp::round_trip::RoundTrip;
 use crate::utp::send_buffer::SendBuffer;
 use crate::utp::seq_nr::SeqNr;
-use crate::utp::{UtpCloseReason, UtpConfig, UtpTime};
+use crate::utp::{UtpCloseReason, UtpConfig, UtpDial, UtpTime};
 
 /// Written bytes are accepted up to twice the congestion window, and so many in any case: more would only age here.
 const MIN_SEND_BUFFER: usize = 64 << 10;
@@ -72,6 +72,8 @@ pub struct UtpConnection {
     /// What the endpoint has to tell.
     pub signals: UtpSignals,
     phase: UtpPhase,
+    /// Whether refusals count, if we open it.
+    dial: UtpDial,
     receive: Reassembly,
     send: SendBuffer,
     round_trip: RoundTrip,
@@ -141,11 +143,13 @@ impl UtpConnection {
         now: UtpTime,
         addr: SocketAddr,
         recv_id: u16,
+        dial: UtpDial,
         secrets: UtpSecrets,
         config: &UtpConfig,
     ) -> UtpConnection {
         let mut connection =
             UtpConnection::new(now, addr, (recv_id, recv_id.wrapping_add(1)), secrets, SeqNr(0), config);
+        connection.dial = dial;
         connection.is_syn_due = true;
         connection
     }
@@ -183,6 +187,7 @@ impl UtpConnection {
             send_id,
             signals: UtpSignals::default(),
             phase: UtpPhase::SynSent,
+            dial: UtpDial::Direct,
             receive: Reassembly::new(next, config.receive_buffer),
             // A SYN has a number, but no bytes.
             send: SendBuffer::new(secrets.first.next()),
@@ -357,7 +362,7 @@ impl UtpConnection {
 
     /// The address refuses our datagrams. Only a SYN's sender believes that; anybody could say so.
     pub fn refuse(&mut self) {
-        if self.phase == UtpPhase::SynSent {
+        if self.phase == UtpPhase::SynSent && self.dial == UtpDial::Direct {
             self.close(UtpCloseReason::Refused);
         }
     }

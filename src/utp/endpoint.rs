@@ -16,7 +16,7 @@ use crate::utp::endpoint::half_open::HalfOpen;
 use crate::utp::endpoint::resets::ResetQueue;
 use crate::utp::endpoint::table::UtpTable;
 use crate::utp::seq_nr::SeqNr;
-use crate::utp::{UtpConfig, UtpConnectError, UtpEvent, UtpKey, UtpTime, UtpTransmit};
+use crate::utp::{UtpConfig, UtpConnectError, UtpDial, UtpEvent, UtpKey, UtpTime, UtpTransmit};
 
 /// How often a free number for a connection is looked for.
 const ID_ATTEMPTS: usize = 16;
@@ -66,6 +66,11 @@ impl UtpEndpoint {
 
     /// Starts to connect. [`UtpEvent::Connected`] or [`UtpEvent::Closed`] follows. Data may be written at once.
     pub fn connect(&mut self, now: UtpTime, addr: SocketAddr) -> Result<UtpKey, UtpConnectError> {
+        self.dial(now, addr, UtpDial::Direct)
+    }
+
+    /// The same for a connection of any kind.
+    pub fn dial(&mut self, now: UtpTime, addr: SocketAddr, dial: UtpDial) -> Result<UtpKey, UtpConnectError> {
         self.now = now;
         if self.table.len() >= self.config.max_connections {
             return Err(UtpConnectError::TooMany);
@@ -73,7 +78,7 @@ impl UtpEndpoint {
         let secrets = self.draw_secrets();
         let mut ids = (0..ID_ATTEMPTS).map(|_| self.random.u32() as u16);
         let id = ids.find(|id| !self.table.has(addr, *id)).ok_or(UtpConnectError::TooMany)?;
-        let mut connection = UtpConnection::connecting(now, addr, id, secrets, &self.config);
+        let mut connection = UtpConnection::connecting(now, addr, id, dial, secrets, &self.config);
         connection.start_syn_timeout(now, &self.config);
         let key = self.table.insert(connection);
         self.settle(key.slot);

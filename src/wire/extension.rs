@@ -21,6 +21,9 @@ pub const OUR_UPLOAD_ONLY_ID: u8 = 3;
 /// The message id under which peers tell us that they have lost a piece (BEP 54).
 pub const OUR_DONT_HAVE_ID: u8 = 4;
 
+/// The message id under which peers send us holepunch messages (BEP 55).
+pub const OUR_HOLEPUNCH_ID: u8 = 5;
+
 /// The most requests that we queue for one peer, announced as `reqq`. Further requests are dropped or rejected.
 pub const OUR_REQUEST_QUEUE: u32 = 2000;
 
@@ -58,6 +61,8 @@ pub struct MessageIds {
     pub ut_pex: Option<u8>,
     /// Updates of `upload_only`; see [`OUR_UPLOAD_ONLY_ID`].
     pub upload_only: Option<u8>,
+    /// Hole punching (BEP 55).
+    pub ut_holepunch: Option<u8>,
 }
 
 /// The extension handshake that we send.
@@ -73,6 +78,8 @@ pub struct OurExtensionHandshake<'a> {
     pub metadata_size: u32,
     /// Whether we support peer exchange.
     pub supports_pex: bool,
+    /// Whether we support hole punching.
+    pub supports_hole_punch: bool,
     /// Our client's name and version, if we tell.
     pub client: Option<&'a str>,
 }
@@ -83,6 +90,9 @@ impl OurExtensionHandshake<'_> {
         // Bencode requires sorted keys.
         let mut out =
             format!("d1:md11:lt_donthavei{OUR_DONT_HAVE_ID}e11:upload_onlyi{OUR_UPLOAD_ONLY_ID}e").into_bytes();
+        if self.supports_hole_punch {
+            out.extend_from_slice(format!("12:ut_holepunchi{OUR_HOLEPUNCH_ID}e").as_bytes());
+        }
         out.extend_from_slice(format!("11:ut_metadatai{OUR_METADATA_ID}e").as_bytes());
         if self.supports_pex {
             out.extend_from_slice(format!("6:ut_pexi{OUR_PEX_ID}e").as_bytes());
@@ -134,7 +144,12 @@ impl ExtensionHandshake {
 impl MessageIds {
     fn read(names: &Dict) -> MessageIds {
         let id = |name| int(names, name).and_then(|id| u8::try_from(id).ok());
-        MessageIds { ut_metadata: id("ut_metadata"), ut_pex: id("ut_pex"), upload_only: id("upload_only") }
+        MessageIds {
+            ut_metadata: id("ut_metadata"),
+            ut_pex: id("ut_pex"),
+            upload_only: id("upload_only"),
+            ut_holepunch: id("ut_holepunch"),
+        }
     }
 }
 
@@ -164,12 +179,14 @@ mod tests {
             is_upload_only: true,
             metadata_size: 777,
             supports_pex: true,
+            supports_hole_punch: true,
             client: Some("me 1"),
         };
         let said = ExtensionHandshake::parse(&ours.encode()).unwrap();
         assert_eq!((said.reqq, said.port), (Some(OUR_REQUEST_QUEUE), Some(6881)));
         let (ut_metadata, ut_pex, upload_only) = (Some(OUR_METADATA_ID), Some(OUR_PEX_ID), Some(OUR_UPLOAD_ONLY_ID));
-        assert_eq!(said.messages, MessageIds { ut_metadata, ut_pex, upload_only });
+        let ut_holepunch = Some(OUR_HOLEPUNCH_ID);
+        assert_eq!(said.messages, MessageIds { ut_metadata, ut_pex, upload_only, ut_holepunch });
         assert_eq!((said.is_upload_only, said.metadata_size, said.your_ip), (Some(true), Some(777), Some(your_ip)));
         assert!(said.version.as_deref() == Some("me 1"));
         let six = IpAddr::from([0x2a00, 1, 0, 0, 0, 0, 0, 1].map(|n: u16| n));
@@ -179,11 +196,12 @@ mod tests {
             is_upload_only: false,
             metadata_size: 0,
             supports_pex: false,
+            supports_hole_punch: false,
             client: Some("me 1"),
         };
         let said = ExtensionHandshake::parse(&ours.encode()).unwrap();
         assert_eq!((said.port, said.is_upload_only, said.metadata_size), (None, Some(false), None));
-        assert_eq!((said.your_ip, said.messages.ut_pex), (Some(six), None));
+        assert_eq!((said.your_ip, said.messages.ut_pex, said.messages.ut_holepunch), (Some(six), None, None));
         let ours = OurExtensionHandshake { your_ip: None, client: None, ..ours };
         let said = ExtensionHandshake::parse(&ours.encode()).unwrap();
         assert_eq!((said.your_ip, said.version, said.reqq), (None, None, Some(OUR_REQUEST_QUEUE)));
@@ -214,19 +232,21 @@ mod tests {
             is_upload_only: true,
             metadata_size: 777,
             supports_pex: true,
+            supports_hole_punch: true,
             client: Some("me 1"),
         };
         let whole = ExtensionHandshake::parse(&ours.encode()).unwrap();
-        let values: [(&[u8], Lose); 9] = [
+        let values: [(&[u8], Lose); 10] = [
             (b"4:reqqi2000e", |said| said.reqq = None),
             (b"1:pi6881e", |said| said.port = None),
             (b"6:yourip4:\x50\x04\x04\xc8", |said| said.your_ip = None),
             (b"e11:upload_onlyi1e", |said| said.is_upload_only = None),
             (b"13:metadata_sizei777e", |said| said.metadata_size = None),
             (b"11:upload_onlyi3e", |said| said.messages.upload_only = None),
+            (b"12:ut_holepunchi5e", |said| said.messages.ut_holepunch = None),
             (b"11:ut_metadatai2e", |said| said.messages.ut_metadata = None),
             (b"6:ut_pexi1e", |said| said.messages.ut_pex = None),
-            (b"1:md11:lt_donthavei4e11:upload_onlyi3e11:ut_metadatai2e6:ut_pexi1ee", |said| {
+            (b"1:md11:lt_donthavei4e11:upload_onlyi3e12:ut_holepunchi5e11:ut_metadatai2e6:ut_pexi1ee", |said| {
                 said.messages = MessageIds::default();
             }),
         ];

@@ -24,8 +24,9 @@ impl PexFlags {
     /// The peer wants nothing: it is a seed or a partial seed (BEP 21).
     pub const UPLOAD_ONLY: PexFlags = PexFlags(0x02);
     /// The peer supports uTP.
-    #[cfg(any(test, feature = "internals"))]
     pub const UTP: PexFlags = PexFlags(0x04);
+    /// The peer supports hole punching (BEP 55).
+    pub const HOLE_PUNCH: PexFlags = PexFlags(0x08);
     /// An outgoing connection to the peer has succeeded, so it accepts incoming connections.
     pub const REACHABLE: PexFlags = PexFlags(0x10);
 

@@ -64,7 +64,8 @@ put("extension",
     request=bencode({"msg_type": 0, "piece": 1}),
     data=bencode({"msg_type": 1, "piece": 1, "total_size": 16389}) + b"hello",
     reject=bencode({"msg_type": 2, "piece": 0}),
-    pex=bencode({"added": FOUR, "added.f": b"\x02", "added6": SIX, "added6.f": b"\x01", "dropped": FOUR, "dropped6": SIX}))
+    pex=bencode({"added": FOUR, "added.f": b"\x02", "added6": SIX, "added6.f": b"\x01", "dropped": FOUR, "dropped6": SIX}),
+    punch=b"\0\0" + FOUR[:6] + bytes(4), punched=b"\1\1" + SIX[:18], not_punched=b"\2\0" + FOUR[:6] + bytes([0, 0, 0, 2]))
 
 put("http_tracker",
     compact=bencode({"interval": 1800, "min interval": 60, "complete": 3, "incomplete": 4, "peers": FOUR, "peers6": SIX,

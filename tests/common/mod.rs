@@ -8,6 +8,7 @@ pub mod case_fs;
 pub mod extended_peer;
 pub mod help;
 pub mod hostile_peer;
+pub mod nat;
 pub mod netns;
 pub mod packets;
 pub mod payload;

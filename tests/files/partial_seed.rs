@@ -19,6 +19,7 @@ use btsync::pieces::PieceManager;
 use btsync::storage::{FileSpec, Layout, Storage};
 use btsync::strategy::Plan;
 use btsync::types::{Bitfield, BlockInfo, DialMode, Dscp, Encryption, PeerId, PeerKey, PieceIndex, Transport};
+use btsync::utp::UtpDial;
 use crossbeam_channel::{Receiver, select, unbounded};
 
 const KEY: PeerKey = PeerKey(0);
@@ -90,7 +91,7 @@ impl Side {
     fn connect(&mut self, addr: SocketAddr) {
         let transports = DialTransports { uses_tcp: true, utp: None };
         let (mode, timeout, first) = (DialMode::Plain, Duration::from_secs(10), Transport::Tcp);
-        let plan = DialPlan { mode, timeout, transports, first };
+        let plan = DialPlan { mode, timeout, transports, first, utp_dial: UtpDial::Direct };
         self.connection = Some(Connection::dial(&self.shared, KEY, addr, plan).expect("a thread"));
     }
 

@@ -2,6 +2,7 @@
 
 use btsync::types::Bitfield;
 use btsync::wire::handshake::LENGTH;
+use btsync::wire::holepunch::HolePunchMessage;
 use btsync::wire::message::{self, Message, WireError};
 use btsync::wire::{ExtensionHandshake, Handshake, MetadataMessage, PexMessage};
 
@@ -93,8 +94,8 @@ fn check(message: &Message<'_>, frame: &[u8]) {
     assert_eq!(out, frame);
 }
 
-/// The payloads of extension messages: handshake (BEP 10), metadata (BEP 9), peer exchange (BEP 11). Accepted metadata and PEX
-/// messages must survive encoding.
+/// The payloads of extension messages: handshake (BEP 10), metadata (BEP 9), peer exchange (BEP 11), hole punching (BEP 55).
+/// Accepted messages other than handshakes must survive encoding.
 pub fn extension(bytes: &[u8]) -> bool {
     let mut accepted = false;
     if let Some(said) = ExtensionHandshake::parse(bytes) {
@@ -109,6 +110,10 @@ pub fn extension(bytes: &[u8]) -> bool {
     }
     if let Ok(message) = PexMessage::parse(bytes) {
         assert_eq!(PexMessage::parse(&message.encode()), Ok(message));
+        accepted = true;
+    }
+    if let Ok(message) = HolePunchMessage::parse(bytes) {
+        assert_eq!(HolePunchMessage::parse(&message.encode()), Ok(message));
         accepted = true;
     }
     accepted

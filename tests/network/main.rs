@@ -11,6 +11,7 @@ mod doctor;
 mod encryption;
 mod faults;
 mod finding;
+mod hole_punching;
 mod lsd;
 mod port_mapping;
 mod private;

@@ -245,6 +245,7 @@ mod tests {
             is_incoming: false,
             is_encrypted: false,
             transport: btsync::Transport::Tcp,
+            is_hole_punched: false,
             supports_fast: false,
             downloaded: 0,
             uploaded: 0,

@@ -21,6 +21,7 @@ use crate::types::{DialMode, Transport};
 use crate::udp::{UdpService, UtpDialError};
 use crate::util::atomics::Flag;
 use crate::util::os_error::reason;
+use crate::utp::UtpDial;
 
 /// How long a proxy may take to connect to a peer.
 const PROXY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -36,6 +37,8 @@ pub struct DialPlan {
     pub transports: DialTransports,
     /// The transport to begin with, if both may be used.
     pub first: Transport,
+    /// What the uTP connection is for.
+    pub utp_dial: UtpDial,
 }
 
 /// The transports that may be used for a connection.
@@ -147,7 +150,7 @@ impl DialRace<'_> {
         let mut running: Vec<(Transport, Arc<TcpStream>)> = Vec::new();
         loop {
             while let Some(transport) = race.next_start(begun.elapsed()) {
-                match self.start(transport) {
+                match self.start(transport, plan.utp_dial) {
                     Ok(stream) => running.push((transport, stream)),
                     Err(failure) => self.note_failure(&mut race, transport, failure, begun.elapsed()),
                 }
@@ -181,9 +184,9 @@ impl DialRace<'_> {
         self.reason.get_or_insert(failure.why);
     }
 
-    fn start(&self, transport: Transport) -> Result<Arc<TcpStream>, DialFailure> {
+    fn start(&self, transport: Transport, utp_dial: UtpDial) -> Result<Arc<TcpStream>, DialFailure> {
         let Some(tcp) = self.tcp.as_ref().filter(|_| transport == Transport::Tcp) else {
-            let stream = self.udp.connect(self.addr);
+            let stream = self.udp.connect(self.addr, utp_dial);
             return Ok(self.sockets.add(stream?));
         };
         let socket = SockRef::from(&*tcp.stream);

@@ -1,7 +1,9 @@
 //! The reader's part of the extension protocol (BEP 10): the handshake, metadata exchange in both directions (BEP 9), peer
-//! exchange (BEP 11), and pieces that the peer has lost (BEP 54). Also handles PORT, the DHT's only message on this connection (BEP 5).
+//! exchange (BEP 11), hole punching (BEP 55), and pieces that the peer has lost (BEP 54). Also handles PORT, the DHT's only message
+//! on this connection (BEP 5).
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::peer::PeerEvent;
 use crate::peer::connection::DisconnectReason;
@@ -9,11 +11,13 @@ use crate::peer::outbox::WriterCommand;
 use crate::peer::reader::Reader;
 use crate::peer::reader::useless_messages;
 use crate::peer::roster::refill_idle_peers;
+use crate::strategy::hole_punch::allowance::AllowanceLimits;
 use crate::strategy::pex::PexInbox;
 use crate::wire::extension::{
-    ExtensionHandshake, HANDSHAKE_ID, OUR_DONT_HAVE_ID, OUR_METADATA_ID, OUR_PEX_ID, OUR_UPLOAD_ONLY_ID,
-    parse_dont_have,
+    ExtensionHandshake, HANDSHAKE_ID, OUR_DONT_HAVE_ID, OUR_HOLEPUNCH_ID, OUR_METADATA_ID, OUR_PEX_ID,
+    OUR_UPLOAD_ONLY_ID, parse_dont_have,
 };
+use crate::wire::holepunch::HolePunchMessage;
 use crate::wire::message::Message;
 use crate::wire::metadata::MetadataMessage;
 use crate::wire::pex::PexMessage;
@@ -24,6 +28,8 @@ const MAX_PENDING_METADATA: u32 = 2048;
 const UNREQUESTED_WEIGHT: u32 = 50;
 /// A lost piece counts as this many useless messages more: it takes work in proportion to the number of pieces.
 const DONT_HAVE_WEIGHT: u32 = 20;
+/// How many holepunch messages of one connection we take notice of. A relay tells us of up to one peer per second in a large swarm.
+const HOLE_PUNCH_MESSAGES: AllowanceLimits = AllowanceLimits { burst: 16, interval: Duration::from_secs(1) };
 /// PORT messages of one connection that we take notice of.
 const MAX_NODES: u32 = 3;
 
@@ -70,6 +76,10 @@ impl Reader<'_> {
             OUR_METADATA_ID => self.metadata(payload),
             OUR_DONT_HAVE_ID => self.handle_dont_have(payload),
             OUR_PEX_ID if self.context.settings.uses_pex => self.pex(payload),
+            OUR_HOLEPUNCH_ID if self.context.offers_hole_punch.is_set() => {
+                self.hole_punch(payload);
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -115,6 +125,7 @@ impl Reader<'_> {
             (messages.ut_pex, &peer.extensions.pex_id),
             (messages.ut_metadata, &peer.extensions.metadata_id),
             (messages.upload_only, &peer.extensions.upload_only_id),
+            (messages.ut_holepunch, &peer.extensions.holepunch_id),
         ] {
             // Extensions that are not mentioned stay as they were (BEP 10).
             if let Some(id) = id {
@@ -179,9 +190,20 @@ impl Reader<'_> {
         let inbox = self.once.pex.get_or_insert_with(|| PexInbox::new(from, now));
         let added = inbox.take(now, &message).map_err(|_| DisconnectReason::Flood)?;
         if !added.is_empty() {
-            self.context.send_to_main(PeerEvent::PexPeers(added));
+            self.context.send_to_main(PeerEvent::PexPeers { key: self.peer.key, peers: added });
         }
         Ok(())
+    }
+
+    /// Passes a holepunch message on to main (BEP 55). Malformed messages and those of unknown types are ignored, and so are too
+    /// many.
+    fn hole_punch(&mut self, payload: &[u8]) {
+        let (context, key) = (self.context, self.peer.key);
+        if let Ok(message) = HolePunchMessage::parse(payload)
+            && self.once.hole_punch.take(context.now(), HOLE_PUNCH_MESSAGES)
+        {
+            context.send_to_main(PeerEvent::HolePunch { key, message });
+        }
     }
 
     /// The peer is also a node of the DHT, on this UDP port.

@@ -32,6 +32,10 @@ pub struct PeerExtensions {
     pub pex_id: SharedByte,
     /// The id of `upload_only` messages to the peer; 0 where it does not support them.
     pub upload_only_id: SharedByte,
+    /// The id of `ut_holepunch` messages to the peer (BEP 55); 0 where it does not support them.
+    pub holepunch_id: SharedByte,
+    /// Whether the connection has come through a hole that both sides punched (BEP 55). Written by main.
+    pub is_hole_punched: Flag,
     /// Whether the peer says that it wants nothing more (BEP 21).
     pub upload_only: Flag,
 }

@@ -51,6 +51,8 @@ pub struct PeerDetails {
     pub is_encrypted: bool,
     /// Whether uTP carries the connection.
     pub is_utp: bool,
+    /// Whether the connection goes through a hole that both sides punched (BEP 55).
+    pub is_hole_punched: bool,
     /// Whether it chokes us.
     pub peer_choking: bool,
     /// Whether it is interested in our pieces.

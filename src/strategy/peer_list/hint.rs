@@ -1,15 +1,15 @@
 //! What peers claim about an address (PEX flags, BEP 11): whether it prefers encryption, wants nothing, or is reachable. The
 //! claims are unverified, so they count only for addresses without a verified source, and only as a first guess.
 //!
-//! A claim that a peer wants nothing delays our first attempt, as a seed, by [`REDUNDANT_HINT_PAUSE`], however often it is repeated.
-//! It does not count if the DHT or a magnet link named the address, or if we have reached it before.
+//! A claim that a peer wants nothing delays our first attempt, as a seed, by [`REDUNDANT_HINT_PAUSE`], however often it is
+//! repeated. It does not count if the DHT or a magnet link named the address, or if we have reached it before.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::strategy::peer_list::PeerList;
 use crate::strategy::peer_list::entry::PeerListEntry;
-use crate::types::DialMode;
+use crate::types::{DialMode, Transport};
 use crate::wire::pex::PexFlags;
 
 /// How long a seed does not dial an address of which a peer says that it wants nothing.
@@ -66,6 +66,13 @@ impl PeerList {
 }
 
 impl PeerListEntry {
+    /// The transport with which to begin, if only peers' claims are known. A peer that nobody has reached is probably behind a
+    /// router, where nothing but uTP may get through; to others, TCP is usually faster.
+    pub(crate) fn hinted_transport(&self) -> Transport {
+        let is_behind_router = self.is_hinted(PexFlags::UTP) && !self.is_hinted(PexFlags::REACHABLE);
+        if is_behind_router { Transport::Utp } else { Transport::Tcp }
+    }
+
     /// Whether peers claim this of an address without a verified source.
     pub(crate) fn is_hinted(&self, flag: PexFlags) -> bool {
         !self.source.is_verified() && self.hints.has(flag)
@@ -107,6 +114,19 @@ mod tests {
             assert_eq!(peer_list.dial_mode(&addr(0)), expected, "{encryption:?} {source:?}");
             assert_eq!(peer_list.dial_mode(&addr(1)), encryption.dial_mode());
         }
+    }
+
+    #[test]
+    fn utp_begins_if_a_peer_is_said_to_have_it_and_nobody_has_reached_it() {
+        let flags = [PexFlags::UTP, PexFlags::UTP.with(PexFlags::REACHABLE), PexFlags::ENCRYPTION];
+        let first = |list: &PeerList| [0, 1, 2].map(|n| list.first_transport(&addr(n)));
+        let (tcp, utp) = (Transport::Tcp, Transport::Utp);
+        let mut said = peer_list(Encryption::Allow, PeerSource::Pex, &flags);
+        assert_eq!(first(&said), [utp, tcp, tcp]);
+        said.note_transport(addr(0), tcp);
+        said.note_transport(addr(2), utp);
+        assert_eq!(first(&said), [tcp, tcp, utp], "what has worked counts more");
+        assert_eq!(first(&peer_list(Encryption::Allow, PeerSource::Tracker, &flags)), [tcp; 3]);
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::torrent::peer_manager::PeerManager;
 use crate::torrent::send_event;
 use crate::types::{PeerKey, Transport};
 use crate::util::cold_sort;
+use crate::utp::UtpDial;
 
 /// A connection that lasted this long was no failure.
 const MIN_USEFUL_DURATION: Duration = Duration::from_secs(30);
@@ -97,6 +98,7 @@ impl PeerManager<'_> {
                 timeout: patience,
                 transports: transports.clone(),
                 first: self.peer_list.first_transport(&addr),
+                utp_dial: UtpDial::Direct,
             };
             match Connection::dial(context, key, addr, plan) {
                 Ok(connection) => {
@@ -156,6 +158,7 @@ impl PeerManager<'_> {
                 rate_samples,
                 delivered: DeliveryProgress::default(),
                 reading_pace: ReadingPace::default(),
+                punch: None,
                 pex_differ: None,
             },
         );
@@ -219,6 +222,12 @@ impl PeerManager<'_> {
         }
         self.peer_list.reached(addr, context.now());
         self.peer_list.note_transport(addr, transport);
+        if let Some(peer) = &entry.peer {
+            self.hole_punch.requests.connected(addr);
+            peer.extensions
+                .is_hole_punched
+                .set(transport == Transport::Utp && self.hole_punch.dials.is_through_hole(context.now(), addr));
+        }
         if let Some(peer) = entry.peer.as_ref().filter(|_| !is_incoming) {
             refute_claims(context, peer);
         }
@@ -241,6 +250,7 @@ impl PeerManager<'_> {
         if entry.is_incoming && matches!(why, DisconnectReason::NoThread(_)) {
             self.evict_for(context, addr, self.connections.len()); // to have room if it connects again
         }
+        self.hole_punch.disconnected(key);
         let encrypted = entry.peer.as_ref().filter(|peer| peer.is_incoming && peer.encrypted.is_set());
         if let Some(addr) = encrypted.and_then(|peer| peer.listen_addr()) {
             self.peer_list.was_encrypted(addr);
@@ -248,7 +258,7 @@ impl PeerManager<'_> {
         if entry.handshake_done.is_some() {
             self.remember_ended(key, addr, entry.is_incoming);
         } else if !entry.is_incoming {
-            self.inner.peers.search.lock().note_failed_dial(why);
+            self.note_failed_dial(context, addr, entry.punch.is_some(), why);
         }
         let now = context.now();
         match why {
@@ -264,6 +274,8 @@ impl PeerManager<'_> {
         let worked = entry.handshake_done.is_some_and(|since| now >= since + MIN_USEFUL_DURATION) || received > 0;
         if let Some(stays) = duplicate {
             self.peer_list.note_duplicate(key, stays, now);
+        } else if let Some(punch) = entry.punch.filter(|_| entry.handshake_done.is_none()) {
+            self.peer_list.punch_failed(addr, key, punch);
         } else {
             self.note_disconnected((key, addr), why, worked, now);
         }
@@ -278,10 +290,13 @@ impl PeerManager<'_> {
         self.next.dial = self.next.dial.min(self.peer_list.next_dial().unwrap_or(Duration::MAX));
         log::debug!("{addr}: {why}");
         let reason = why.to_string();
-        let was_connected = entry.handshake_done.is_some();
         send_event(
             &self.events,
-            if was_connected { Event::PeerDisconnected { addr, reason } } else { Event::PeerFailed { addr, reason } },
+            if entry.handshake_done.is_some() {
+                Event::PeerDisconnected { addr, reason }
+            } else {
+                Event::PeerFailed { addr, reason }
+            },
         );
     }
 

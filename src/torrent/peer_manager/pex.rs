@@ -7,8 +7,11 @@ use std::time::Duration;
 use crate::peer::TorrentContext;
 use crate::peer::outbox::WriterCommand;
 use crate::peer::state::Peer;
+use crate::strategy::peer_list::PeerSource;
 use crate::strategy::pex::PexDiffer;
 use crate::torrent::peer_manager::PeerManager;
+use crate::torrent::peer_manager::hole_punch::can_relay;
+use crate::types::{PeerKey, Transport};
 use crate::wire::pex::PexFlags;
 
 /// How often to check for peers that are due a message.
@@ -17,6 +20,19 @@ const PERIOD: Duration = Duration::from_secs(5);
 const FIRST: Duration = Duration::from_secs(2);
 
 impl PeerManager<'_> {
+    /// Adds the peers that a peer announced.
+    pub(super) fn add_pex_peers(&mut self, context: &TorrentContext, key: PeerKey, peers: &[(SocketAddr, PexFlags)]) {
+        let addresses: Vec<_> = peers.iter().map(|(addr, _)| *addr).collect();
+        self.add_unverified_peers(&addresses, PeerSource::Pex, |search| &mut search.pex_peers);
+        let can_relay = can_relay(context, key);
+        for (addr, flags) in peers {
+            self.peer_list.hint(*addr, *flags);
+            if can_relay && flags.has(PexFlags::HOLE_PUNCH) {
+                self.hole_punch.requests.named(context.now(), key, *addr);
+            }
+        }
+    }
+
     /// Sends the messages that are due.
     pub(crate) fn send_pex(&mut self, context: &TorrentContext, now: Duration) {
         if !context.settings.uses_pex || now < self.next.pex {
@@ -40,8 +56,11 @@ impl PeerManager<'_> {
 
 /// The flags that describe a peer to others.
 fn flags(context: &TorrentContext, peer: &Peer) -> PexFlags {
+    let supports_hole_punch = peer.extensions.holepunch_id.get() != 0;
     [
-        (PexFlags::REACHABLE, !peer.is_incoming),
+        (PexFlags::REACHABLE, !peer.is_incoming && !peer.extensions.is_hole_punched.is_set()),
+        (PexFlags::UTP, peer.transport == Transport::Utp || supports_hole_punch),
+        (PexFlags::HOLE_PUNCH, supports_hole_punch),
         (PexFlags::UPLOAD_ONLY, peer.extensions.upload_only.is_set() || context.pieces.peer_is_seed(peer.key)),
         (PexFlags::ENCRYPTION, peer.encrypted.is_set()),
     ]

@@ -6,7 +6,7 @@ use super::world::World;
 use crate::util::random::Random;
 use crate::utp::packet::{PacketKind, UtpHeader, parse, write_header};
 use crate::utp::seq_nr::SeqNr;
-use crate::utp::{UtpCloseReason, UtpConfig, UtpEndpoint, UtpEvent, UtpKey, UtpTime};
+use crate::utp::{UtpCloseReason, UtpConfig, UtpDial, UtpEndpoint, UtpEvent, UtpKey, UtpTime};
 
 const SECOND: u64 = 1_000_000;
 
@@ -223,4 +223,46 @@ fn both_sides_may_connect_to_each_other_at_once() {
     world.sides[1].user(key).to_write = 5_000;
     world.run_while(|world| world.read(0) < 5_000 || world.read(1) < 10_000);
     assert_eq!((world.sides[0].incoming, world.sides[1].incoming), (1, 1));
+}
+
+/// Each side is behind a router that lets in only what answers its own side. The first SYN comes too early.
+#[test]
+fn two_sides_behind_routers_connect_at_once_when_both_dial() {
+    let mut world = World::new(20_000, &UtpConfig::new(false));
+    let dial = |world: &mut World, side: usize| {
+        let (now, to) = (world.sides[side].time(world.now), world.sides[1 - side].addr);
+        let key = world.sides[side].endpoint.dial(now, to, UtpDial::HolePunch).expect("a connection");
+        world.sides[side].user(key).to_write = 5_000;
+    };
+    world.links[0].loss = 1000;
+    dial(&mut world, 0);
+    world.run_until(10_000);
+    let (refused, refusing) = (world.sides[1].addr, world.sides[0].addr);
+    world.sides[0].endpoint.refuse(refused);
+    assert_eq!(world.links[0].dropped, 1, "the other router has dropped the SYN, and says so");
+    world.links[0].loss = 0;
+    dial(&mut world, 1);
+    world.run_until(900_000);
+    assert!(world.read(0) == 5_000 && world.sides[0].incoming == 1, "one SYN is enough, before any is repeated");
+    world.sides[1].endpoint.refuse(refusing);
+    world.run_while(|world| world.read(1) < 5_000);
+    assert_eq!(
+        (world.sides[0].incoming, world.sides[1].incoming),
+        (1, 1),
+        "the other connection is the users' to close"
+    );
+}
+
+#[test]
+fn only_a_connection_that_is_no_hole_punch_believes_a_refusal() {
+    let mut probe = Probe::new(UtpConfig::new(false));
+    let punch = probe.endpoint.dial(probe.now, addr(1), UtpDial::HolePunch).expect("a connection");
+    let direct = probe.endpoint.connect(probe.now, addr(1)).expect("a connection");
+    probe.endpoint.refuse(addr(1));
+    assert_eq!(probe.events(), [UtpEvent::Closed(direct, UtpCloseReason::Refused)]);
+    for pause in [1, 2, 4, 8] {
+        assert_eq!(probe.sent().len(), 1, "a SYN");
+        probe.pass(pause * SECOND);
+    }
+    assert_eq!(probe.events(), [UtpEvent::Closed(punch, UtpCloseReason::ConnectTimedOut)]);
 }

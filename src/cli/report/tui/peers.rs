@@ -163,6 +163,7 @@ pub(crate) mod tests {
             is_incoming: false,
             is_encrypted: true,
             transport: Transport::Tcp,
+            is_hole_punched: false,
             supports_fast: true,
             downloaded,
             uploaded: 0,

@@ -217,6 +217,7 @@ impl Control for Fake {
             is_incoming: true,
             is_encrypted: true,
             is_utp: false,
+            is_hole_punched: false,
             peer_choking: down_rate == 0,
             peer_interested: true,
             am_choking: true,

@@ -212,6 +212,8 @@ fn a_peers_flags_are_transmissions_letters() {
     (idle.am_interested, idle.peer_interested, idle.am_choking, idle.is_incoming, idle.source) =
         (false, false, false, false, 'T');
     assert_eq!(flags(&idle), "?E");
+    (idle.is_utp, idle.is_hole_punched) = (true, true);
+    assert_eq!(flags(&idle), "?ETh");
 }
 
 #[test]

@@ -135,6 +135,7 @@ pub fn flags(peer: &PeerDetails) -> String {
         ('X', peer.source == 'X'),
         ('I', peer.is_incoming),
         ('T', peer.is_utp),
+        ('h', peer.is_hole_punched),
     ];
     letters.into_iter().filter(|(_, applies)| *applies).map(|(letter, _)| letter).collect()
 }
