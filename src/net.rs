@@ -6,6 +6,7 @@ pub mod block_list;
 pub mod gateway;
 pub mod host_names;
 pub mod interfaces;
+pub mod link_figures;
 pub mod networks;
 pub mod proxy;
 pub mod route;

@@ -8,34 +8,35 @@
 mod command;
 mod dht_link;
 mod event_loop;
+mod peer_stream;
 mod socket;
 mod stream;
 
 use std::io;
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-
-use socket2::{Domain, SockRef};
+use std::time::Instant;
 
 use crate::net::address_filter::AddressFilter;
 use crate::net::bind::Bind;
-use crate::types::Transport;
 use crate::util::random::Random;
 use crate::utp::{UtpConfig, UtpDial, UtpEndpoint};
 use command::{UdpCommand, UdpSender, command_queue};
 use dht_link::dht_link;
 use event_loop::UdpLoop;
+use peer_stream::UtpLink;
 use socket::BatchSocket;
 
 pub use dht_link::DhtLink;
+pub use peer_stream::PeerStream;
 pub use stream::UtpDialError;
 
 /// The thread's stack size; its buffers are on the heap.
 const STACK: usize = 256 * 1024;
 
 /// Takes an incoming uTP connection. Returns whether anybody wants it. Must not block.
-pub type AcceptUtp = Arc<dyn Fn(TcpStream, SocketAddr) -> bool + Send + Sync>;
+pub type AcceptUtp = Arc<dyn Fn(PeerStream, SocketAddr) -> bool + Send + Sync>;
 
 /// Bound UDP sockets at one port, which nobody reads yet: at most one for each address family.
 pub struct UdpSockets {
@@ -53,6 +54,8 @@ struct UdpThread {
     is_ipv4: bool,
     commands: UdpSender,
     socket: UdpSocket,
+    /// The start of its clock.
+    started: Instant,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -114,12 +117,13 @@ impl UdpService {
     ///
     /// # Errors
     /// If there is no socket of this address family, no descriptor, or too much else to do.
-    pub fn connect(&self, addr: SocketAddr, dial: UtpDial) -> io::Result<TcpStream> {
+    pub fn connect(&self, addr: SocketAddr, dial: UtpDial) -> io::Result<PeerStream> {
         let of_family = self.threads.iter().find(|thread| thread.is_ipv4 == addr.is_ipv4());
         let thread = of_family.ok_or(io::ErrorKind::AddrNotAvailable)?;
         let (theirs, pair) = stream::pair()?;
-        if thread.commands.send(UdpCommand::Connect { addr, dial, pair }) {
-            Ok(theirs)
+        let link = Arc::new(UtpLink::new(thread.started));
+        if thread.commands.send(UdpCommand::Connect { addr, dial, pair, link: link.clone() }) {
+            Ok(PeerStream::new(theirs, link))
         } else {
             Err(io::ErrorKind::WouldBlock.into())
         }
@@ -129,7 +133,7 @@ impl UdpService {
     ///
     /// # Errors
     /// Why it is not.
-    pub fn outcome(stream: &TcpStream) -> Result<(), UtpDialError> {
+    pub fn outcome(stream: &PeerStream) -> Result<(), UtpDialError> {
         stream::read_outcome(stream)
     }
 
@@ -147,14 +151,6 @@ impl UdpService {
     }
 }
 
-/// What carries a connection.
-pub fn transport_of(stream: &TcpStream) -> Transport {
-    match SockRef::from(stream).domain() {
-        Ok(domain) if domain == Domain::UNIX => Transport::Utp,
-        _ => Transport::Tcp,
-    }
-}
-
 impl UdpThread {
     fn start(
         is_ipv4: bool,
@@ -165,10 +161,11 @@ impl UdpThread {
         let batches = BatchSocket::new(socket.try_clone()?)?;
         let (commands, inbox) = command_queue()?;
         let endpoint = UtpEndpoint::new(UtpConfig::new(!is_ipv4), Random::system());
-        let udp_loop = UdpLoop::new(batches, inbox, endpoint, filter.clone(), accept.clone())?;
+        let started = Instant::now();
+        let udp_loop = UdpLoop::new(batches, inbox, endpoint, filter.clone(), accept.clone(), started)?;
         let name = if is_ipv4 { "udp4" } else { "udp6" };
         let thread = std::thread::Builder::new().name(name.into()).stack_size(STACK).spawn(move || udp_loop.run())?;
-        Ok(UdpThread { is_ipv4, commands, socket, thread: Some(thread) })
+        Ok(UdpThread { is_ipv4, commands, socket, started, thread: Some(thread) })
     }
 }
 

@@ -19,6 +19,7 @@ pub mod path_mtu;
 pub mod reassembly;
 pub mod round_trip;
 pub mod send_buffer;
+pub mod send_clock;
 pub mod seq_nr;
 
 use std::net::SocketAddr;

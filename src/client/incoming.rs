@@ -5,7 +5,7 @@
 //! number is bounded, and each lasts no longer than a handshake may take. When full, it evicts a connection of the IP address
 //! or network with the most pending handshakes.
 
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::thread::{Builder, JoinHandle};
@@ -20,6 +20,7 @@ use crate::peer::encryption::HandshakeStream;
 use crate::peer::{DisconnectReason, IncomingHandshake};
 use crate::strategy::eviction::{EvictionCandidate, EvictionLimiter, HandshakeProgress, Usefulness, choose_eviction};
 use crate::types::{Encryption, PeerKey};
+use crate::udp::PeerStream;
 use crate::util::atomics::Flag;
 
 /// Pending handshakes at a time. Even with 300 silent connections a second, there is still room for others.
@@ -48,7 +49,7 @@ struct PendingHandshake {
     key: PeerKey,
     ip: IpAddr,
     /// The thread owns the stream until it passes it on.
-    stream: Weak<TcpStream>,
+    stream: Weak<PeerStream>,
     thread: JoinHandle<()>,
     /// When the connection was accepted.
     since: Duration,
@@ -68,7 +69,7 @@ impl IncomingHandshaker {
     }
 
     /// Takes an incoming connection.
-    pub fn receive(&mut self, stream: TcpStream, addr: SocketAddr) {
+    pub fn receive(&mut self, stream: PeerStream, addr: SocketAddr) {
         if !is_private(addr.ip()) {
             self.registry.has_had_public_connection.set(true);
         }
@@ -79,7 +80,7 @@ impl IncomingHandshaker {
         }
     }
 
-    fn find_torrent(&mut self, stream: TcpStream, addr: SocketAddr) {
+    fn find_torrent(&mut self, stream: PeerStream, addr: SocketAddr) {
         let (over, still): (Vec<_>, Vec<_>) = self.pending.drain(..).partition(|pending| pending.thread.is_finished());
         self.pending = still;
         over.into_iter().for_each(PendingHandshake::join);
@@ -185,7 +186,7 @@ impl PendingHandshake {
 
 /// Receives a handshake up to the info-hash, and passes the connection to its torrent, which answers the handshake.
 fn deliver(
-    stream: Arc<TcpStream>,
+    stream: Arc<PeerStream>,
     addr: SocketAddr,
     has_received: &Flag,
     closing: &Flag,
@@ -211,7 +212,7 @@ fn deliver(
 }
 
 /// Whether the other side has closed the connection, even if it has sent something before that nobody has read.
-fn has_hung_up(stream: &TcpStream) -> bool {
+fn has_hung_up(stream: &PeerStream) -> bool {
     let mut poll = [PollFd::new(stream, PollFlags::RDHUP)];
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
     rustix::event::poll(&mut poll, Some(&at_once)).is_ok_and(|ready| ready > 0)

@@ -15,7 +15,7 @@ use socket2::Socket;
 
 use crate::client::IncomingHandshaker;
 use crate::net::address_filter::AddressFilter;
-use crate::udp::AcceptUtp;
+use crate::udp::{AcceptUtp, PeerStream};
 use crate::util::atomics::Flag;
 use crate::util::descriptors::is_kept_free;
 use crate::util::wake_event::WakeEvent;
@@ -33,7 +33,7 @@ pub struct Listener {
     pub port: u16,
     tcp: Option<Socket>,
     waker: Arc<ListenWaker>,
-    utp: Sender<(TcpStream, SocketAddr)>,
+    utp: Sender<(PeerStream, SocketAddr)>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -47,7 +47,7 @@ struct ListenWaker {
 struct IncomingSources {
     /// The listening socket; `None` if TCP is off.
     tcp: Option<Socket>,
-    utp: Receiver<(TcpStream, SocketAddr)>,
+    utp: Receiver<(PeerStream, SocketAddr)>,
     waker: Arc<ListenWaker>,
     /// After a failed accept: when to try again.
     retry_at: Option<Instant>,
@@ -129,7 +129,7 @@ impl IncomingSources {
                 Ok((stream, addr)) => {
                     self.is_failing = false;
                     if let Some(addr) = addr.as_socket() {
-                        receive(handshaker, stream.into(), addr, filter);
+                        receive(handshaker, TcpStream::from(stream).into(), addr, filter);
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
@@ -173,7 +173,7 @@ impl IncomingSources {
     }
 }
 
-fn receive(handshaker: &mut IncomingHandshaker, stream: TcpStream, addr: SocketAddr, filter: &AddressFilter) {
+fn receive(handshaker: &mut IncomingHandshaker, stream: PeerStream, addr: SocketAddr, filter: &AddressFilter) {
     if is_kept_free(&stream) {
         log::debug!("closed a connection, because the other descriptors are for something else");
     } else if !filter.count_if_blocked(addr.ip()) {

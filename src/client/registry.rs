@@ -5,7 +5,7 @@
 mod dormant;
 
 use std::collections::HashMap;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use crate::mse::obfuscated_info_hash;
 use crate::peer::encryption::OfferedTorrents;
 use crate::peer::{IncomingConnection, IncomingHandshake};
 use crate::types::{Encryption, InfoHash};
+use crate::udp::PeerStream;
 use crate::util::atomics::Flag;
 
 pub use dormant::{DormantRegistration, WakeFn, WakeReason};
@@ -177,7 +178,7 @@ impl RegisteredTorrent {
 
     /// Passes an incoming connection to its torrent, with the bytes received so far. If too many connections wait for the
     /// torrent, this pauses accepting for a moment; if that does not help, the connection is closed.
-    pub fn receive(&self, stream: TcpStream, addr: SocketAddr, handshake: Option<Box<IncomingHandshake>>) {
+    pub fn receive(&self, stream: PeerStream, addr: SocketAddr, handshake: Option<Box<IncomingHandshake>>) {
         if self
             .incoming_connections
             .send_timeout(IncomingConnection { stream, addr, handshake }, HANDOVER_TIMEOUT)

@@ -14,6 +14,8 @@ use rustix::net::netlink::SOCK_DIAG;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with};
 use socket2::SockRef;
 
+use crate::net::link_figures::LinkFigures;
+
 /// `SOCK_DIAG_BY_FAMILY`, the type of the request and of the response.
 const BY_FAMILY: u16 = 20;
 /// `NLM_F_REQUEST`
@@ -41,23 +43,6 @@ const WINDOW_FULL: usize = 176;
 /// Larger than any response.
 const BUFFER_SIZE: usize = 1024;
 
-/// What the kernel knows about a connection.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TcpInfo {
-    /// Bytes that the peer has acknowledged.
-    pub acknowledged: u64,
-    /// Bytes written that the peer has not acknowledged.
-    pub queued: u64,
-    /// The smoothed round-trip time.
-    pub rtt: Duration,
-    /// The minimum round-trip time of the last minutes.
-    pub min_rtt: Duration,
-    /// For how long there were bytes that the peer had not acknowledged; zero before Linux 4.10.
-    pub busy: Duration,
-    /// For how much of that the peer's receive window was full, so that the kernel could send nothing.
-    pub window_full: Duration,
-}
-
 /// A netlink socket that queries the kernel about this process's TCP connections.
 #[derive(Debug)]
 pub struct TcpDiag(OwnedFd);
@@ -73,7 +58,7 @@ impl TcpDiag {
     }
 
     /// What the kernel knows about `stream`; `None` if it does not report that.
-    pub fn tcp_info(&self, stream: &TcpStream) -> Option<TcpInfo> {
+    pub fn figures(&self, stream: &TcpStream) -> Option<LinkFigures> {
         let message = request(stream.local_addr().ok()?, stream.peer_addr().ok()?, bound_to(stream));
         let mut buffer = [0; BUFFER_SIZE];
         // Discard the response to an earlier request that failed.
@@ -119,7 +104,7 @@ fn request(local: SocketAddr, remote: SocketAddr, interface: u32) -> Vec<u8> {
 }
 
 /// Parses a response.
-fn parse_response(message: &[u8]) -> Option<TcpInfo> {
+fn parse_response(message: &[u8]) -> Option<LinkFigures> {
     if u16::from_ne_bytes(*message.get(4..)?.first_chunk()?) != BY_FAMILY {
         return None;
     }
@@ -131,7 +116,7 @@ fn parse_response(message: &[u8]) -> Option<TcpInfo> {
         let body = rest.get(4..length)?;
         if kind == INFO {
             let long = |at: usize| Some(u64::from_ne_bytes(*body.get(at..)?.first_chunk()?));
-            return Some(TcpInfo {
+            return Some(LinkFigures {
                 acknowledged: long(BYTES_ACKED)?,
                 queued: u64::from(number(message, QUEUED)?),
                 rtt: Duration::from_micros(u64::from(number(body, RTT)?)),
@@ -153,7 +138,7 @@ mod tests {
     /// Writes until the kernel accepts no more, reads everything at the other end, and queries before, in between and afterwards.
     fn fills_and_empties(listen: SocketAddr, dial: IpAddr) {
         let kernel = TcpDiag::open().unwrap();
-        let acknowledged = |stream: &TcpStream| kernel.tcp_info(stream).map(|tcp_info| tcp_info.acknowledged);
+        let acknowledged = |stream: &TcpStream| kernel.figures(stream).map(|figures| figures.acknowledged);
         let listener = TcpListener::bind(listen).unwrap();
         let port = listener.local_addr().unwrap().port();
         let mut theirs = TcpStream::connect(SocketAddr::new(dial, port)).unwrap();
@@ -164,13 +149,13 @@ mod tests {
         while let Ok(count) = ours.write(&[7; 8192]) {
             written += count as u64;
         }
-        let tcp_info = kernel.tcp_info(&ours).unwrap();
-        let arrived = tcp_info.acknowledged;
+        let figures = kernel.figures(&ours).unwrap();
+        let arrived = figures.acknowledged;
         assert!((1..written).contains(&arrived), "{arrived} of {written}");
-        assert!((1..=written).contains(&tcp_info.queued), "{tcp_info:?}");
-        assert!(tcp_info.min_rtt <= tcp_info.rtt && tcp_info.rtt > Duration::ZERO, "{tcp_info:?}");
-        assert!(tcp_info.window_full <= tcp_info.busy, "{tcp_info:?}");
-        while kernel.tcp_info(&ours).unwrap().window_full == tcp_info.window_full {
+        assert!((1..=written).contains(&figures.queued), "{figures:?}");
+        assert!(figures.min_rtt <= figures.rtt && figures.rtt > Duration::ZERO, "{figures:?}");
+        assert!(figures.window_full <= figures.busy, "{figures:?}");
+        while kernel.figures(&ours).unwrap().window_full == figures.window_full {
             std::thread::yield_now(); // the peer reads nothing, so its window stays full
         }
         let mut buffer = vec![0; 65536];
@@ -197,7 +182,7 @@ mod tests {
         SockRef::from(&listener).bind_device(Some(b"lo")).unwrap();
         let _theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let ours = listener.accept().unwrap().0;
-        assert_eq!(TcpDiag::open().unwrap().tcp_info(&ours).map(|tcp_info| tcp_info.acknowledged), Some(0));
+        assert_eq!(TcpDiag::open().unwrap().figures(&ours).map(|figures| figures.acknowledged), Some(0));
     }
 
     #[test]
@@ -211,9 +196,9 @@ mod tests {
             message.extend(&body);
             message.resize(message.len().next_multiple_of(4), 0);
         }
-        let tcp_info = parse_response(&message).unwrap();
-        assert_eq!((tcp_info.acknowledged, tcp_info.queued), (77, 0));
-        assert_eq!((tcp_info.rtt.as_micros(), tcp_info.min_rtt.as_micros()), (0x0101_0101, 0x0202_0202));
+        let figures = parse_response(&message).unwrap();
+        assert_eq!((figures.acknowledged, figures.queued), (77, 0));
+        assert_eq!((figures.rtt.as_micros(), figures.min_rtt.as_micros()), (0x0101_0101, 0x0202_0202));
         assert!((0..message.len()).all(|length| parse_response(&message[..length]).is_none()));
         message[4] = 2;
         assert_eq!(parse_response(&message), None, "an error");

@@ -8,7 +8,7 @@ mod handshake;
 mod sockets;
 
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
@@ -24,6 +24,7 @@ use crate::peer::state::Peer;
 use crate::peer::writer::{Writer, WriterExit};
 use crate::peer::{IncomingHandshake, PeerEvent, TorrentContext, deadline};
 use crate::types::PeerKey;
+use crate::udp::PeerStream;
 use crate::util::atomics::Flag;
 use crate::util::os_error::reason;
 use dial::TcpDial;
@@ -82,7 +83,7 @@ impl Connection {
     pub fn accept(
         context: &Arc<TorrentContext>,
         key: PeerKey,
-        stream: TcpStream,
+        stream: PeerStream,
         addr: SocketAddr,
         early_handshake: Option<Box<IncomingHandshake>>,
     ) -> io::Result<Connection> {
@@ -199,7 +200,7 @@ fn run_connection(
 }
 
 /// The socket of a connection that is open.
-fn only_stream(sockets: &ConnectionSockets) -> Result<Arc<TcpStream>, DisconnectReason> {
+fn only_stream(sockets: &ConnectionSockets) -> Result<Arc<PeerStream>, DisconnectReason> {
     sockets.first().ok_or(DisconnectReason::Bug)
 }
 
@@ -209,7 +210,7 @@ fn exchange_messages(
     context: &Arc<TorrentContext>,
     key: PeerKey,
     addr: SocketAddr,
-    stream: &Arc<TcpStream>,
+    stream: &Arc<PeerStream>,
     discards_input: Arc<Flag>,
     established: EstablishedConnection,
 ) -> Result<Box<EstablishedConnection>, DisconnectReason> {
@@ -245,7 +246,7 @@ fn exchange_messages(
 fn run_threads(
     context: &Arc<TorrentContext>,
     peer: &Arc<Peer>,
-    stream: &Arc<TcpStream>,
+    stream: &Arc<PeerStream>,
     stream_state: StreamState,
     inbox: &Inbox,
     first_messages: Vec<u8>,

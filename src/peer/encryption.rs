@@ -2,7 +2,6 @@
 //! which does no I/O, to a socket; one deadline covers all of it, however slowly the bytes arrive.
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::mse::{
@@ -11,6 +10,7 @@ use crate::mse::{
 };
 use crate::peer::connection::DisconnectReason;
 use crate::types::{DialMode, Encryption, InfoHash};
+use crate::udp::PeerStream;
 use crate::util::atomics::Flag;
 use crate::util::random::Random;
 use crate::wire::handshake::{self, Handshake};
@@ -52,7 +52,7 @@ impl OfferedTorrents for (InfoHash, Encryption) {
 
 /// A connection during its handshake.
 pub struct HandshakeStream<'a> {
-    stream: &'a TcpStream,
+    stream: &'a PeerStream,
     deadline: Instant,
     /// Set once any byte has arrived.
     has_received: &'a Flag,
@@ -74,13 +74,13 @@ pub struct StreamState {
 impl<'a> HandshakeStream<'a> {
     /// A connection on which nothing has been sent or received. The handshake must finish by `deadline`; `has_received` is set
     /// once any byte arrives.
-    pub fn new(stream: &'a TcpStream, deadline: Instant, has_received: &'a Flag) -> HandshakeStream<'a> {
+    pub fn new(stream: &'a PeerStream, deadline: Instant, has_received: &'a Flag) -> HandshakeStream<'a> {
         HandshakeStream { stream, deadline, has_received, unparsed: Vec::new(), ciphers: None }
     }
 
     /// A connection on which the other side's handshake, or the start of it, has been received elsewhere.
     pub fn resume(
-        stream: &'a TcpStream,
+        stream: &'a PeerStream,
         deadline: Instant,
         has_received: &'a Flag,
         stream_state: StreamState,

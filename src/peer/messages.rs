@@ -1,6 +1,6 @@
 //! What the threads of a torrent tell main, through one bounded channel.
 
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr};
 
 use crate::discovery::tracker::announce::AnnounceResponse;
 use crate::discovery::tracker::error::TrackerError;
@@ -8,6 +8,7 @@ use crate::peer::DisconnectReason;
 use crate::peer::encryption::StreamState;
 use crate::storage::StorageError;
 use crate::types::{PeerKey, PieceIndex};
+use crate::udp::PeerStream;
 use crate::wire::holepunch::HolePunchMessage;
 use crate::wire::pex::PexFlags;
 
@@ -158,7 +159,7 @@ pub struct IncomingHandshake {
 #[derive(Debug)]
 pub struct IncomingConnection {
     /// The socket.
-    pub stream: TcpStream,
+    pub stream: PeerStream,
     /// The peer's address.
     pub addr: SocketAddr,
     /// The bytes received to learn which torrent the connection is for; `None` if the client has only one.

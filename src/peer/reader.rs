@@ -12,7 +12,6 @@ mod requests;
 mod useless_messages;
 
 use std::io;
-use std::net::TcpStream;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -29,6 +28,7 @@ use crate::strategy::hole_punch::Allowance;
 use crate::strategy::pex::PexInbox;
 use crate::strategy::rate_limiter::Direction;
 use crate::types::{Bitfield, BlockInfo, PieceIndex};
+use crate::udp::PeerStream;
 use crate::util::os_error::reason;
 use crate::wire::message::{self, Message};
 use buffer::{ReceiveBuffer, SMALL};
@@ -44,7 +44,7 @@ const WRONG_BITFIELD_LENGTH: DisconnectReason =
 pub struct Reader<'a> {
     context: &'a TorrentContext,
     peer: &'a Peer,
-    stream: &'a TcpStream,
+    stream: &'a PeerStream,
     buffer: ReceiveBuffer,
     /// The range of the buffer that has not been parsed.
     unread: Range<usize>,
@@ -85,7 +85,7 @@ impl<'a> Reader<'a> {
     pub fn new(
         context: &'a TorrentContext,
         peer: &'a Peer,
-        stream: &'a TcpStream,
+        stream: &'a PeerStream,
         mut early: Vec<u8>,
         cipher: Option<Rc4>,
         start_deadline_thread: &'a dyn Fn() -> io::Result<()>,

@@ -150,12 +150,13 @@ mod tests {
     use super::*;
     use crate::peer::outbox::outbox;
     use crate::types::InfoHash;
+    use crate::udp::PeerStream;
     use crate::wire::Handshake;
 
     const OURS: PeerId = PeerId(*b"-BY0100-000000000000");
 
     /// A connection of the peer with this id, which it opened at this second.
-    fn incoming(key: u32, id: PeerId, second: u64, stream: &Arc<TcpStream>) -> Arc<Peer> {
+    fn incoming(key: u32, id: PeerId, second: u64, stream: &Arc<PeerStream>) -> Arc<Peer> {
         let addr = SocketAddr::from(([192, 0, 2, 1], 1000 + key as u16));
         let said = Handshake::ours(InfoHash([0; 20]), id, false);
         let since = Duration::from_secs(second);
@@ -167,7 +168,8 @@ mod tests {
     #[test]
     fn a_copied_id_keeps_a_peer_of_the_same_address_out_for_a_minute_only() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let stream = Arc::new(TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection"));
+        let stream = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
+        let stream = Arc::new(PeerStream::from(stream));
         for id in [PeerId(*b"-AA0001-000000000000"), PeerId(*b"-BY0100-111111111111")] {
             let roster = Roster::default();
             let admits =

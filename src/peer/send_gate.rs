@@ -2,7 +2,6 @@
 //! few of them are unacknowledged.
 
 use std::io;
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::peer::TorrentContext;
@@ -10,7 +9,7 @@ use crate::peer::socket_write::{WRITE_TIMEOUT, is_writable_within, wait};
 use crate::peer::state::Peer;
 use crate::strategy::window::{SendWindow, WindowGrant};
 use crate::types::Transport;
-use crate::udp::transport_of;
+use crate::udp::PeerStream;
 use crate::util::slab::PooledSlab;
 
 /// The room that one connection has for blocks.
@@ -31,9 +30,9 @@ pub struct SendGate {
 
 impl SendGate {
     /// The gate of a connection's writer.
-    pub fn new(stream: &TcpStream) -> SendGate {
+    pub fn new(stream: &PeerStream) -> SendGate {
         SendGate {
-            is_tcp: transport_of(stream) == Transport::Tcp,
+            is_tcp: stream.transport() == Transport::Tcp,
             is_ready: false,
             waited: Duration::ZERO,
             window: SendWindow::default(),
@@ -79,22 +78,22 @@ impl SendGate {
         &mut self,
         context: &TorrentContext,
         peer: &Peer,
-        stream: &TcpStream,
+        stream: &PeerStream,
         slab: &mut Option<PooledSlab>,
     ) -> io::Result<()> {
         (self.check_again_at, self.max_bytes) = (None, u64::MAX);
         let uplink = &context.settings.throttle.client.uplink;
         if self.is_tcp
             && uplink.is_downloading()
-            && let Some(tcp_info) = uplink.tcp_info(stream)
+            && let Some(figures) = uplink.figures(stream)
         {
-            peer.requesting.pipeline.lock().set_tcp_rtt(tcp_info.rtt);
-            match self.window.ask(context.now(), tcp_info) {
+            peer.requesting.pipeline.lock().set_tcp_rtt(figures.rtt);
+            match self.window.ask(context.now(), figures) {
                 WindowGrant::Go(bytes) => self.max_bytes = bytes,
                 WindowGrant::Wait(pause) => {
                     let now = Instant::now();
                     self.check_again_at = Some(now + pause);
-                    return self.note_full(tcp_info.acknowledged, now);
+                    return self.note_full(figures.acknowledged, now);
                 }
             }
         }
@@ -111,7 +110,7 @@ impl SendGate {
 
     /// Waits until few of the written bytes are left in the kernel. A blocking write would not wait for that: the kernel fills
     /// up the last of its 64 KiB buffers, whatever `TCP_NOTSENT_LOWAT` says.
-    fn wait_writable(&mut self, stream: &TcpStream, slab: &mut Option<PooledSlab>) -> io::Result<()> {
+    fn wait_writable(&mut self, stream: &PeerStream, slab: &mut Option<PooledSlab>) -> io::Result<()> {
         let begun = Instant::now();
         if !is_writable_within(stream, Duration::ZERO)? {
             *slab = None;

@@ -2,13 +2,13 @@
 //! briefly, and bytes that the socket has not taken by then are read from disk again when it takes more.
 
 use std::io::{self, IoSlice, Write};
-use std::net::TcpStream;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use crate::types::BlockInfo;
+use crate::udp::PeerStream;
 use crate::wire::message::PIECE_HEADER_LENGTH;
 
 /// A write to a peer's socket counts as blocked after this time. Long enough that a peer that reads hardly ever makes us wait in
@@ -45,7 +45,7 @@ impl PartialWrite {
 
 /// Writes as much of `slices` as the socket takes before a write has waited for [`WRITE_BLOCKED_AFTER`]. Returns the number of
 /// bytes.
-pub(super) fn write_some(mut stream: &TcpStream, mut slices: &mut [IoSlice<'_>]) -> io::Result<usize> {
+pub(super) fn write_some(mut stream: &PeerStream, mut slices: &mut [IoSlice<'_>]) -> io::Result<usize> {
     let mut written = 0;
     IoSlice::advance_slices(&mut slices, 0); // drops empty ones at the front
     while !slices.is_empty() {
@@ -64,7 +64,7 @@ pub(super) fn write_some(mut stream: &TcpStream, mut slices: &mut [IoSlice<'_>])
 }
 
 /// Writes all of `bytes`, as long as the socket keeps taking some of them.
-pub(super) fn write_all_or_time_out(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+pub(super) fn write_all_or_time_out(stream: &PeerStream, mut bytes: &[u8]) -> io::Result<()> {
     loop {
         bytes = &bytes[write_some(stream, &mut [IoSlice::new(bytes)])?..];
         if bytes.is_empty() {
@@ -78,7 +78,7 @@ pub(super) fn write_all_or_time_out(stream: &TcpStream, mut bytes: &[u8]) -> io:
 ///
 /// # Errors
 /// If it takes nothing for [`WRITE_TIMEOUT`], or if polling fails.
-pub fn wait(stream: &TcpStream) -> io::Result<()> {
+pub fn wait(stream: &PeerStream) -> io::Result<()> {
     if is_writable_within(stream, WRITE_TIMEOUT)? { Ok(()) } else { Err(io::ErrorKind::TimedOut.into()) }
 }
 
@@ -86,7 +86,7 @@ pub fn wait(stream: &TcpStream) -> io::Result<()> {
 ///
 /// # Errors
 /// If polling fails.
-pub fn is_writable_within(stream: &TcpStream, time: Duration) -> io::Result<bool> {
+pub fn is_writable_within(stream: &PeerStream, time: Duration) -> io::Result<bool> {
     let timeout = Timespec::try_from(time).ok();
     loop {
         match poll(&mut [PollFd::new(stream, PollFlags::OUT)], timeout.as_ref()) {

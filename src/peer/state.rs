@@ -6,19 +6,20 @@ mod lost_piece;
 mod parts;
 mod stream_seeks;
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::net::tcp_diag::{TcpDiag, TcpInfo};
+use crate::net::link_figures::LinkFigures;
+use crate::net::tcp_diag::TcpDiag;
 use crate::peer::TorrentContext;
 use crate::peer::outbox::{Outbox, WriterCommand};
 use crate::strategy::Traffic;
 use crate::strategy::rate_limiter::{Direction, FlowId};
 use crate::types::{BLOCK_SIZE, BlockInfo, PeerId, PeerKey, PieceIndex, Transport};
-use crate::udp;
+use crate::udp::PeerStream;
 use crate::util::atomics::Flag;
 use crate::wire::Handshake;
 use crate::wire::extension::OUR_REQUEST_QUEUE;
@@ -58,7 +59,7 @@ pub struct Peer {
     /// Pieces for which the writer has to send HAVE.
     haves: Mutex<Vec<PieceIndex>>,
     outbox: Outbox,
-    stream: Arc<TcpStream>,
+    stream: Arc<PeerStream>,
 }
 
 impl Peer {
@@ -69,14 +70,14 @@ impl Peer {
         is_incoming: bool,
         peer_handshake: &Handshake,
         since: Duration,
-        stream: Arc<TcpStream>,
+        stream: Arc<PeerStream>,
         outbox: Outbox,
     ) -> Peer {
         Peer {
             key,
             addr,
             is_incoming,
-            transport: udp::transport_of(&stream),
+            transport: stream.transport(),
             id: peer_handshake.peer_id,
             since,
             encrypted: Flag::default(),
@@ -109,9 +110,9 @@ impl Peer {
         self.outbox.has_overrun()
     }
 
-    /// What `kernel` knows about the connection, if it reports that.
-    pub fn tcp_info(&self, kernel: &TcpDiag) -> Option<TcpInfo> {
-        kernel.tcp_info(&self.stream)
+    /// What the UDP thread knows about the connection, or else `kernel`, if it reports that.
+    pub fn link_figures(&self, kernel: Option<&TcpDiag>) -> Option<LinkFigures> {
+        self.stream.utp_figures().or_else(|| kernel?.figures(&self.stream))
     }
 
     /// Ends the connection because we want nothing more from the peer: its threads exit, and received bytes are not read any

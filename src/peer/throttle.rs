@@ -9,7 +9,7 @@ mod limit_group;
 mod torrent_throttle;
 
 use std::io::{self, Read};
-use std::net::{IpAddr, Ipv4Addr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
 use crate::peer::state::Peer;
@@ -17,6 +17,7 @@ use crate::peer::uplink::UplinkState;
 use crate::peer::{SLAB, TorrentContext};
 use crate::strategy::rate_limiter::{Direction, FlowId, Grant, Limits};
 use crate::types::PeerKey;
+use crate::udp::PeerStream;
 use crate::util::atomics::Counter;
 use crate::util::slab::{PooledSlab, SlabPool};
 
@@ -81,7 +82,7 @@ impl Throttle {
 ///
 /// # Errors
 /// If the socket fails.
-pub fn read(context: &TorrentContext, peer: &Peer, mut stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+pub fn read(context: &TorrentContext, peer: &Peer, mut stream: &PeerStream, buffer: &mut [u8]) -> io::Result<usize> {
     let throttle = &*context.settings.throttle;
     if throttle.limit(Direction::Down) == 0 {
         return stream.read(buffer);

@@ -1,12 +1,13 @@
-//! What writers check so that our requests do not wait behind the blocks we send: whether we are downloading, and the kernel's
-//! figures for a connection. One instance for all connections of a client, as they share one uplink.
+//! What writers check so that our requests do not wait behind the blocks we send: whether we are downloading, and the
+//! figures of a connection. One instance for all connections of a client, as they share one uplink.
 
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::net::tcp_diag::{TcpDiag, TcpInfo};
+use crate::net::link_figures::LinkFigures;
+use crate::net::tcp_diag::TcpDiag;
+use crate::udp::PeerStream;
 use crate::util::atomics::Counter;
 use crate::util::descriptors::is_shortage;
 
@@ -52,8 +53,11 @@ impl UplinkState {
         }
     }
 
-    /// The kernel's figures for `stream`, if available.
-    pub fn tcp_info(&self, stream: &TcpStream) -> Option<TcpInfo> {
+    /// The figures for `stream`, if available.
+    pub fn figures(&self, stream: &PeerStream) -> Option<LinkFigures> {
+        if let Some(figures) = stream.utp_figures() {
+            return Some(figures);
+        }
         let mut tcp_diag = self.tcp_diag.lock();
         if matches!(*tcp_diag, TcpDiagState::Closed) {
             *tcp_diag = match TcpDiag::open() {
@@ -63,7 +67,7 @@ impl UplinkState {
             };
         }
         match &*tcp_diag {
-            TcpDiagState::Open(open) => open.tcp_info(stream),
+            TcpDiagState::Open(open) => open.figures(stream),
             TcpDiagState::Closed | TcpDiagState::Unsupported => None,
         }
     }

@@ -12,7 +12,6 @@ mod serve;
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::TcpStream;
 use std::time::Instant;
 
 use crossbeam_channel::RecvTimeoutError;
@@ -29,6 +28,7 @@ use crate::strategy::metadata_fetch::MetadataQuota;
 use crate::strategy::send_schedule::SendSchedule;
 use crate::strategy::write_batch::WriteBatchSize;
 use crate::types::BlockInfo;
+use crate::udp::PeerStream;
 use crate::util::slab::PooledSlab;
 use crate::wire::message;
 
@@ -48,7 +48,7 @@ pub enum WriterExit {
 pub struct Writer<'a> {
     context: &'a TorrentContext,
     peer: &'a Peer,
-    stream: &'a TcpStream,
+    stream: &'a PeerStream,
     /// Messages without blocks, ready to be sent.
     messages: Vec<u8>,
     /// Blocks that the peer waits for, oldest first.
@@ -77,7 +77,7 @@ pub struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     /// A writer that has sent nothing after the handshake.
-    pub fn new(context: &'a TorrentContext, peer: &'a Peer, stream: &'a TcpStream, cipher: Option<Rc4>) -> Writer<'a> {
+    pub fn new(context: &'a TorrentContext, peer: &'a Peer, stream: &'a PeerStream, cipher: Option<Rc4>) -> Writer<'a> {
         Writer {
             context,
             peer,

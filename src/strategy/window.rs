@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use crate::net::tcp_diag::TcpInfo;
+use crate::net::link_figures::LinkFigures;
 use crate::types::BLOCK_SIZE;
 
 /// The delay that our data may add to the round trip time.
@@ -70,30 +70,30 @@ impl Default for SendWindow {
 
 impl SendWindow {
     /// Whether a block may be written now, and how many bytes of blocks.
-    pub fn ask(&mut self, now: Duration, tcp_info: TcpInfo) -> WindowGrant {
-        if tcp_info.acknowledged >= self.mark {
+    pub fn ask(&mut self, now: Duration, figures: LinkFigures) -> WindowGrant {
+        if figures.acknowledged >= self.mark {
             if self.mark > 0 {
-                self.end_round(now, tcp_info);
+                self.end_round(now, figures);
             }
             // Includes the block that is written next, because its first packet is acknowledged soon.
-            self.mark = tcp_info.acknowledged + tcp_info.queued + u64::from(BLOCK_SIZE);
+            self.mark = figures.acknowledged + figures.queued + u64::from(BLOCK_SIZE);
             self.is_used = false;
         }
-        let room = self.bytes - tcp_info.queued as f64;
+        let room = self.bytes - figures.queued as f64;
         self.is_used |= room < INITIAL_WINDOW.max(self.bytes / 2.0);
-        if room >= 0.0 { WindowGrant::Go(room as u64) } else { WindowGrant::Wait(self.pause(tcp_info)) }
+        if room >= 0.0 { WindowGrant::Go(room as u64) } else { WindowGrant::Wait(self.pause(figures)) }
     }
 
     /// The queued bytes take one round trip to be acknowledged; waits for the excess part.
-    fn pause(&self, tcp_info: TcpInfo) -> Duration {
-        let part = 1.0 - self.bytes / tcp_info.queued as f64;
-        tcp_info.rtt.mul_f64(part.clamp(0.0, 1.0)).clamp(MIN_PAUSE, MAX_PAUSE)
+    fn pause(&self, figures: LinkFigures) -> Duration {
+        let part = 1.0 - self.bytes / figures.queued as f64;
+        figures.rtt.mul_f64(part.clamp(0.0, 1.0)).clamp(MIN_PAUSE, MAX_PAUSE)
     }
 
-    fn end_round(&mut self, now: Duration, tcp_info: TcpInfo) {
+    fn end_round(&mut self, now: Duration, figures: LinkFigures) {
         self.cross_traffic_rtt = self.cross_traffic_rtt.filter(|(_, until)| now < *until);
-        let base = self.cross_traffic_rtt.map_or(tcp_info.min_rtt, |(rtt, _)| rtt.max(tcp_info.min_rtt));
-        let ratio = (base + DELAY).as_secs_f64() / tcp_info.rtt.as_secs_f64().max(1e-6);
+        let base = self.cross_traffic_rtt.map_or(figures.min_rtt, |(rtt, _)| rtt.max(figures.min_rtt));
+        let ratio = (base + DELAY).as_secs_f64() / figures.rtt.as_secs_f64().max(1e-6);
         if ratio >= 1.0 {
             self.shrinking = None;
             if self.is_used {
@@ -101,20 +101,20 @@ impl SendWindow {
             }
             return;
         }
-        let began = Shrinking { from: self.bytes, longest: tcp_info.rtt, rounds: 0 };
+        let began = Shrinking { from: self.bytes, longest: figures.rtt, rounds: 0 };
         let shrinking = self.shrinking.get_or_insert(began);
         self.bytes = (self.bytes * ratio.max(1.0 / FACTOR)).max(MIN_WINDOW);
-        shrinking.longest = shrinking.longest.max(tcp_info.rtt);
+        shrinking.longest = shrinking.longest.max(figures.rtt);
         // On average, half a block is in flight beyond the window.
         let half = f64::from(BLOCK_SIZE) / 2.0;
         let part = (self.bytes + half) / (shrinking.from + half);
         shrinking.rounds = if part <= SHRUNK { shrinking.rounds + 1 } else { 0 };
-        let (excess, longest) = (tcp_info.rtt.saturating_sub(base), shrinking.longest.saturating_sub(base));
+        let (excess, longest) = (figures.rtt.saturating_sub(base), shrinking.longest.saturating_sub(base));
         let stays = excess > longest.mul_f64(f64::midpoint(part, 1.0)) && excess > 2 * DELAY;
         if shrinking.rounds > ROUNDS && stays {
             self.bytes = shrinking.from;
             self.shrinking = None;
-            self.cross_traffic_rtt = Some((tcp_info.rtt, now + FOREIGN_RTT_LASTS));
+            self.cross_traffic_rtt = Some((figures.rtt, now + FOREIGN_RTT_LASTS));
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::net::address_filter::AddressFilter;
 use crate::udp::AcceptUtp;
 use crate::udp::command::{UdpCommand, UdpInbox};
 use crate::udp::dht_link::DhtSender;
+use crate::udp::peer_stream::{PeerStream, UtpLink};
 use crate::udp::socket::{BatchSocket, is_earlier_error};
 use crate::udp::stream::{CHUNK, LinkState, StreamTurn, UtpStream, pair};
 use crate::utp::{UtpDial, UtpEndpoint, UtpEvent, UtpKey, UtpTime, UtpTransmit};
@@ -58,6 +59,7 @@ impl UdpLoop {
         endpoint: UtpEndpoint,
         filter: Arc<AddressFilter>,
         accept: AcceptUtp,
+        started: Instant,
     ) -> io::Result<UdpLoop> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, socket.socket(), EventData::new_u64(SOCKET), EventFlags::IN)?;
@@ -71,7 +73,7 @@ impl UdpLoop {
             filter,
             accept,
             dht: None,
-            started: Instant::now(),
+            started,
             outgoing: Vec::new(),
             unsent: None,
             chunk: vec![0; CHUNK],
@@ -108,6 +110,7 @@ impl UdpLoop {
             }
             self.handle_events();
             self.transmit();
+            self.publish_figures();
             if stop_at.is_none() && self.inbox.is_stopping() {
                 stop_at = Some(Instant::now() + STOP_GRACE);
                 self.begin_to_stop();
@@ -184,18 +187,18 @@ impl UdpLoop {
     fn run_commands(&mut self) {
         for command in self.inbox.take() {
             match command {
-                UdpCommand::Connect { addr, dial, pair } => self.connect(addr, dial, pair),
+                UdpCommand::Connect { addr, dial, pair, link } => self.connect(addr, dial, pair, link),
                 UdpCommand::AttachDht(dht) => self.dht = Some(dht),
             }
         }
     }
 
-    fn connect(&mut self, addr: SocketAddr, dial: UtpDial, pair: UnixStream) {
+    fn connect(&mut self, addr: SocketAddr, dial: UtpDial, pair: UnixStream, link: Arc<UtpLink>) {
         if self.filter.count_if_blocked(addr.ip()) {
             return; // dropping the pair ends the attempt
         }
         match self.endpoint.dial(self.now(), addr, dial) {
-            Ok(key) => self.add(UtpStream::new(key, pair, false), key),
+            Ok(key) => self.add(UtpStream::new(key, pair, link, false), key),
             Err(error) => log::debug!("{addr}: {error}"),
         }
     }
@@ -254,13 +257,23 @@ impl UdpLoop {
     fn accept(&mut self, key: UtpKey, addr: SocketAddr) {
         match pair() {
             Ok((theirs, ours)) => {
-                if (self.accept)(theirs, addr) {
-                    return self.add(UtpStream::new(key, ours, true), key);
+                let link = Arc::new(UtpLink::new(self.started));
+                if (self.accept)(PeerStream::new(theirs, link.clone()), addr) {
+                    return self.add(UtpStream::new(key, ours, link, true), key);
                 }
             }
             Err(error) => log::debug!("{addr}: no uTP connection: {error}"),
         }
         self.endpoint.reset(key);
+    }
+
+    /// Tells owners how their connections send.
+    fn publish_figures(&mut self) {
+        while let Some((key, figures)) = self.endpoint.next_figures() {
+            if let Some(stream) = self.streams.get(&id(key)) {
+                stream.link.publish(figures);
+            }
+        }
     }
 
     /// Sends all that is due.

@@ -6,11 +6,13 @@ use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send, sockopt};
 
+use crate::udp::peer_stream::UtpLink;
 use crate::utp::{UtpCloseReason, UtpEndpoint, UtpKey, UtpTime};
 
 /// The most bytes that wait in a pair in each direction, as the kernel counts them; it doubles the number.
@@ -25,6 +27,8 @@ const CONNECTED: u8 = 0;
 pub(super) struct UtpStream {
     key: UtpKey,
     pair: UnixStream,
+    /// Where the thread tells the owner how the connection sends.
+    pub(super) link: Arc<UtpLink>,
     /// Whether the connection is established.
     is_connected: bool,
     /// Whether there may be more to read from the owner.
@@ -110,10 +114,11 @@ pub(super) fn read_outcome(stream: &TcpStream) -> Result<(), UtpDialError> {
 }
 
 impl UtpStream {
-    pub fn new(key: UtpKey, pair: UnixStream, is_connected: bool) -> UtpStream {
+    pub fn new(key: UtpKey, pair: UnixStream, link: Arc<UtpLink>, is_connected: bool) -> UtpStream {
         UtpStream {
             key,
             pair,
+            link,
             is_connected,
             wants_input: is_connected,
             wants_output: false,

@@ -9,6 +9,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use super::*;
 use crate::net::block_list::{AddressRange, RangeSetBuilder};
+use crate::types::Transport;
 use crate::util::atomics::Flag;
 use crate::utp::{UtpDial, UtpTime};
 
@@ -17,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Host {
     service: UdpService,
-    incoming: Receiver<(TcpStream, SocketAddr)>,
+    incoming: Receiver<(PeerStream, SocketAddr)>,
     addr: SocketAddr,
 }
 
@@ -37,7 +38,7 @@ impl Host {
     }
 
     /// A connection from this host to another: both streams.
-    fn connect(&self, other: &Host) -> (TcpStream, TcpStream) {
+    fn connect(&self, other: &Host) -> (PeerStream, PeerStream) {
         let mut ours = self.service.connect(other.addr, UtpDial::Direct).expect("a pair");
         assert_eq!(outcome(&ours), Ok(()));
         // Only now does the other host know that the address is not forged.
@@ -52,7 +53,7 @@ impl Host {
     }
 }
 
-fn outcome(stream: &TcpStream) -> Result<(), UtpDialError> {
+fn outcome(stream: &PeerStream) -> Result<(), UtpDialError> {
     poll(&mut [PollFd::new(stream, PollFlags::IN)], None).expect("a socket");
     UdpService::outcome(stream)
 }
@@ -61,7 +62,7 @@ fn outcome(stream: &TcpStream) -> Result<(), UtpDialError> {
 fn streams_of_both_directions_arrive_whole_and_end() {
     let (one, other) = (Host::new(1), Host::new(2));
     let (mut ours, mut theirs) = one.connect(&other);
-    assert_eq!((transport_of(&ours), transport_of(&theirs)), (Transport::Utp, Transport::Utp));
+    assert_eq!((ours.transport(), theirs.transport()), (Transport::Utp, Transport::Utp));
     let bytes: Vec<u8> = (0..3_000_000_u32).map(|n| ((n * 7) >> 3) as u8).collect();
     std::thread::scope(|scope| {
         let mut sends = ours.try_clone().expect("a descriptor");
@@ -99,6 +100,32 @@ fn a_reader_that_pauses_stops_the_writer() {
     let mut received = Vec::new();
     theirs.read_to_end(&mut received).expect("the end");
     assert_eq!(received.len(), sent);
+}
+
+#[test]
+fn the_owner_learns_what_the_peer_has_acknowledged_and_whether_its_window_is_full() {
+    let (one, other) = (Host::new(1), Host::new(2));
+    let (ours, theirs) = one.connect(&other);
+    ours.set_write_timeout(Some(Duration::from_millis(300))).expect("a socket");
+    let figures = || ours.utp_figures().expect("figures");
+    let (mut written, chunk) = (1, vec![7; 1 << 16]);
+    while let Ok(count) = (&ours).write(&chunk) {
+        written += count as u64;
+    }
+    let full = figures();
+    assert!((1..written).contains(&full.acknowledged) && full.acknowledged + full.queued == written, "{full:?}");
+    assert!(full.min_rtt <= full.rtt && full.window_full <= full.busy, "{full:?}");
+    while figures().window_full == full.window_full {
+        std::thread::yield_now(); // the peer reads nothing, so its window stays full
+    }
+    let (mut left, mut buffer) = (written - 1, vec![0; 1 << 16]);
+    while left > 0 {
+        left -= (&theirs).read(&mut buffer).expect("bytes") as u64;
+    }
+    while figures().acknowledged != written {
+        std::thread::yield_now(); // the last acknowledgement may be on its way
+    }
+    assert_eq!(figures().queued, 0);
 }
 
 #[test]
@@ -207,7 +234,7 @@ fn the_end_of_an_owner_is_noticed_although_the_peer_takes_nothing() {
     let key = ours.connect(now, addr(2)).expect("a place");
     exchange((&mut ours, addr(1)), (&mut theirs, addr(2)), now);
     let (mut owner, end) = stream::pair().expect("descriptors");
-    let mut stream = stream::UtpStream::new(key, end, true);
+    let mut stream = stream::UtpStream::new(key, end, Arc::new(UtpLink::new(Instant::now())), true);
     owner.set_nonblocking(true).expect("a socket");
     let mut turn = stream::StreamTurn { endpoint: &mut ours, now, chunk: &mut [0; 65_536] };
     // The peer's owner reads nothing, so that its window becomes 0, and then the pair fills up.

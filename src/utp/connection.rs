@@ -1,7 +1,8 @@
 //! One connection: what it knows and what its user does. [`incoming`] handles packets, [`outgoing`] makes them, [`deadlines`] handles
-//! the passing of time.
+//! the passing of time, and [`figures`] tells how the connection sends.
 
 mod deadlines;
+mod figures;
 mod incoming;
 mod outgoing;
 
@@ -14,6 +15,7 @@ use crate::utp::path_mtu::PathMtu;
 use crate::utp::reassembly::Reassembly;
 use crate::utp::round_trip::RoundTrip;
 use crate::utp::send_buffer::SendBuffer;
+use crate::utp::send_clock::SendClock;
 use crate::utp::seq_nr::SeqNr;
 use crate::utp::{UtpCloseReason, UtpConfig, UtpDial, UtpTime};
 
@@ -126,6 +128,9 @@ pub struct UtpConnection {
     wrong_acks: u32,
     /// Whether the connection is released, the peer has everything, and only its FIN is missing.
     is_fin_awaited: bool,
+    send_clock: SendClock,
+    /// Whether [`UtpConnection::take_figures`] has something new.
+    has_new_figures: bool,
 }
 
 /// What is drawn at random for a connection.
@@ -224,6 +229,8 @@ impl UtpConnection {
             acked_bytes: 0,
             wrong_acks: 0,
             is_fin_awaited: false,
+            send_clock: SendClock::default(),
+            has_new_figures: false,
         }
     }
 

@@ -15,6 +15,7 @@ use crate::utp::deadline_queue::DeadlineQueue;
 use crate::utp::endpoint::half_open::HalfOpen;
 use crate::utp::endpoint::resets::ResetQueue;
 use crate::utp::endpoint::table::UtpTable;
+use crate::utp::send_clock::UtpFigures;
 use crate::utp::seq_nr::SeqNr;
 use crate::utp::{UtpConfig, UtpConnectError, UtpDial, UtpEvent, UtpKey, UtpTime, UtpTransmit};
 
@@ -36,6 +37,8 @@ pub struct UtpEndpoint {
     /// The slots of connections that may have something to send.
     ready: VecDeque<u32>,
     deadlines: DeadlineQueue,
+    /// The connections with new figures.
+    changed: VecDeque<UtpKey>,
     resets: ResetQueue,
     is_accepting: bool,
     /// A buffer for selective acknowledgements.
@@ -57,6 +60,7 @@ impl UtpEndpoint {
             events: VecDeque::new(),
             ready: VecDeque::new(),
             deadlines: DeadlineQueue::default(),
+            changed: VecDeque::new(),
             resets: ResetQueue::default(),
             is_accepting: true,
             sack: Vec::new(),
@@ -118,6 +122,16 @@ impl UtpEndpoint {
             // Events of connections that were released are not interesting any more.
             if self.table.forget_event(key, &event) {
                 return Some(event);
+            }
+        }
+    }
+
+    /// The new figures of a connection's sending side.
+    pub fn next_figures(&mut self) -> Option<(UtpKey, UtpFigures)> {
+        loop {
+            let key = self.changed.pop_front()?;
+            if let Some(figures) = self.table.take_figures(key) {
+                return Some((key, figures));
             }
         }
     }
@@ -187,6 +201,7 @@ impl UtpEndpoint {
         while let Some(slot) = self.ready.pop_front() {
             let Some(connection) = self.table.dequeue(slot) else { continue };
             let transmit = connection.transmit(now, out, &mut self.sack);
+            self.table.mark_changed(slot, &mut self.changed);
             self.schedule(slot);
             if transmit.is_some() {
                 self.settle(slot);
@@ -244,6 +259,7 @@ impl UtpEndpoint {
         self.buffered = self.buffered + buffered - self.table.note_buffered(slot, buffered);
         let Some(connection) = self.table.get_slot_mut(slot) else { return };
         let has_output = connection.has_output(self.now);
+        self.table.mark_changed(slot, &mut self.changed);
         self.table.collect_events(slot, signals, &mut self.events);
         if has_output && self.table.mark_queued(slot) {
             self.ready.push_back(slot);

@@ -150,6 +150,11 @@ impl SendBuffer {
         self.ring.len()
     }
 
+    /// How many bytes are acknowledged without a gap.
+    pub fn acknowledged(&self) -> u64 {
+        self.base
+    }
+
     /// The bytes of which no packet was made.
     pub fn unsent(&self) -> usize {
         (self.base + self.ring.len() as u64 - self.unsent) as usize

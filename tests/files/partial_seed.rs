@@ -85,7 +85,7 @@ impl Side {
 
     fn accept(&mut self, listener: &TcpListener) {
         let (stream, from) = listener.accept().expect("a connection");
-        self.connection = Some(Connection::accept(&self.shared, KEY, stream, from, None).expect("a thread"));
+        self.connection = Some(Connection::accept(&self.shared, KEY, stream.into(), from, None).expect("a thread"));
     }
 
     fn connect(&mut self, addr: SocketAddr) {

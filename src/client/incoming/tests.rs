@@ -1,7 +1,7 @@
 //! Incoming connections over real loopback sockets; each torrent is the receiving end of a channel.
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, unbounded};
@@ -51,7 +51,7 @@ impl HandshakerFixture {
         let dialer = TcpStream::connect(self.port.local_addr().expect("an address")).expect("a connection");
         dialer.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         let (stream, addr) = self.port.accept().expect("a connection");
-        self.handshaker.receive(stream, addr);
+        self.handshaker.receive(stream.into(), addr);
         dialer
     }
 

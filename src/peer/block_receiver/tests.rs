@@ -42,7 +42,7 @@ fn setup() -> Setup {
     let context = TorrentContext::new(ContextSettings::unconnected(), pieces, sender);
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
-    let stream = Arc::new(std::net::TcpStream::connect(address).expect("a connection"));
+    let stream = Arc::new(std::net::TcpStream::connect(address).expect("a connection").into());
     let handshake = Handshake::ours(context.settings.info_hash, PeerId([1; 20]), false);
     let outbox = crate::peer::outbox::outbox().0;
     let peer = Peer::new(KEY, address, true, &handshake, context.now(), stream, outbox);

@@ -18,7 +18,7 @@ use crate::peer::connection::sockets::ConnectionSockets;
 use crate::peer::disconnect_reason::DisconnectReason;
 use crate::strategy::transport_race::TransportRace;
 use crate::types::{DialMode, Transport};
-use crate::udp::{UdpService, UtpDialError};
+use crate::udp::{PeerStream, UdpService, UtpDialError};
 use crate::util::atomics::Flag;
 use crate::util::os_error::reason;
 use crate::utp::UtpDial;
@@ -52,7 +52,7 @@ pub struct DialTransports {
 
 /// A TCP socket that is to be connected to the peer or to the proxy.
 pub(super) struct TcpDial {
-    pub stream: Arc<TcpStream>,
+    pub stream: Arc<PeerStream>,
     first_hop: SocketAddr,
 }
 
@@ -66,7 +66,7 @@ pub(super) fn open_socket(route: &Route, addr: SocketAddr, sockets: &ConnectionS
         (None, Some(bind)) => (bind.outgoing_socket(addr)?, addr),
         (None, None) => return Err(io::ErrorKind::Unsupported.into()), // never happens
     };
-    Ok(TcpDial { stream: sockets.add(socket.into()), first_hop })
+    Ok(TcpDial { stream: sockets.add(TcpStream::from(socket).into()), first_hop })
 }
 
 /// Connects to the peer by the first of the transports that reaches it, or through the proxy. Returns the stream.
@@ -80,7 +80,7 @@ pub(super) fn connect(
     plan: &DialPlan,
     sockets: &ConnectionSockets,
     discards_input: &Flag,
-) -> Result<Arc<TcpStream>, DisconnectReason> {
+) -> Result<Arc<PeerStream>, DisconnectReason> {
     if let Some(tcp) = &tcp {
         bind::set_dscp(&tcp.stream, settings.dscp);
     }
@@ -139,7 +139,7 @@ struct DialRace<'a> {
 }
 
 impl DialRace<'_> {
-    fn run(mut self, plan: &DialPlan) -> Result<Arc<TcpStream>, DisconnectReason> {
+    fn run(mut self, plan: &DialPlan) -> Result<Arc<PeerStream>, DisconnectReason> {
         let begun = Instant::now();
         let (first, second) = match (self.tcp.is_some(), plan.first) {
             (false, _) => (Transport::Utp, None),
@@ -147,7 +147,7 @@ impl DialRace<'_> {
             (true, Transport::Utp) => (Transport::Utp, Some(Transport::Tcp)),
         };
         let mut race = TransportRace::new(first, second, Duration::ZERO, plan.timeout);
-        let mut running: Vec<(Transport, Arc<TcpStream>)> = Vec::new();
+        let mut running: Vec<(Transport, Arc<PeerStream>)> = Vec::new();
         loop {
             while let Some(transport) = race.next_start(begun.elapsed()) {
                 match self.start(transport, plan.utp_dial) {
@@ -184,7 +184,7 @@ impl DialRace<'_> {
         self.reason.get_or_insert(failure.why);
     }
 
-    fn start(&self, transport: Transport, utp_dial: UtpDial) -> Result<Arc<TcpStream>, DialFailure> {
+    fn start(&self, transport: Transport, utp_dial: UtpDial) -> Result<Arc<PeerStream>, DialFailure> {
         let Some(tcp) = self.tcp.as_ref().filter(|_| transport == Transport::Tcp) else {
             let stream = self.udp.connect(self.addr, utp_dial);
             return Ok(self.sockets.add(stream?));
@@ -201,7 +201,7 @@ impl DialRace<'_> {
 }
 
 /// Waits until some of the attempts have come to an end, and returns them in the order in which they began.
-fn wait(running: &[(Transport, Arc<TcpStream>)], time: Duration) -> Vec<(Transport, Arc<TcpStream>)> {
+fn wait(running: &[(Transport, Arc<PeerStream>)], time: Duration) -> Vec<(Transport, Arc<PeerStream>)> {
     let flags = |transport| if transport == Transport::Tcp { PollFlags::OUT } else { PollFlags::IN };
     let mut fds: Vec<_> = running.iter().map(|(transport, stream)| PollFd::new(&**stream, flags(*transport))).collect();
     // After a failure, the deadline of the race ends it.
@@ -211,7 +211,7 @@ fn wait(running: &[(Transport, Arc<TcpStream>)], time: Duration) -> Vec<(Transpo
 }
 
 /// Whether an attempt that has come to an end has succeeded.
-fn outcome(transport: Transport, stream: &TcpStream) -> Result<(), DialFailure> {
+fn outcome(transport: Transport, stream: &PeerStream) -> Result<(), DialFailure> {
     match transport {
         Transport::Tcp => {
             let failure = stream.take_error().and_then(|failure| failure.map_or(Ok(()), Err));

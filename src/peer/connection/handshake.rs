@@ -1,6 +1,5 @@
 //! The handshake of a connection that is open, by TCP or uTP.
 
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::net::bind;
@@ -9,7 +8,7 @@ use crate::peer::encryption::{HandshakeStream, StreamState};
 use crate::peer::socket_write::WRITE_BLOCKED_AFTER;
 use crate::peer::{IncomingHandshake, SILENCE_TIMEOUT, TorrentContext};
 use crate::types::{DialMode, Transport};
-use crate::udp;
+use crate::udp::PeerStream;
 use crate::util::atomics::Flag;
 use crate::wire::handshake::Handshake;
 
@@ -25,13 +24,13 @@ pub(super) enum HandshakeStart {
 /// Exchanges handshakes.
 pub(super) fn shake_hands(
     context: &TorrentContext,
-    stream: &TcpStream,
+    stream: &PeerStream,
     has_received: &Flag,
     start: HandshakeStart,
 ) -> Result<(Handshake, StreamState), DisconnectReason> {
     let incoming = matches!(start, HandshakeStart::Incoming(_));
     // uTP has neither of the two settings.
-    if udp::transport_of(stream) == Transport::Tcp {
+    if stream.transport() == Transport::Tcp {
         bind::set_dscp(stream, context.settings.dscp);
         stream.set_nodelay(true).map_err(|e| DisconnectReason::io(&e))?;
     }

@@ -1,9 +1,11 @@
 //! The sockets of a connection: one, or two while TCP and uTP race to open it. Main may close them at any time.
 
-use std::net::{Shutdown, TcpStream};
+use std::net::Shutdown;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+
+use crate::udp::PeerStream;
 
 /// See the module's documentation.
 #[derive(Default)]
@@ -11,13 +13,13 @@ pub(super) struct ConnectionSockets(Mutex<SocketsState>);
 
 #[derive(Default)]
 struct SocketsState {
-    streams: Vec<Arc<TcpStream>>,
+    streams: Vec<Arc<PeerStream>>,
     is_closed: bool,
 }
 
 impl ConnectionSockets {
     /// Adds a socket. If the connection was closed meanwhile, it is shut down.
-    pub fn add(&self, stream: TcpStream) -> Arc<TcpStream> {
+    pub fn add(&self, stream: PeerStream) -> Arc<PeerStream> {
         let stream = Arc::new(stream);
         let mut state = self.0.lock();
         if state.is_closed {
@@ -28,7 +30,7 @@ impl ConnectionSockets {
     }
 
     /// Shuts down all sockets but this one, and forgets them.
-    pub fn keep_only(&self, winner: &Arc<TcpStream>) {
+    pub fn keep_only(&self, winner: &Arc<PeerStream>) {
         self.0.lock().streams.retain(|stream| {
             let wins = Arc::ptr_eq(stream, winner);
             if !wins {
@@ -39,7 +41,7 @@ impl ConnectionSockets {
     }
 
     /// The first socket.
-    pub fn first(&self) -> Option<Arc<TcpStream>> {
+    pub fn first(&self) -> Option<Arc<PeerStream>> {
         self.0.lock().streams.first().cloned()
     }
 
@@ -56,16 +58,17 @@ impl ConnectionSockets {
 #[cfg(test)]
 mod tests {
     use std::io::Read;
+    use std::net::TcpStream;
     use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
 
     use super::*;
 
     /// Two connected sockets.
-    fn pair() -> (TcpStream, UnixStream) {
+    fn pair() -> (PeerStream, UnixStream) {
         let (one, other) = UnixStream::pair().expect("a pair");
         other.set_nonblocking(true).expect("a socket that does not block");
-        (OwnedFd::from(one).into(), other)
+        (TcpStream::from(OwnedFd::from(one)).into(), other)
     }
 
     fn has_ended(other: &mut UnixStream) -> bool {

@@ -1,6 +1,6 @@
 //! Both ends of a connection over loopback: every policy against every other, and ends that misbehave.
 
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::thread;
 
 use super::*;
@@ -16,20 +16,20 @@ fn ours(id: u8) -> Handshake {
 }
 
 /// Both ends of a connection.
-fn pair() -> (TcpStream, TcpStream) {
+fn pair() -> (PeerStream, PeerStream) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let initiator = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
     let responder = listener.accept().expect("a connection").0;
-    (initiator, responder)
+    (initiator.into(), responder.into())
 }
 
-fn peer_stream(stream: &TcpStream) -> HandshakeStream<'_> {
+fn peer_stream(stream: &PeerStream) -> HandshakeStream<'_> {
     HandshakeStream::new(stream, Instant::now() + PATIENCE, &HEARD)
 }
 
 /// The initiator's handshake, and the rest of the stream.
 fn initiate(
-    stream: &TcpStream,
+    stream: &PeerStream,
     dial_mode: DialMode,
     policy: Encryption,
 ) -> Result<(Handshake, StreamState), DisconnectReason> {
@@ -38,7 +38,7 @@ fn initiate(
     Ok((peer_stream.read_handshake()?, peer_stream.finish()))
 }
 
-fn respond(stream: &TcpStream, policy: Encryption) -> Result<(Handshake, StreamState), DisconnectReason> {
+fn respond(stream: &PeerStream, policy: Encryption) -> Result<(Handshake, StreamState), DisconnectReason> {
     let mut peer_stream = peer_stream(stream);
     peer_stream.respond(policy, TORRENT)?;
     assert_eq!(peer_stream.read_info_hash()?, TORRENT);

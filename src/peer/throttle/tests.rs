@@ -2,7 +2,7 @@
 //! depends on how long anything takes.
 
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -45,7 +45,7 @@ fn reading(limits: Limits) -> ThrottleFixture {
 
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let mut theirs = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
-    let ours = Arc::new(listener.accept().expect("a connection").0);
+    let ours = Arc::new(PeerStream::from(listener.accept().expect("a connection").0));
     let addr = SocketAddr::from(([127, 0, 0, 1], 1));
     let (outbox, _) = outbox();
     let theirs_said = Handshake::ours(context.settings.info_hash, PeerId([1; 20]), false);

@@ -12,7 +12,7 @@ const PACKET: u64 = 1448;
 #[derive(Default)]
 struct Sender {
     window: SendWindow,
-    look: TcpInfo,
+    look: LinkFigures,
     /// The packets in flight: when each was written, when it left the queue, and its length in bytes.
     packets: VecDeque<(Duration, Duration, u64)>,
     asks_at: Duration,
@@ -48,7 +48,7 @@ struct SimulatedPath {
 impl SimulatedPath {
     fn new(rate: f64, base: Duration, senders: usize) -> SimulatedPath {
         let sender =
-            || Sender { look: TcpInfo { rtt: base, min_rtt: base, ..TcpInfo::default() }, ..Sender::default() };
+            || Sender { look: LinkFigures { rtt: base, min_rtt: base, ..LinkFigures::default() }, ..Sender::default() };
         let (now, free_at, longest) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
         SimulatedPath { senders: (0..senders).map(|_| sender()).collect(), rate, base, now, free_at, longest }
     }

@@ -8,7 +8,7 @@ use crate::strategy::choker::{ChokeCandidate, ROUND as CHOKE_ROUND};
 use crate::strategy::fast_grants::choked_share;
 use crate::strategy::rate_limiter::Direction;
 use crate::torrent::transfer::Transfer;
-use crate::types::PeerKey;
+use crate::types::{PeerKey, Transport};
 
 /// How often a super-seed checks which pieces to reveal.
 const SUPER_SEED_TICK: Duration = Duration::from_secs(1);
@@ -98,15 +98,15 @@ impl Transfer<'_, '_> {
             let sent_to_kernel = peer.rates.sent_to_kernel.get();
             let before = entry.delivered.payload;
             if is_round && sent_to_kernel > before {
-                let tcp_info = self.tcp_diag.as_ref().and_then(|kernel| peer.tcp_info(kernel));
-                let acknowledged = tcp_info.map(|tcp_info| tcp_info.acknowledged);
+                let figures = peer.link_figures(self.tcp_diag.as_ref());
+                let acknowledged = figures.map(|figures| figures.acknowledged);
                 entry.delivered.update(sent_to_kernel, peer.rates.uploaded.get(), acknowledged);
                 // Through a proxy, it is the proxy that reads.
-                if let Some(tcp_info) = tcp_info.as_ref().filter(|_| !is_proxied) {
-                    entry.reading_pace.observe(tcp_info);
+                if let Some(figures) = figures.as_ref().filter(|_| !is_proxied) {
+                    entry.reading_pace.observe(figures);
                 }
             }
-            if is_round && self.tcp_diag.is_some() {
+            if is_round && (self.tcp_diag.is_some() || peer.transport == Transport::Utp) {
                 entry.delivered.note_progress(now, sent_to_kernel, before);
             }
             // Bytes in transit show that the peer has requested more than it has, unless it does not read.

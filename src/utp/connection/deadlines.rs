@@ -37,6 +37,7 @@ impl UtpConnection {
             self.receive.free_unused();
         }
         self.arm_timeout(now);
+        self.note_limit(now);
     }
 
     /// The phase has lasted as long as it may.

@@ -72,6 +72,7 @@ impl UtpConnection {
         self.notice_end(now, config);
         self.shorten_finish(now, config);
         self.arm_timeout(now);
+        self.note_limit(now);
     }
 
     /// The peer has everything that we sent, and its FIN is all that we still wait for.
@@ -207,6 +208,7 @@ impl UtpConnection {
         self.round_trip.reset_backoff();
         (self.timeouts, self.duplicate_acks, self.timeout_at) = (0, 0, None);
         self.acked_bytes += outcome.bytes as u64;
+        self.has_new_figures = true;
         if outcome.is_overtaken {
             self.ledbat.not_lost();
         }

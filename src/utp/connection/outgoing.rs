@@ -72,6 +72,7 @@ impl UtpConnection {
             UtpPhase::SynSent | UtpPhase::Closed => {}
         }
         self.arm_timeout(now);
+        self.note_limit(now);
         let SendBatch { segment, count, .. } = batch;
         (count > 0).then_some(UtpTransmit { to: self.addr, segment, count })
     }

@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
 use crate::utp::connection::{UtpConnection, UtpSignals};
+use crate::utp::send_clock::UtpFigures;
 use crate::utp::{UtpEvent, UtpKey};
 
 /// A place in the table.
@@ -21,6 +22,8 @@ struct TableSlot {
     is_writable_queued: bool,
     /// How many received bytes the connection keeps.
     buffered: usize,
+    /// Whether it is in the list of those with new figures.
+    is_changed: bool,
 }
 
 /// All connections, by key and by address.
@@ -149,6 +152,24 @@ impl UtpTable {
         let entry = &mut self.slots[slot as usize];
         entry.is_queued = false;
         entry.connection.as_deref_mut()
+    }
+
+    /// Adds a slot to the list of those with new figures, if it has some.
+    pub(super) fn mark_changed(&mut self, slot: u32, changed: &mut VecDeque<UtpKey>) {
+        let key = self.key(slot);
+        let entry = &mut self.slots[slot as usize];
+        let has_new = entry.connection.as_ref().is_some_and(|connection| connection.has_new_figures());
+        if has_new && !entry.is_retired && !std::mem::replace(&mut entry.is_changed, true) {
+            changed.push_back(key);
+        }
+    }
+
+    /// Notes that a key has left that list. Returns its figures, if it is in use.
+    pub(super) fn take_figures(&mut self, key: UtpKey) -> Option<UtpFigures> {
+        self.entry(key)?;
+        let entry = &mut self.slots[key.slot as usize];
+        entry.is_changed = false;
+        entry.connection.as_mut()?.take_figures()
     }
 
     /// Makes events of a connection's signals. Each kind waits at most once.

@@ -20,6 +20,7 @@ use crate::peer::writer::WriterExit;
 use crate::pieces::PieceManager;
 use crate::storage::{FileSpec, Layout, Storage};
 use crate::types::{Bitfield, PeerId, PeerKey, PieceIndex};
+use crate::udp::PeerStream;
 use crate::wire::handshake::Handshake;
 use crate::wire::message::MAX_REQUEST;
 
@@ -37,7 +38,7 @@ fn context(folder: &std::path::Path) -> Arc<TorrentContext> {
 }
 
 /// Both ends of a connection that holds few bytes in transit.
-fn narrow() -> (TcpStream, TcpStream) {
+fn narrow() -> (PeerStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let theirs = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     theirs.set_recv_buffer_size(4096).expect("a small buffer");
@@ -45,7 +46,7 @@ fn narrow() -> (TcpStream, TcpStream) {
     let ours = listener.accept().expect("a connection").0;
     SockRef::from(&ours).set_send_buffer_size(4096).expect("a small buffer");
     ours.set_write_timeout(Some(WRITE_BLOCKED_AFTER)).expect("a timeout");
-    (ours, theirs.into())
+    (ours.into(), theirs.into())
 }
 
 fn block(n: u32) -> BlockInfo {
@@ -78,7 +79,7 @@ fn a_blocked_writer_gives_up_its_slab_and_sends_the_right_bytes_later(cipher: Op
         true,
         &said,
         Duration::ZERO,
-        Arc::new(ours.try_clone().expect("a handle")),
+        Arc::new(ours.try_clone().expect("a handle").into()),
         outbox().0,
     );
     peer.serving.queued_requests.set(BLOCKS);

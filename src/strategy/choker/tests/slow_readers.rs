@@ -1,7 +1,7 @@
 //! Peers that read slowly, on a simulated uplink with the figures that the kernel would report.
 
 use super::*;
-use crate::net::tcp_diag::TcpInfo;
+use crate::net::link_figures::LinkFigures;
 use crate::strategy::slow_reader::ReadingPace;
 
 /// The round-trip time of an idle uplink, and the bytes that each peer has in flight on a busy one.
@@ -14,7 +14,7 @@ struct SeedUplink {
     peers: Vec<ChokeCandidate>,
     takes: Vec<u64>,
     pace: Vec<ReadingPace>,
-    info: Vec<TcpInfo>,
+    info: Vec<LinkFigures>,
     capacity: u64,
     now: Duration,
     next_round: Duration,
@@ -31,7 +31,7 @@ impl SeedUplink {
             choker: Choker::new(fastrand::Rng::with_seed(1)),
             takes: takes.to_vec(),
             pace: vec![ReadingPace::default(); peers.len()],
-            info: vec![TcpInfo::default(); peers.len()],
+            info: vec![LinkFigures::default(); peers.len()],
             peers,
             capacity,
             now: SECOND * 100,
