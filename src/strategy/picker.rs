@@ -117,6 +117,7 @@ impl Geometry {
 }
 
 /// The picker's state of one connected peer.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 struct PickerPeer {
     key: PeerKey,
     bits: Bitfield,
@@ -139,6 +140,9 @@ struct PickerPeer {
     is_serving: bool,
     /// See [`Picker::mark_web_seed`].
     is_web_seed: bool,
+    /// Whether it has lost a piece since its bitfield. Then the order counts it piece by piece, even if it has all pieces again:
+    /// a peer that loses and gets a piece again and again would cost a pass over all pieces each time.
+    has_lost_piece: bool,
 }
 
 /// Decides which block to request from which peer. See the module documentation for the order of calls.
@@ -207,7 +211,7 @@ impl Picker {
         {
             let bits = Bitfield::new(self.geometry.pieces);
             if bits.is_full() {
-                self.order.join(&bits);
+                self.order.join(&bits, true);
             }
             self.peers.insert(at, PickerPeer::new(key, bits));
         }
@@ -218,7 +222,7 @@ impl Picker {
     pub fn remove_peer(&mut self, key: PeerKey) -> usize {
         let Ok(at) = self.find(key) else { return 0 };
         let peer = self.peers.remove(at);
-        self.order.leave(&peer.bits);
+        self.order.leave(&peer.bits, peer.counts_as_seed());
         let on_parole = self.parole.has_peer(key);
         self.parole.clear(key);
         self.parole.given_up.forget_peer(key);
@@ -251,11 +255,13 @@ impl Picker {
             return;
         }
         let wanted = common(&bits, &self.unverified_wanted);
-        self.order.join(&bits);
+        self.order.join(&bits, bits.is_full());
         let peer = &mut self.peers[at];
         (peer.wanted_until, peer.has_no_unbegun) = (self.wanted.bound(key, wanted), false);
+        let was_seed = peer.counts_as_seed();
         let before = std::mem::replace(&mut peer.bits, bits);
-        self.order.leave(&before);
+        peer.has_lost_piece = false;
+        self.order.leave(&before, was_seed);
     }
 
     /// Records that the peer has one more piece. Returns false if that was known, or there is no such piece.
@@ -270,7 +276,7 @@ impl Picker {
         }
         peer.has_no_unbegun = false;
         self.order.more(piece);
-        if peer.bits.is_full() {
+        if peer.counts_as_seed() {
             self.order.promote();
         }
         true

@@ -26,8 +26,6 @@ use crate::wire::pex::PexMessage;
 const MAX_PENDING_METADATA: u32 = 2048;
 /// An unrequested piece of metadata counts as this many useless messages.
 const UNREQUESTED_WEIGHT: u32 = 50;
-/// A lost piece counts as this many useless messages more: it takes work in proportion to the number of pieces.
-const DONT_HAVE_WEIGHT: u32 = 20;
 /// How many holepunch messages of one connection we take notice of. A relay tells us of up to one peer per second in a large swarm.
 const HOLE_PUNCH_MESSAGES: AllowanceLimits = AllowanceLimits { burst: 16, interval: Duration::from_secs(1) };
 /// PORT messages of one connection that we take notice of.
@@ -86,7 +84,7 @@ impl Reader<'_> {
 
     /// The peer has lost a piece (BEP 54).
     fn handle_dont_have(&mut self, payload: &[u8]) -> Result<(), DisconnectReason> {
-        self.count_useless(DONT_HAVE_WEIGHT)?;
+        self.count_loss()?;
         let Some(piece) = parse_dont_have(payload) else {
             return Err(DisconnectReason::ProtocolViolation("a malformed message about a lost piece"));
         };

@@ -15,6 +15,9 @@ const CHOKE: u32 = 10;
 /// How much less the chokes count for each block that was requested. A client that chokes us every ten seconds sends several times
 /// as many blocks as it discards requests.
 const FORGIVEN_PER_BLOCK: u32 = 4;
+/// What a lost piece counts, and one more for each of so many pieces of the torrent, because it takes work in proportion to these.
+const LOSS: u32 = 20;
+const PIECES_PER_LOSS_UNIT: u32 = 500;
 /// The counts start anew after this time.
 const SPAN: Duration = Duration::from_secs(600);
 /// A long message counts as one more for each of this many bytes.
@@ -27,6 +30,8 @@ pub(crate) struct UselessMessages {
     useless: u32,
     /// What chokes count: requests are picked at an unchoke and released at a choke.
     chokes: u32,
+    /// What lost pieces count. No useful message makes up for them, because they cost more than it.
+    losses: u32,
     handshakes: u32,
     since: Duration,
 }
@@ -34,7 +39,7 @@ pub(crate) struct UselessMessages {
 impl UselessMessages {
     /// A counter at zero.
     pub fn new(now: Duration) -> UselessMessages {
-        UselessMessages { useless: 0, chokes: 0, handshakes: 0, since: now }
+        UselessMessages { useless: 0, chokes: 0, losses: 0, handshakes: 0, since: now }
     }
 
     /// Counts `weight` short messages; false if that is too many for a torrent of `pieces` pieces.
@@ -49,6 +54,13 @@ impl UselessMessages {
         self.start_anew_if_due(now);
         self.chokes = self.chokes.saturating_add(weight);
         self.chokes <= MAX_CHOKES
+    }
+
+    /// Counts a lost piece of a torrent with `pieces` pieces; false if that is too many.
+    fn take_loss(&mut self, now: Duration, pieces: u32) -> bool {
+        self.start_anew_if_due(now);
+        self.losses = self.losses.saturating_add(LOSS + pieces / PIECES_PER_LOSS_UNIT);
+        self.losses <= MAX_USELESS.saturating_add(pieces)
     }
 
     fn start_anew_if_due(&mut self, now: Duration) {
@@ -92,6 +104,12 @@ impl Reader<'_> {
     pub(crate) fn count_useless(&mut self, weight: u32) -> Result<(), DisconnectReason> {
         let (now, pieces) = (self.context.now(), self.context.pieces.piece_count());
         if self.useless.take(now, weight, pieces) { Ok(()) } else { Err(DisconnectReason::Flood) }
+    }
+
+    /// Counts a piece that the peer has lost.
+    pub(crate) fn count_loss(&mut self) -> Result<(), DisconnectReason> {
+        let (now, pieces) = (self.context.now(), self.context.pieces.piece_count());
+        if self.useless.take_loss(now, pieces) { Ok(()) } else { Err(DisconnectReason::Flood) }
     }
 
     /// Counts a choke that discards this many requests.
@@ -163,6 +181,26 @@ mod tests {
         // Even one that never sends anything may choke us every ten seconds.
         let mut counter = UselessMessages::new(Duration::ZERO);
         assert!((0..10_000).all(|round| counter.take_choke(Duration::from_secs(10) * round, CHOKE + 8)));
+    }
+
+    #[test]
+    fn lost_pieces_are_limited_whatever_the_peer_does_besides() {
+        let losses = |pieces: u32| {
+            let mut counter = UselessMessages::new(Duration::ZERO);
+            let accepted = |_: &u32| {
+                counter.reset();
+                counter.take_loss(Duration::ZERO, pieces)
+            };
+            (0..1_000_000).take_while(accepted).count()
+        };
+        assert_eq!(losses(100), 505);
+        assert_eq!(losses(200_000), 500);
+        assert_eq!(losses(1_600_000), 500, "more pieces are no leave to cost more");
+        let mut counter = UselessMessages::new(Duration::ZERO);
+        assert!(
+            (0..10_000).all(|second| counter.take_loss(Duration::from_secs(2) * second, 1000)),
+            "a piece now and then"
+        );
     }
 
     #[test]

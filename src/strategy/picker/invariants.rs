@@ -58,6 +58,6 @@ impl Picker {
         assert!(self.bytes.missing_wanted <= self.bytes.missing && self.bytes.missing_wanted <= self.bytes.wanted);
         assert_eq!(self.received, self.begun.values().map(|begun| u64::from(begun.received)).sum::<u64>());
         self.parole.given_up.check();
-        self.order.check(&self.peers.iter().map(|peer| &peer.bits));
+        self.order.check(&self.peers.iter().map(|peer| (&peer.bits, peer.counts_as_seed())));
     }
 }

@@ -14,11 +14,12 @@ impl Picker {
     pub fn peer_lost_all(&mut self, key: PeerKey, pieces: &[PieceIndex]) -> bool {
         let Ok(at) = self.find(key) else { return false };
         let peer = &mut self.peers[at];
-        let was_seed = peer.bits.is_full();
+        let was_seed = peer.counts_as_seed();
         let lost: Vec<PieceIndex> = pieces.iter().copied().filter(|&piece| peer.bits.clear(piece)).collect();
         if was_seed && !lost.is_empty() {
             self.order.demote();
         }
+        peer.has_lost_piece |= !lost.is_empty();
         for &piece in &lost {
             self.order.fewer(piece);
         }
@@ -85,6 +86,28 @@ mod tests {
         assert!(picker.peer_has(A, PieceIndex(1)) && picker.is_interested_in(A));
         assert_eq!(pick(&mut picker, A, 9).len(), 2);
         assert!(!picker.peer_lost(PeerKey(9), PieceIndex(0)) && !picker.peer_lost(A, PieceIndex(3)));
+    }
+
+    /// To count a peer in another way costs a pass over all pieces.
+    #[test]
+    fn a_seed_that_loses_pieces_again_and_again_is_counted_anew_only_once() {
+        let mut picker = picker(8);
+        assert_eq!(picker.order.seeds(), 2);
+        for _ in 0..3 {
+            assert!(picker.peer_lost(A, PieceIndex(3)));
+            assert_eq!(picker.order.seeds(), 1);
+            picker.check_invariants();
+            assert!(picker.peer_has(A, PieceIndex(3)) && picker.peer_is_seed(A));
+            assert_eq!(picker.order.seeds(), 1, "it stays counted piece by piece");
+            picker.check_invariants();
+        }
+        assert_eq!(pick(&mut picker, A, 16).len(), 16, "it still gets requests for all pieces");
+        picker.set_bitfield(A, Bitfield::full(8));
+        assert_eq!(picker.order.seeds(), 2);
+        picker.check_invariants();
+        assert!(picker.peer_lost(A, PieceIndex(1)));
+        picker.remove_peer(A);
+        picker.check_invariants();
     }
 
     #[test]

@@ -71,18 +71,18 @@ impl AvailabilityOrder {
             || (self.seeds == 0 && self.ends.first().is_some_and(|&e| e as usize == self.sorted.len()))
     }
 
-    /// Adds a peer with these pieces.
-    pub(crate) fn join(&mut self, bits: &Bitfield) {
-        if bits.is_full() {
+    /// Adds a peer with these pieces: as a seed, or piece by piece.
+    pub(crate) fn join(&mut self, bits: &Bitfield, is_seed: bool) {
+        if is_seed {
             self.seeds += 1;
         } else {
             bits.iter().for_each(|piece| self.more(piece));
         }
     }
 
-    /// Removes a peer with these pieces.
-    pub(crate) fn leave(&mut self, bits: &Bitfield) {
-        if bits.is_full() {
+    /// Removes a peer with these pieces that was counted as a seed, or piece by piece.
+    pub(crate) fn leave(&mut self, bits: &Bitfield, is_seed: bool) {
+        if is_seed {
             self.seeds -= 1;
         } else {
             bits.iter().for_each(|piece| self.fewer(piece));
@@ -305,12 +305,12 @@ impl AvailabilityOrder {
         best.map(|(_, piece)| piece)
     }
 
-    /// Asserts the invariants.
+    /// Asserts the invariants. `peers` are the pieces of each peer, and whether it counts as a seed.
     #[cfg(test)]
-    pub(crate) fn check<'a>(&self, peers: &(impl Iterator<Item = &'a Bitfield> + Clone)) {
-        assert_eq!(self.seeds as usize, peers.clone().filter(|b| b.is_full()).count());
+    pub(crate) fn check<'a>(&self, peers: &(impl Iterator<Item = (&'a Bitfield, bool)> + Clone)) {
+        assert_eq!(self.seeds as usize, peers.clone().filter(|(_, is_seed)| *is_seed).count());
         for piece in (0..self.unbegun.len()).map(PieceIndex) {
-            let holders = peers.clone().filter(|b| !b.is_full() && b.has(piece)).count();
+            let holders = peers.clone().filter(|(bits, is_seed)| !is_seed && bits.has(piece)).count();
             assert_eq!(usize::from(self.availability[piece.as_usize()]), holders, "availability of {piece:?}");
             let place = self.index[piece.as_usize()];
             assert_eq!(self.unbegun.has(piece), place != NOWHERE);

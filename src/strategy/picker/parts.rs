@@ -63,6 +63,12 @@ impl PickerPeer {
             sent_blocks: 0,
             is_serving: false,
             is_web_seed: false,
+            has_lost_piece: false,
         }
+    }
+
+    /// Whether the order counts it as a seed, and not piece by piece.
+    pub(super) fn counts_as_seed(&self) -> bool {
+        self.bits.is_full() && !self.has_lost_piece
     }
 }
