@@ -205,7 +205,7 @@ fn packets_of_the_dht_reach_its_link_and_no_others() {
 }
 
 /// Gives each endpoint what the other sends, until neither sends anything.
-fn exchange(one: (&mut UtpEndpoint, SocketAddr), other: (&mut UtpEndpoint, SocketAddr), now: UtpTime) {
+fn exchange(one: &mut (&mut UtpEndpoint, SocketAddr), other: &mut (&mut UtpEndpoint, SocketAddr), now: UtpTime) {
     let mut out = Vec::new();
     loop {
         let mut is_quiet = true;
@@ -232,15 +232,15 @@ fn the_end_of_an_owner_is_noticed_although_the_peer_takes_nothing() {
     let addr = |last| SocketAddr::from(([127, 0, 0, last], 1000));
     let (mut ours, mut theirs) = (endpoint(), endpoint());
     let key = ours.connect(now, addr(2)).expect("a place");
-    exchange((&mut ours, addr(1)), (&mut theirs, addr(2)), now);
+    exchange(&mut (&mut ours, addr(1)), &mut (&mut theirs, addr(2)), now);
     let (mut owner, end) = stream::pair().expect("descriptors");
     let mut stream = stream::UtpStream::new(key, end, Arc::new(UtpLink::new(Instant::now())), true);
     owner.set_nonblocking(true).expect("a socket");
-    let mut turn = stream::StreamTurn { endpoint: &mut ours, now, chunk: &mut [0; 65_536] };
+    let mut turn = stream::StreamTurn { endpoint: &mut ours, now, chunk: &mut vec![0; 65_536] };
     // The peer's owner reads nothing, so that its window becomes 0, and then the pair fills up.
-    while owner.write(&[7; 65_536]).is_ok() {
+    while owner.write(&vec![7; 65_536]).is_ok() {
         assert_eq!(stream.fill(&mut turn), stream::LinkState::Open);
-        exchange((&mut *turn.endpoint, addr(1)), (&mut theirs, addr(2)), now);
+        exchange(&mut (&mut *turn.endpoint, addr(1)), &mut (&mut theirs, addr(2)), now);
     }
     drop(owner);
     assert_eq!(stream.drain(&mut turn), stream::LinkState::Over);
