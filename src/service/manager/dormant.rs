@@ -116,6 +116,7 @@ impl Manager {
         torrent.state =
             ManagedState::Dormant(Box::new(DormantState { last_payload_at, last_upload_at, wake_request: None }));
         torrent.is_known_complete = true;
+        torrent.start_problem = None;
         torrent.changed_at = Instant::now();
         self.publish(id);
     }
@@ -247,6 +248,7 @@ impl Manager {
         let Some(torrent) = self.torrents.get_mut(&id) else { return };
         if let ManagedState::Dormant(dormant) = &mut torrent.state {
             dormant.wake_request = None;
+            torrent.clear_start_problem();
         }
         if let Some((guard, _)) = &torrent.guard {
             guard.rearm(wake);
@@ -347,7 +349,7 @@ impl Manager {
             *is_dirty |= record.times.seeding / UNSAVED_SECONDS != unsaved;
             let of_tracker = guard.as_ref().and_then(|(guard, _)| {
                 let views: Vec<TrackerView> = guard.trackers().into_iter().map(TrackerView::from).collect();
-                views.iter().find_map(problem_of)
+                views.iter().find_map(tracker_problem)
             });
             if *problem != of_tracker {
                 (*problem, *changed_at) = (of_tracker, Instant::now());
@@ -383,7 +385,7 @@ fn registered_tracker(run: &ActiveRun) -> Option<RegisteredTracker> {
 }
 
 /// The last error or warning of a tracker.
-fn problem_of(view: &TrackerView) -> Option<Problem> {
+fn tracker_problem(view: &TrackerView) -> Option<Problem> {
     let (kind, message) = match (view.last_result.as_ref()?, &view.warning) {
         (TrackerState::Failed { error }, _) => {
             (ProblemKind::TrackerError, format!("{}: {error}", public_name(&view.url)))

@@ -97,6 +97,7 @@ impl Manager {
         }
         if let Some(torrent) = self.torrents.get_mut(&id) {
             torrent.state = ManagedState::FileJob(operation);
+            torrent.clear_start_problem();
         }
         self.publish(id);
     }

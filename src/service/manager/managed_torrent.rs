@@ -21,8 +21,10 @@ pub struct ManagedTorrent {
     pub record: TorrentRecord,
     /// What it does.
     pub state: ManagedState,
-    /// A problem that does not stop it: a tracker's warning or error, which a later answer clears, or why it cannot start yet.
+    /// A problem that does not stop it: a tracker's warning or error, which a later answer clears.
     pub problem: Option<Problem>,
+    /// Why the system does not let it start yet, although it should.
+    pub start_problem: Option<Problem>,
     /// Whether stats have changed since the record was saved.
     pub is_dirty: bool,
     /// When something about it last changed that a list shows.
@@ -90,6 +92,7 @@ impl ManagedTorrent {
             record,
             state: ManagedState::Idle,
             problem: None,
+            start_problem: None,
             is_dirty: false,
             changed_at: Instant::now(),
             identity,
@@ -98,6 +101,15 @@ impl ManagedTorrent {
             is_known_complete: false,
             refused_folder: None,
         }
+    }
+
+    /// It has started, or is to start no longer. Returns whether something kept it from that.
+    pub fn clear_start_problem(&mut self) -> bool {
+        let had_problem = self.start_problem.take().is_some();
+        if had_problem {
+            self.changed_at = Instant::now();
+        }
+        had_problem
     }
 
     /// Whether it must not use its folder.

@@ -97,6 +97,8 @@ impl Manager {
         } else if is_chosen && self.has_descriptors() {
             let spec = torrent.spec(self.settings.renames_partial_files);
             self.start_run(id, spec);
+        } else if !is_chosen && self.torrents.get_mut(&id).is_some_and(ManagedTorrent::clear_start_problem) {
+            self.publish(id);
         }
     }
 
@@ -159,6 +161,7 @@ impl Manager {
                     torrent.state = ManagedState::Active(Box::new(run));
                     (torrent.changed_at, torrent.is_dirty, torrent.is_known_complete) = (Instant::now(), true, false);
                     torrent.problem = None;
+                    torrent.clear_start_problem();
                 }
                 self.apply_live(id);
                 self.publish(id);
@@ -167,16 +170,18 @@ impl Manager {
         }
     }
 
-    /// A torrent, or the work on its files, cannot start. If only the system lacks something, it stays as it is, and the manager's next turns try again.
+    /// A torrent, or the work on its files, cannot start. If only the system lacks something, it stays as it is, and the manager's
+    /// next turns try again.
     pub(super) fn fail_start(&mut self, id: TorrentId, StartError { is_shortage, why }: &StartError) {
         if !is_shortage {
             return self.fail(id, ProblemKind::Local, why);
         }
-        let why = printable(&format!("cannot start yet: {why}"));
-        let has_problem = |torrent: &ManagedTorrent| torrent.problem.as_ref().is_some_and(|it| it.message == why);
-        if !self.torrents.get(&id).is_some_and(has_problem) {
-            log::warn!("torrent {}: {why}; btsync tries again", id.0);
-            self.set_problem(id, ProblemKind::Local, &why);
+        let Some(torrent) = self.torrents.get_mut(&id) else { return };
+        let message = printable(&format!("cannot start yet: {why}"));
+        let problem = Some(Problem { kind: ProblemKind::Local, message });
+        if torrent.start_problem != problem {
+            log::warn!("torrent {}: cannot start yet: {}; btsync tries again", id.0, printable(why));
+            (torrent.start_problem, torrent.changed_at) = (problem, Instant::now());
             self.publish(id);
         }
     }

@@ -8,7 +8,7 @@ use crate::service::manager::Manager;
 use crate::service::manager::active_run::ActiveRun;
 use crate::service::manager::managed_torrent::{ManagedState, ManagedTorrent};
 use crate::service::model::{
-    Activity, PeerCounts, SessionStats, TorrentId, TorrentSummary, TorrentTimes, TransferStats, UnixTime,
+    Activity, PeerCounts, Problem, SessionStats, TorrentId, TorrentSummary, TorrentTimes, TransferStats, UnixTime,
 };
 use crate::service::published::PublishedTorrent;
 use crate::service::record::{DesiredState, RecordProgress, TorrentRecord};
@@ -139,7 +139,7 @@ impl Manager {
             info_hash: record.info_hash,
             name: record.name.clone(),
             activity: activity(torrent),
-            problem: record.problem.clone().or_else(|| torrent.problem.clone()),
+            problem: problem_of(torrent).cloned(),
             settings: record.settings.clone(),
             folder: record.folder.clone(),
             queue_position: self.queue_positions.get(&record.id).copied().unwrap_or(0),
@@ -165,6 +165,11 @@ impl Manager {
             },
         }
     }
+}
+
+/// The problem to show: what stopped the torrent, otherwise what keeps it from starting, otherwise what a tracker says.
+fn problem_of(torrent: &ManagedTorrent) -> Option<&Problem> {
+    torrent.record.problem.as_ref().or(torrent.start_problem.as_ref()).or(torrent.problem.as_ref())
 }
 
 /// What the torrent does, in Transmission's terms.
@@ -240,7 +245,25 @@ mod tests {
     use super::*;
     use crate::discovery::tracker::announce::TorrentIdentity;
     use crate::service::file_jobs::FileOperation;
+    use crate::service::model::ProblemKind;
     use crate::types::InfoHash;
+
+    #[test]
+    fn what_stops_a_torrent_is_shown_before_what_a_tracker_says() {
+        let record = TorrentRecord::new(TorrentId(1), InfoHash([1; 20]), "n".into(), "/d".into(), UnixTime(0));
+        let mut torrent = ManagedTorrent::new(record, TorrentIdentity::generate(None));
+        let problem = |message: &str| Problem { kind: ProblemKind::Local, message: message.to_owned() };
+        let shown = |torrent: &ManagedTorrent| problem_of(torrent).map(|problem| problem.message.clone());
+        assert_eq!(shown(&torrent), None);
+        torrent.problem = Some(problem("tracker"));
+        torrent.start_problem = Some(problem("start"));
+        assert_eq!(shown(&torrent).as_deref(), Some("start"));
+        torrent.record.problem = Some(problem("stopped"));
+        assert_eq!(shown(&torrent).as_deref(), Some("stopped"));
+        torrent.record.problem = None;
+        assert!(torrent.clear_start_problem() && !torrent.clear_start_problem());
+        assert_eq!(shown(&torrent).as_deref(), Some("tracker"), "it was kept meanwhile");
+    }
 
     #[test]
     fn a_torrent_whose_files_are_moved_counts_as_stopped() {
