@@ -23,7 +23,8 @@ pub trait DormantTorrents: Send + Sync {
     fn found_by_lsd(&self, info_hash: InfoHash, peer: SocketAddr);
 }
 
-/// Who is told of peers of dormant torrents, once there are any, for a thread that started earlier.
+/// A place for the [`DormantTorrents`] to which the threads of the DHT and of local discovery report. It is empty until the client
+/// has its first dormant torrent, because those threads start earlier. All clones share it.
 #[derive(Clone, Default)]
 pub struct DormantTorrentsCell(Arc<OnceLock<Box<dyn DormantTorrents>>>);
 

@@ -1,4 +1,5 @@
-//! A run of a torrent: its handle, its stats, and how it opens the torrent's files.
+//! What the manager keeps of a torrent while it runs: its handle, what the manager has read from it so far (stats, when it moved
+//! data, the networks of its peers), and how it opens the files.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -65,7 +66,7 @@ pub struct ActiveRun {
     sent: Traffic,
     /// The networks of its peers, each once. While it has none, those that it was started for.
     pub networks: Vec<Network>,
-    /// Whether it was dormant before, so that it does not begin to seed.
+    /// Whether it was dormant before: then it goes on seeding, and its upload time does not begin anew.
     pub was_dormant: bool,
     /// The URL of the tracker that had it in its swarm before it started.
     pub registered_before: Option<String>,
@@ -142,7 +143,7 @@ impl ActiveRun {
         has_moved
     }
 
-    /// It was dormant: goes on where it was, and dials the peers that were found.
+    /// Takes over the times of a dormant seed, and dials the peers for which it was woken.
     pub fn resume_from(&mut self, dormant: DormantState) {
         (self.last_payload_at, self.last_upload_at, self.was_dormant) =
             (dormant.last_payload_at, dormant.last_upload_at, true);
