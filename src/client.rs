@@ -58,6 +58,8 @@ pub use block_list::BlockListSource;
 pub use builder::ClientBuilder;
 pub use claim_position::ClaimPosition;
 pub use config::{ClientConfig, DhtSettings};
+#[cfg(feature = "internals")]
+pub use descriptors::{LISTEN_DESCRIPTORS, UDP_PER_FAMILY};
 pub use dormant::{DormantGuard, DormantSeed, DormantTrackerView};
 pub use error::ClientError;
 pub(crate) use incoming::IncomingHandshaker;

@@ -25,7 +25,7 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(200);
 /// How many TCP connections are accepted before uTP connections get their turn.
 const MAX_ACCEPTS: usize = 32;
 /// Incoming uTP connections that wait for the thread; each holds two descriptors.
-const MAX_WAITING_UTP: usize = 16;
+pub const MAX_WAITING_UTP: usize = 16;
 
 /// The listening socket, if TCP is on, and the thread.
 pub struct Listener {

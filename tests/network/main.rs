@@ -6,6 +6,7 @@ mod common;
 
 mod anonymous;
 mod block_list;
+mod descriptors;
 mod dht;
 mod doctor;
 mod encryption;
