@@ -8,6 +8,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::options::{DownloadArgs, bad_option, values};
 use crate::util::descriptors::{DescriptorBudget, MIN_DESCRIPTORS, available};
 use crate::util::os_error::reason;
+use crate::util::state_mark::{BROUGHT, BTSYNC, PENDING, RESUME};
 use btsync::{AddOptions, Client, ClientBuilder, DhtSettings, Limits, Magnet, PortMapping, SeedGoal, Selection};
 
 /// How long a download runs before the router is asked to forward the port.
@@ -42,13 +43,13 @@ impl Settings {
     /// # Errors
     /// A peer's host name cannot be resolved.
     pub fn new(args: &DownloadArgs) -> Result<Settings, Failure> {
-        let cache = cache_folder().map(|folder| folder.join("btsync"));
+        let cache = cache_folder().map(|folder| folder.join(BTSYNC));
         let in_cache = |name: &str| cache.as_ref().map(|folder| folder.join(name));
         let limits =
             Limits { down: args.max_download_limit.unwrap_or_default(), up: args.max_upload_limit.unwrap_or_default() };
         let selection = Selection { select: args.select.clone(), exclude: args.exclude.clone(), magnet_indexes: None };
         let bind = args.interface.clone().unwrap_or_default();
-        let unreported_folder = in_cache("pending").filter(|_| args.on_download_complete.is_some());
+        let unreported_folder = in_cache(PENDING).filter(|_| args.on_download_complete.is_some());
         let options = add_options(args, &selection, unreported_folder.as_deref(), in_cache)?;
         let mut dht = DhtSettings::default();
         dht.entry_points.clone_from(&args.dht_entry_point);
@@ -71,7 +72,7 @@ impl Settings {
             user_agent: args.user_agent.clone(),
             save_torrent: args.save_torrent.clone(),
             unreported_folder,
-            downloaded_torrents_folder: in_cache("brought"),
+            downloaded_torrents_folder: in_cache(BROUGHT),
             has_renamed_files: !args.out.is_empty(),
             uses_discovery: !args.no_dht || !args.no_lsd || !args.no_port_mapping,
         };
@@ -170,9 +171,9 @@ fn add_options(
         .super_seed(args.super_seed)
         .save_torrent(args.save_torrent.clone())
         .stop_timeout(args.stop_timeout)
-        .resume_folder(in_cache("resume"))
+        .resume_folder(in_cache(RESUME))
         .unreported_folder(unreported_folder.map(Path::to_owned))
-        .downloaded_torrents_folder(in_cache("brought"))
+        .downloaded_torrents_folder(in_cache(BROUGHT))
         .private_folders(private_paths(args))
         .verify(args.verify)
         .files(selection.clone())
@@ -230,7 +231,7 @@ pub(crate) fn block_list_file(block_list: Option<&str>) -> Option<PathBuf> {
 /// btsync's own configuration, cache and state folders.
 pub(crate) fn private_folders() -> Vec<PathBuf> {
     let folders = [config_folder(), cache_folder(), state_folder()];
-    folders.into_iter().flatten().map(|folder| folder.join("btsync")).collect()
+    folders.into_iter().flatten().map(|folder| folder.join(BTSYNC)).collect()
 }
 
 /// The user's state folder according to XDG; `None` without a home folder.

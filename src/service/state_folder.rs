@@ -20,10 +20,8 @@ use crate::util::atomic_file;
 use crate::util::atomics::Flag;
 use crate::util::cold_sort;
 use crate::util::os_error::reason;
-use crate::util::state_mark::{LOCK, RESUME, TORRENTS};
+use crate::util::state_mark::{DOWNLOADED_TORRENTS, LOCK, RESUME, TORRENTS};
 
-/// The folder of records of torrent files that downloads created.
-const DOWNLOADED_TORRENTS: &str = "downloaded-torrents";
 pub(super) const SETTINGS: &str = "settings.json";
 pub(super) const SESSION: &str = "session.json";
 /// The most threads that wait for the disk at once.

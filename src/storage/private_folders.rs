@@ -9,15 +9,10 @@ use std::path::{Path, PathBuf};
 use crate::util::descriptors::with_retry;
 use crate::util::paths::resolved;
 use crate::util::printable_text::is_deceptive;
-use crate::util::state_mark::is_state_folder;
+use crate::util::state_mark::{OWN_FOLDERS, SERVE, is_state_folder};
 
 /// How often to try again to read a folder while no descriptor is free.
 const MAX_ATTEMPTS: usize = 100;
-
-/// The name of a service's state folder in btsync's own one.
-const STATE_FOLDER: &str = "serve";
-/// The names of the folders that btsync itself makes in its own ones.
-const OWN_FOLDERS: [&str; 5] = ["brought", "downloaded-torrents", "pending", "resume", "torrents"];
 
 /// A file's device and inode.
 type FolderId = (u64, u64);
@@ -162,7 +157,7 @@ fn add_private(paths: &mut Vec<PrivatePath>, folder: &Path, looks_deeper: bool) 
         let path = entry.path();
         let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
         let is_own = OWN_FOLDERS.iter().any(|own| entry.file_name() == *own);
-        if looks_deeper && entry.file_name() == STATE_FOLDER && path.is_dir() {
+        if looks_deeper && entry.file_name() == SERVE && path.is_dir() {
             add_private(paths, &path, false);
         } else if is_link && (is_own || !path.is_dir()) {
             paths.push(PrivatePath::new(&path));

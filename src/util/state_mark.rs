@@ -1,4 +1,4 @@
-//! The mark by which everybody recognises the state folder of a service, wherever it is.
+//! The names of btsync's own folders, and the mark by which everybody recognises the state folder of a service, wherever it is.
 
 use std::fs;
 use std::io::{self, Read as _};
@@ -14,8 +14,22 @@ pub const MARK: &[u8] = b"This folder has the state of `btsync serve`, which loc
 
 /// The folder of the torrents in a state folder.
 pub const TORRENTS: &str = "torrents";
-/// The folder of the resume data in a state folder.
+/// The folder of the resume data in a state folder, and in btsync's cache folder.
 pub const RESUME: &str = "resume";
+/// The folder in a state folder that records torrent files which downloads created.
+pub const DOWNLOADED_TORRENTS: &str = "downloaded-torrents";
+
+/// The name of btsync's own folders in the user's configuration, cache and state folders.
+pub const BTSYNC: &str = "btsync";
+/// The state folder of a service, in btsync's own state folder.
+pub const SERVE: &str = "serve";
+/// The folder in btsync's cache folder that records torrent files which downloads created.
+pub const BROUGHT: &str = "brought";
+/// The folder in btsync's cache folder that records downloads whose completion is not reported yet.
+pub const PENDING: &str = "pending";
+
+/// The names of the folders that btsync makes in its own ones.
+pub const OWN_FOLDERS: [&str; 5] = [BROUGHT, DOWNLOADED_TORRENTS, PENDING, RESUME, TORRENTS];
 
 /// How often to try again to read the file while no descriptor is free.
 const MAX_ATTEMPTS: usize = 100;

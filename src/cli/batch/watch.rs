@@ -29,6 +29,7 @@ use crate::util::cold_sort;
 use crate::util::descriptors::with_retry;
 use crate::util::paths::{folded, folded_without_end, is_watched_name, resolved};
 use crate::util::printable_text::printable;
+use crate::util::state_mark::{BTSYNC, DOWNLOADED_TORRENTS, SERVE};
 use btsync::{Client, Source};
 use btsync::{Magnet, Metainfo, MetainfoError};
 
@@ -259,7 +260,7 @@ fn open_with_retry(path: &Path, should_wait: impl FnMut() -> bool) -> io::Result
 /// Whether a download is known to have created the file: the file system marks it, or the records in `records` contain it.
 /// Records of the user's service count, too.
 pub(crate) fn is_known_output(records: Option<&Path>, path: &Path, file: &File) -> bool {
-    let of_service = state_folder().map(|folder| folder.join("btsync/serve/downloaded-torrents"));
+    let of_service = state_folder().map(|folder| folder.join(BTSYNC).join(SERVE).join(DOWNLOADED_TORRENTS));
     [records, of_service.as_deref()].into_iter().any(|records| Client::is_downloaded_file(path, file, records))
 }
 

@@ -22,6 +22,7 @@ use crate::cli::terminal::screen::Screen;
 use crate::cli::terminal::stdout;
 use crate::util::descriptors::raise_limit;
 use crate::util::os_error::reason;
+use crate::util::state_mark::{BROUGHT, BTSYNC, SERVE};
 use btsync::{ClientError, PasswordHash, Service, ServiceError, ServiceOptions, WebOptions};
 
 /// The port of the page, as Transmission's.
@@ -49,7 +50,8 @@ fn serve(args: &ServeArgs) -> Result<(), Failure> {
         Some(folder) => absolute(&folder)?,
         None => state_folder()
             .ok_or_else(|| bad_option("there is no home folder: name a folder with --state-dir"))?
-            .join("btsync/serve"),
+            .join(BTSYNC)
+            .join(SERVE),
     };
     if let Some(user) = &args.set_password {
         return set_password(&state, user);
@@ -105,7 +107,7 @@ fn options(args: &ServeArgs, state: PathBuf, sockets: GivenSockets) -> Result<Se
     options.private_folders.extend(args.password_file.clone());
     options.private_folders.extend(block_list_file(args.block_list.as_deref()));
     options.downloaded_torrents_folders =
-        cache_folder().map(|folder| folder.join("btsync/brought")).into_iter().collect();
+        cache_folder().map(|folder| folder.join(BTSYNC).join(BROUGHT)).into_iter().collect();
     options.watch_folder = args.watch.as_deref().map(absolute).transpose()?;
     options.peer_port = args.peer_port;
     options.proxy = proxy(args)?;

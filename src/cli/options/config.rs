@@ -20,6 +20,7 @@ use crate::util::atomic_file;
 use crate::util::cold_sort;
 use crate::util::descriptors::{MIN_DESCRIPTORS, raise_limit, with_retry};
 use crate::util::printable_text::printable;
+use crate::util::state_mark::BTSYNC;
 
 /// The maximum size of a configuration file in bytes, so that `--config /dev/zero` ends.
 const MAX_FILE_LEN: u64 = 1 << 20;
@@ -61,7 +62,7 @@ impl ConfigSources {
     /// The default configuration file according to XDG; `None` without a home folder.
     fn default_file(&self) -> Option<PathBuf> {
         let folder = self.folder("XDG_CONFIG_HOME").or_else(|| Some(self.folder("HOME")?.join(".config")));
-        folder.map(|folder| folder.join("btsync/config"))
+        folder.map(|folder| folder.join(BTSYNC).join("config"))
     }
 }
 
