@@ -23,7 +23,6 @@ use crate::storage::open::{Access, Root, file_name};
 use crate::storage::ownership::{FileAction, Refusal};
 use crate::storage::snapshot::{FileSnapshot, identity, is_same};
 use crate::storage::survey::Survey;
-use crate::util::random;
 
 impl Storage {
     /// Replaces the file by a copy, or by a new file of zeros if it holds no data. The new file has the original's permissions
@@ -44,8 +43,7 @@ impl Storage {
             return Err(self.in_the_way(file, Refusal::Changed));
         }
         // A random name: a file that a killed process left behind looks like one of the user's, so it stays.
-        let temporary_name =
-            spec.path.with_file_name(format!(".{:08x}{:08x}.btsync-copy", random::u32(), random::u32()));
+        let temporary_name = spec.path.with_file_name(exact_files::random_name());
         let copy = self.root.open(&temporary_name, Access::New)?;
         let copied = original.metadata().and_then(|found| {
             self.make_like((file, spec), action, &copy.file, &found)?;

@@ -3,6 +3,7 @@
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
@@ -10,6 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags, XattrFlags, renameat_with};
 use rustix::io::Errno;
 
+use crate::util::exact_names;
 use crate::util::random;
 
 /// Permissions of the folders that btsync makes for itself, and of its files there: they reveal what the user downloads.
@@ -309,17 +311,26 @@ fn move_to(temporary_path: &Path, path: &Path, mode: WriteMode) -> io::Result<()
 /// Renames a file to a name that must be free.
 ///
 /// # Errors
-/// [`io::ErrorKind::AlreadyExists`] if the name is taken, or another error of the system.
+/// [`io::ErrorKind::AlreadyExists`] if the name is taken, even by a dangling symbolic link, or another error of the system.
 pub fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        // A file system that does not support `NOREPLACE`: checking first must suffice.
-        Err(Errno::INVAL | Errno::NOSYS) => match fs::symlink_metadata(to) {
-            Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => fs::rename(from, to),
-            Err(error) => Err(error),
-        },
+        // A file system, or a sandbox, that does not support `NOREPLACE`.
+        Err(Errno::INVAL | Errno::NOSYS) => rename_by_link(from, to),
         renamed => Ok(renamed?),
     }
+}
+
+fn rename_by_link(from: &Path, to: &Path) -> io::Result<()> {
+    let name = |path: &Path| path.file_name().map(ToOwned::to_owned).ok_or(io::ErrorKind::InvalidInput);
+    let (old, new) = (open_parent(from)?, open_parent(to)?);
+    let (from, to) = (name(from)?, name(to)?);
+    Ok(exact_names::rename_by_link((old.as_fd(), &from), (new.as_fd(), &to), exact_names::is_same_inode)?)
+}
+
+/// Opens the folder that contains a name.
+fn open_parent(path: &Path) -> io::Result<OwnedFd> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Ok(rustix::fs::open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
 #[cfg(test)]

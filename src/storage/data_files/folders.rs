@@ -33,16 +33,14 @@ pub(super) fn failed(root: &Root, name: &Path, operation: Operation) -> impl Fn(
 
 /// What has this name, a symbolic link itself; `None` if nothing has.
 pub(super) fn lookup(root: &Root, name: &Path) -> Result<Option<Metadata>, FileJobError> {
-    let open = || {
+    let look = || {
         let folder = root.own_folder(parent(name))?;
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(rustix::fs::openat(folder, file_name(name), flags, Mode::empty())?)
+        exact_files::look((folder.as_fd(), file_name(name)))
     };
-    let found = match root.with_retry(open) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        opened => opened.and_then(|found| File::from(found).metadata()).map(Some),
-    };
-    found.map_err(failed(root, name, Operation::Open))
+    match root.with_retry(look) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        found => found.map(Some).map_err(failed(root, name, Operation::Open)),
+    }
 }
 
 /// The regular file that has this name. `None` if there is none, also because a link or a file is in the place of a folder above it.

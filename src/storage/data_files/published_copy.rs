@@ -12,7 +12,7 @@ use rustix::fs::OFlags;
 use crate::storage::data_files::FileJobError;
 use crate::storage::data_files::copying::{copy, temporary_name};
 use crate::storage::data_files::folders::{
-    failed, lookup, lookup_file, remove, remove_if_ours, remove_if_untouched, sync_folder,
+    failed, lookup_file, remove, remove_if_ours, remove_if_untouched, sync_folder,
 };
 use crate::storage::data_files::moving::{EntryState, FileMover, MoveEntry};
 use crate::storage::data_files::names::rename_to_new;
@@ -30,14 +30,13 @@ pub(super) fn note_name(to: &Path, info_hash: &impl std::fmt::Display, file: usi
     to.with_file_name(format!(".{info_hash}.{file}.copied.btsync-move"))
 }
 
-/// Notes that `copy`, which still has its temporary name, is a copy that this job has made.
-pub(super) fn write_note(root: &Root, note: &Path, copy: &Path) -> Result<(), FileJobError> {
+/// Notes that the file with this identity is a copy that this job has made.
+pub(super) fn write_note(root: &Root, note: &Path, copy: u64) -> Result<(), FileJobError> {
     let write_failed = failed(root, note, Operation::Write);
-    let Some(found) = lookup(root, copy)? else { return Ok(()) };
     remove(root, note)?;
     let made = root.open_own(note, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL);
     let mut file = made.map_err(|errno| write_failed(errno.into()))?;
-    file.write_all(text(&found).as_bytes()).and_then(|()| file.sync_all()).map_err(write_failed)
+    file.write_all(text(copy).as_bytes()).and_then(|()| file.sync_all()).map_err(write_failed)
 }
 
 /// Whether a note says that `found` is a copy of this job's.
@@ -47,7 +46,7 @@ pub(super) fn is_noted(root: &Root, note: &Path, found: &Metadata) -> bool {
         root.open_own(note, OFlags::RDONLY).ok()?.take(MAX_NOTE).read_to_string(&mut content).ok()?;
         Some(content)
     };
-    read().is_some_and(|content| content == text(found))
+    read().is_some_and(|content| content == text(identity(found)))
 }
 
 /// Removes a note or a copy that is no longer needed.
@@ -57,8 +56,8 @@ pub(super) fn discard(root: &Root, note: &Path) {
     }
 }
 
-fn text(found: &Metadata) -> String {
-    format!("{:016x}\n", identity(found))
+fn text(identity: u64) -> String {
+    format!("{identity:016x}\n")
 }
 
 impl FileMover<'_> {
@@ -71,7 +70,7 @@ impl FileMover<'_> {
     ) -> Result<(), FileJobError> {
         let (temporary, note) = (temporary_name(to, &self.info_hash, file), note_name(to, &self.info_hash, file));
         let ours = copy((source, from), (target, &temporary), seen, self.stop)?;
-        let published = self.publish((target, to, new_folder), &temporary, &note);
+        let published = self.publish((target, to, new_folder), (&temporary, &ours), &note);
         if let Err(error) = published {
             if !matches!(error, FileJobError::Stopped) {
                 discard(target, &temporary);
@@ -104,12 +103,12 @@ impl FileMover<'_> {
     fn publish(
         &self,
         (target, to, new_folder): (&Root, &Path, &OwnedFd),
-        temporary: &Path,
+        (temporary, copy): (&Path, &FileSnapshot),
         note: &Path,
     ) -> Result<(), FileJobError> {
         self.step()?;
         // Only this note allows a later job to remove the original.
-        write_note(target, note, temporary)?;
+        write_note(target, note, copy.identity)?;
         self.check_mark((target, temporary), to)?;
         self.step()?;
         let rename_failed = failed(target, to, Operation::Rename);
