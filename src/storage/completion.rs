@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::storage::error::shown;
-use crate::storage::error::{Operation, StorageError};
+use crate::storage::error::{Operation, StorageError, StorageErrorKind};
 use crate::storage::files::Storage;
 use crate::storage::lock::MarkerLock;
 use crate::storage::marker::{self, Marker};
@@ -13,35 +13,38 @@ use crate::storage::ownership::Refusal;
 use crate::storage::snapshot::identity;
 use crate::storage::survey::Survey;
 use crate::types::{Bitfield, InfoHash};
-use crate::util::descriptors::retry_while;
-
-/// How often the last look at the marker is repeated if it fails.
-const MAX_READS: usize = 20;
 
 impl Storage {
     /// Gives up the right to write once every wanted piece is on disk, and removes the marker. If the marker names files that
     /// `have` does not complete, because this run did not want them, it stays and names only these. The same goes for files that
     /// have no final names yet.
-    pub fn finish(&self, have: &Bitfield) {
-        self.remember_completed();
+    ///
+    /// # Errors
+    /// If no descriptor is free: then this process still has the right to write, and a later call tries again.
+    pub fn finish(&self, have: &Bitfield) -> Result<(), StorageError> {
         // It has notes of this run.
         let info_hash = self.marker.lock.as_ref().and_then(MarkerLock::info_hash);
-        let mut attempts = 0..MAX_READS;
-        let read = || info_hash.map_or(Ok(None), |info_hash| self.read_marker(&info_hash));
-        // The download may be over, so that nobody waits for descriptors any more.
-        let noted = match retry_while(read, Result::is_err, || attempts.next().is_some()) {
-            Ok(noted) => noted,
+        match info_hash.map_or(Ok(None), |info_hash| self.read_marker(&info_hash)) {
+            Ok(noted) => self.finish_with(noted, have),
+            Err(error) if error.kind() == StorageErrorKind::TooManyFiles => Err(error),
             Err(error) => {
                 log::warn!("{error}; the marker stays until a later run");
-                return self.release(None);
+                self.remember_completed();
+                self.release();
+                Ok(())
             }
-        };
+        }
+    }
+
+    /// Like [`Storage::finish`], with the marker as it is now.
+    fn finish_with(&self, noted: Option<Marker>, have: &Bitfield) -> Result<(), StorageError> {
+        self.remember_completed();
         let mut marker = noted.or_else(|| self.marker.content.clone()).unwrap_or_default();
         if self.safeguards.writable_identities.is_some() {
             marker.modified_at = 0; // This process has written until now.
         }
         self.remove_complete_files(&mut marker, have);
-        self.release(Some(marker));
+        self.release_with(marker)
     }
 
     /// Whether a wanted file is missing or too short, so that the download cannot be complete.
@@ -102,9 +105,10 @@ impl Storage {
     pub(crate) fn clear_locked(&mut self, info_hash: &InfoHash, have: &Bitfield) {
         // An unreadable marker stays as it is.
         if let Ok(content) = self.read_marker(info_hash) {
-            self.marker.content = content;
-            if self.names_complete(info_hash, have) {
-                self.finish(have);
+            let names_complete = self.has_complete_file(content.clone(), info_hash, have);
+            self.marker.content.clone_from(&content);
+            if names_complete && let Err(error) = self.finish_with(content, have) {
+                log::debug!("{error}; the marker stays until a later run");
             }
         }
         self.marker.lock = None;
@@ -131,11 +135,15 @@ impl Storage {
 
     /// Whether there is a marker that names a complete file, or names no file.
     fn names_complete(&self, info_hash: &InfoHash, have: &Bitfield) -> bool {
-        match self.read_marker(info_hash) {
-            Err(_) => false,
-            Ok(Some(mut marker)) => self.remove_complete_files(&mut marker, have) || !marker.is_needed(),
+        self.read_marker(info_hash).is_ok_and(|marker| self.has_complete_file(marker, info_hash, have))
+    }
+
+    /// The same for a marker that was read.
+    fn has_complete_file(&self, marker: Option<Marker>, info_hash: &InfoHash, have: &Bitfield) -> bool {
+        match marker {
+            Some(mut marker) => self.remove_complete_files(&mut marker, have) || !marker.is_needed(),
             // An empty marker: btsync could not remove it when the download completed.
-            Ok(None) => {
+            None => {
                 self.root.metadata(&self.marker_path(info_hash)).is_ok_and(|found| found.is_file() && found.len() == 0)
             }
         }

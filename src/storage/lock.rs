@@ -6,6 +6,8 @@
 //! While a process starts, it briefly locks the folder itself, so that of two processes that want the same file exactly one sees
 //! the other.
 
+mod release;
+
 use std::fs::{self, File};
 use std::io::{Read, Write as _};
 use std::os::fd::AsFd;
@@ -269,34 +271,6 @@ impl Storage {
         Err(StorageError::LockLost { path: self.root.path().join(&lock.name) })
     }
 
-    /// Gives up the right to write. A marker with content stays, so that a later run can resume the download.
-    pub fn unlock(&self) {
-        if self.safeguards.writable_identities.is_some() {
-            self.record_stop();
-        }
-        self.release(None);
-    }
-
-    /// `new_marker`: the marker's new content; `None` keeps the marker as it is.
-    pub(super) fn release(&self, new_marker: Option<Marker>) {
-        self.safeguards.pinned.release();
-        let Some(lock) = &self.marker.lock else { return };
-        lock.is_released.set(true);
-        let Some(file) = lock.file.lock().take() else { return };
-        if !(lock.is_new || new_marker.is_some()) || !lock.is_in_place(&self.root) {
-            return;
-        }
-        let new_marker = new_marker.filter(Marker::is_needed).zip(lock.info_hash());
-        if new_marker.is_some_and(|(new_marker, info_hash)| self.replace_marker(&info_hash, &new_marker).is_ok()) {
-            return;
-        }
-        if let Err(error) = self.root.remove(&lock.name) {
-            log::debug!("{}: cannot be removed: {error}", lock.name.display());
-            // Then at least it must not say that the files are unfinished.
-            let _ = file.set_len(0);
-        }
-    }
-
     /// Refuses a file opened for writing that is not one of those btsync may write to: another program has replaced ours.
     pub(super) fn check_is_ours(&self, file_index: usize, handle: &OpenFile) -> Result<(), StorageError> {
         let Some(writable) = &self.safeguards.writable_identities else { return Ok(()) };
@@ -361,8 +335,7 @@ pub(super) fn is_write_action(action: FileAction) -> bool {
 
 /// Opens a marker for reading; `None` if there is none, or if this user may not read it. Any other failure is an error.
 pub(super) fn open_marker(root: &Root, name: &Path) -> Result<Option<File>, StorageError> {
-    let opened = root.with_retry(|| Ok(root.open_own(name, OFlags::RDONLY)?));
-    match opened.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO)) {
+    match root.open_own(name, OFlags::RDONLY) {
         Ok(file) => Ok(Some(file)),
         // A link, a folder, a socket or a device has its name, or a file that of its folder.
         Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR | Errno::NXIO | Errno::NODEV | Errno::ACCESS | Errno::PERM) => {

@@ -173,14 +173,11 @@ impl Root {
     /// # Errors
     /// If it cannot be examined.
     pub fn is_link(&self, name: &Path) -> io::Result<bool> {
-        let found = self.with_retry(|| {
-            let folder = self.folder_of(name)?;
-            Ok(rustix::fs::statat(folder, file_name(name), AtFlags::SYMLINK_NOFOLLOW)?)
-        });
-        match found {
+        let folder = self.folder_of(name);
+        match folder.and_then(|folder| rustix::fs::statat(folder, file_name(name), AtFlags::SYMLINK_NOFOLLOW)) {
             Ok(found) => Ok(FileType::from_raw_mode(found.st_mode) == FileType::Symlink),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(errno.into()),
         }
     }
 

@@ -37,7 +37,10 @@ impl Storage {
         {
             self.remove_unused(self.layout.files().len(), part_file);
         }
-        self.release(Some(new_marker));
+        if let Err(error) = self.release_with(new_marker) {
+            log::debug!("{error}; the marker stays as it is");
+            self.release();
+        }
     }
 
     /// Records how this start leaves the files that it has given another length: the change is not another program's.

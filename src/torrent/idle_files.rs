@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use thiserror::Error;
 
@@ -85,8 +86,9 @@ impl IdleTorrent<'_> {
     ) -> Result<(), IdleFilesError> {
         let is_moved = self.place.folder != place.folder || self.place.renamed != place.renamed;
         let (source, target) = self.layouts(place)?;
-        let [source, target] =
-            [(self.place.folder, source), (place.folder, target)].map(|(folder, layout)| self.storage(folder, layout));
+        let waits = Arc::new(Amount::new(0));
+        let [source, target] = [(self.place.folder, source), (place.folder, target)]
+            .map(|(folder, layout)| self.storage(folder, layout, &waits));
         let old_path = self.record_path(self.place.folder);
         let record = self.known_record(old_path.as_deref(), &source)?;
         let stamps: Vec<Option<Stamp>> = (0..source.layout().files().len()).map(|file| source.stamp(file)).collect();
@@ -95,7 +97,7 @@ impl IdleTorrent<'_> {
         let limits = (self.private_folders, &report_unmarked as ReportUnmarked<'_>);
         let moved = source.move_files(&target, self.metainfo.info_hash, evidence, limits, stop)?;
         // The names in the target existed only from now on.
-        let target = self.storage(place.folder, target.layout().clone());
+        let target = self.storage(place.folder, target.layout().clone(), &waits);
         if let Some((mut record, new_path)) = record.zip(self.record_path(place.folder)).filter(|_| is_moved) {
             let same_names: Vec<bool> = source
                 .layout()
@@ -133,7 +135,7 @@ impl IdleTorrent<'_> {
     /// If the disk fails, or the files are in a private folder.
     pub fn delete(&self, was_complete: bool, stop: &dyn StopCheck) -> Result<Vec<KeptFile>, IdleFilesError> {
         let (source, _) = self.layouts(self.place)?;
-        let mut storage = self.storage(self.place.folder, source);
+        let mut storage = self.storage(self.place.folder, source, &Arc::default());
         let path = self.record_path(self.place.folder);
         let record = self.known_record(path.as_deref(), &storage)?;
         let evidence = FileEvidence { record: record.as_ref(), was_complete, hashes: &self.metainfo.pieces };
@@ -149,7 +151,7 @@ impl IdleTorrent<'_> {
     /// If the disk fails.
     pub fn forget(&self) -> Result<(), IdleFilesError> {
         let (source, _) = self.layouts(self.place)?;
-        let mut storage = self.storage(self.place.folder, source);
+        let mut storage = self.storage(self.place.folder, source, &Arc::default());
         let path = self.record_path(self.place.folder);
         let record = self.known_record(path.as_deref(), &storage)?;
         storage.delete_own_files(&self.metainfo.info_hash, record.as_ref())?;
@@ -166,7 +168,7 @@ impl IdleTorrent<'_> {
     /// If a file cannot have its path.
     pub fn claim(&self, begun: &[u32], have: &[Range<u64>], stop: &dyn StopCheck) -> Result<(), IdleFilesError> {
         let (source, _) = self.layouts(self.place)?;
-        let storage = self.storage(self.place.folder, source);
+        let storage = self.storage(self.place.folder, source, &Arc::default());
         let (mut files, mut owned_files) = (Vec::new(), Vec::new());
         for number in begun.iter().copied().filter(|number| !self.is_unwanted(*number)) {
             let file = usize::try_from(number).unwrap_or(usize::MAX);
@@ -226,10 +228,11 @@ impl IdleTorrent<'_> {
         self.read_record(&path, &layout(self.metainfo).ok()?).ok()?.map(|record| record.have)
     }
 
-    fn storage(&self, folder: &Path, layout: Layout) -> Storage {
+    /// The files in a folder, for a job that has already waited for descriptors so often.
+    fn storage(&self, folder: &Path, layout: Layout, waits: &Arc<Amount>) -> Storage {
         let wanted: Vec<bool> = (0_u32..).zip(layout.files()).map(|(file, _)| !self.is_unwanted(file)).collect();
         let storage = Storage::new(folder.to_owned(), layout, MAX_OPEN_FILES);
-        let waits = Amount::new(0);
+        let waits = waits.clone();
         storage.wait_for_descriptors(move || waits.add_one_below(MAX_WAITS));
         storage.select(&wanted, &part_name(&self.metainfo.info_hash))
     }

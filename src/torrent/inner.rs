@@ -26,6 +26,9 @@ use crate::torrent::{Outcome, TorrentError};
 use crate::types::{Bitfield, InfoHash, PeerKey};
 use crate::util::atomics::{Amount, Counter, Flag, SharedByte};
 
+/// How often main waits for a descriptor, a tenth of a second each time, while the torrent ends.
+const MAX_WAITS_AT_END: usize = 10;
+
 /// How the torrent ended, once it has.
 #[derive(Default)]
 struct TorrentEnd {
@@ -192,6 +195,8 @@ pub(crate) struct TorrentInner {
     pub main_thread: OnceLock<ThreadId>,
     /// Whether the user has been warned that there are no file descriptors left.
     warned_no_descriptors: Flag,
+    /// How often main has waited for a descriptor while the torrent ends.
+    waits_at_end: Amount,
     /// The torrent does not tell trackers that it stops.
     pub is_quiet: Flag,
     /// The events, for handles of a torrent that the client runs.
@@ -239,6 +244,7 @@ impl TorrentInner {
             context: Mutex::new(None),
             main_thread: OnceLock::new(),
             warned_no_descriptors: Flag::default(),
+            waits_at_end: Amount::new(0),
             is_quiet: Flag::default(),
             events: Mutex::default(),
             end: TorrentEnd::default(),
@@ -293,7 +299,7 @@ impl TorrentInner {
     }
 
     /// A thread found no descriptor for a file: main drops a peer. Returns whether to try again. Main
-    /// itself must not wait once there are peers, as no other thread drops any.
+    /// itself must not wait once there are peers, as no other thread drops any. While the torrent ends, its peers go too.
     pub fn wait_for_descriptor(&self) -> bool {
         if !self.warned_no_descriptors.swap(true) {
             log::warn!("no file descriptors are left: btsync disconnects peers until there are some");
@@ -303,7 +309,17 @@ impl TorrentInner {
         let checking = self.progress.stage.get() == Stage::Checking as u8;
         let is_main = self.main_thread.get() == Some(&std::thread::current().id());
         let leaving = || self.context().is_some_and(|context| context.are_connections_ending());
-        !self.run.is_stopped() && (checking || !(is_main || leaving()))
+        let is_stopped = self.run.is_stopped();
+        if is_main && (is_stopped || leaving()) {
+            return self.may_wait_at_end();
+        }
+        !is_stopped && (checking || !(is_main || leaving()))
+    }
+
+    /// Whether main may wait once more for a descriptor while the torrent ends: for a second in all, so that it ends soon, but a
+    /// complete download does not keep its marker.
+    fn may_wait_at_end(&self) -> bool {
+        self.waits_at_end.add_one_below(MAX_WAITS_AT_END)
     }
 
     /// The same storage, set up to wait for descriptors as long as the torrent runs, and to stop going through many files when it

@@ -320,7 +320,11 @@ impl FileOpener<'_> {
                 let partial = resume_store.resumed_blocks().to_vec();
                 resume_store.drop_complete_files(&self.storage, (have.clone(), partial), Duration::ZERO);
             }
-            self.storage.finish(have);
+            match self.storage.finish(have) {
+                // The next run removes the marker.
+                Err(_) if self.is_stopped() => return Ok(()),
+                finished => finished?,
+            }
             if let Some(registration) = self.registration {
                 registration.retain_incomplete_names(None);
             }

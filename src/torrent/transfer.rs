@@ -305,7 +305,7 @@ impl<'c, 'a> Transfer<'c, 'a> {
         if let Some(resume_store) = &mut self.resume_store {
             resume_store.drop_complete_files(storage, (have.clone(), partial), self.context.now());
         }
-        storage.finish(&have);
+        storage.finish(&have)?;
         self.peer_manager.registration.retain_incomplete_names(None);
         for what in storage.describe_longer_files_now() {
             send_event(&self.peer_manager.events, Event::Note { what });

@@ -149,7 +149,10 @@ pub fn is_same_inode(one: &Metadata, other: &Metadata) -> bool {
 }
 
 /// Removes the old name of a file that has two, unless another file has it by now.
-fn remove_old_name(old: NameIn<'_>, is_it: impl Fn(&Metadata) -> bool) -> io::Result<()> {
+///
+/// # Errors
+/// As [`remove_if`], but it may be gone.
+pub fn remove_old_name(old: NameIn<'_>, is_it: impl Fn(&Metadata) -> bool) -> io::Result<()> {
     match remove_if(old, is_it) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => removed.map(drop),

@@ -105,7 +105,7 @@ fn another_name_of_an_empty_file_with_a_markers_name_is_not_written_to() {
     it.create_files(&[FileAction::Create], &mut survey, &no).unwrap();
     it.record_ownership(&HASH, &[FileAction::Create], &survey, false).unwrap();
     assert!(it.read_marker(&HASH).unwrap().is_some());
-    it.finish(&Bitfield::full(10));
+    it.finish(&Bitfield::full(10)).unwrap();
     assert_eq!(fs::read(&mine).unwrap(), b"");
 }
 

@@ -168,7 +168,7 @@ fn an_edit_stays_in_the_marker_of_the_unfinished_files() {
     it.record_edits(false);
     let mut have = Bitfield::new(20);
     (0..10).for_each(|piece| _ = have.set(PieceIndex(piece)));
-    it.finish(&have);
+    it.finish(&have).unwrap();
     assert!(is_edited(&it, "b") && !is_edited(&it, "a"));
 }
 

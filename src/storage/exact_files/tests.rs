@@ -1,14 +1,16 @@
 //! Another program saves a document at the worst moment: between the look and the removal.
 
 use std::cell::Cell;
+use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 
-use rustix::fs::CWD;
+use rustix::fs::{CWD, Mode, OFlags};
 use tempfile::{TempDir, tempdir};
 
 use super::*;
+use crate::util::exact_names::{remove_old_name, rename_by_link};
 
 const A: &str = "a";
 
@@ -104,10 +106,10 @@ fn a_file_that_cannot_be_examined_gets_its_name_back() {
 fn a_second_name_replaces_nothing_either() {
     let (dir, opened) = folder();
     symlink("/nowhere", dir.path().join("b")).unwrap();
-    assert_eq!(rename_by_link(at(&opened, A), at(&opened, "b")), Err(Errno::EXIST));
+    assert_eq!(rename_by_link(at(&opened, A), at(&opened, "b"), is_renamed), Err(Errno::EXIST));
     assert!(dir.path().join("b").is_symlink() && dir.path().join(A).exists());
     fs::remove_file(dir.path().join("b")).unwrap();
-    rename_by_link(at(&opened, A), at(&opened, "b")).unwrap();
+    rename_by_link(at(&opened, A), at(&opened, "b"), is_renamed).unwrap();
     assert!(fs::read(dir.path().join("b")).unwrap() == b"ours" && !dir.path().join(A).exists());
 }
 

@@ -67,9 +67,9 @@ fn one_writes_and_the_next_one_may_when_it_is_done() {
     assert!(
         second.read_marker(&ONE).unwrap().unwrap().is_unfinished_file(Path::new("a"), seen.file(0).unwrap().identity)
     );
-    second.finish(&whole());
+    second.finish(&whole()).unwrap();
     assert_eq!(names(&dir), ["a"]);
-    second.finish(&whole());
+    second.finish(&whole()).unwrap();
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn without_its_marker_storage_does_not_write() {
         it.marker.lock.as_ref().unwrap().last_checked.set(0);
         assert_eq!(kind(it.write_vectored_at(10, &[IoSlice::new(&[1; 10])])), StorageErrorKind::InUse);
         assert_eq!(fs::read(dir.path().join("a")).unwrap()[10..20], [0; 10]);
-        it.finish(&whole());
+        it.finish(&whole()).unwrap();
         assert_eq!(dir.path().join(marker_name(&ONE)).exists(), replaced, "another's marker stays");
     }
 }
@@ -199,7 +199,7 @@ fn a_leftover_of_a_process_that_was_killed_is_no_obstacle() {
     let mut it = storage(&dir, "a");
     assert!(it.read_marker(&ONE).unwrap().is_none());
     begin(&mut it, &ONE).unwrap();
-    it.finish(&whole());
+    it.finish(&whole()).unwrap();
     assert_eq!(names(&dir), ["a"]);
 }
 
@@ -278,7 +278,7 @@ fn a_file_that_is_complete_is_struck_from_the_marker_that_stays() {
     assert_eq!(made(&it), [true; 2]);
     let mut have = Bitfield::full(20);
     have.clear(PieceIndex(19));
-    it.finish(&have);
+    it.finish(&have).unwrap();
     drop(it);
     let mut it = two();
     assert_eq!(made(&it), [false, true], "changes of a complete file are the user's");

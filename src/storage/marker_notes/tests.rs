@@ -73,7 +73,7 @@ fn a_file_is_the_users_from_the_moment_at_which_it_is_complete() {
     drop(it);
     let it = begun(&dir, &first());
     assert_eq!(says(&it), (false, true, true), "it is written anew");
-    it.finish(&Bitfield::full(20));
+    it.finish(&Bitfield::full(20)).unwrap();
     assert!(it.read_marker(&HASH).unwrap().is_none());
 }
 
@@ -219,13 +219,13 @@ fn a_refusal_outlasts_runs_that_do_not_want_the_file() {
     assert!(is_refused() && !it.read_marker(&HASH).unwrap().unwrap().is_unfinished_file(Path::new("b"), b));
     // Its part is complete, which tells nothing about the second file.
     it.marker.content = it.read_marker(&HASH).unwrap();
-    it.finish(&first());
+    it.finish(&first()).unwrap();
     assert!(is_refused());
     drop(it);
     let mut last = storage(&dir);
     last.marker.content = last.read_marker(&HASH).unwrap();
     last.lock(&HASH).unwrap();
-    last.finish(&Bitfield::full(20));
+    last.finish(&Bitfield::full(20)).unwrap();
     assert!(last.read_marker(&HASH).unwrap().is_none(), "all of it is verified");
 }
 

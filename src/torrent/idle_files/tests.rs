@@ -47,7 +47,7 @@ impl Fixture {
     fn record(&self, folder: &str) {
         self.at(folder, &[], |torrent| {
             let (layout, _) = torrent.layouts(torrent.place).unwrap();
-            let storage = torrent.storage(torrent.place.folder, layout);
+            let storage = torrent.storage(torrent.place.folder, layout, &Arc::default());
             let stamps = (0..2).map(|file| (file as u32, storage.stamp(file).unwrap()));
             let record = ResumeData {
                 info_hash: self.metainfo.info_hash,
@@ -70,7 +70,7 @@ impl Fixture {
             let path = torrent.record_path(torrent.place.folder).unwrap();
             let Some(record) = torrent.read_record(&path, &layout).unwrap() else { return 0 };
             assert_eq!(record.uploaded, 7);
-            let storage = torrent.storage(torrent.place.folder, layout);
+            let storage = torrent.storage(torrent.place.folder, layout, &Arc::default());
             let stamps: Vec<_> = (0..2).map(|file| storage.stamp(file)).collect();
             record.trusted_pieces(storage.layout(), &stamps).count()
         })

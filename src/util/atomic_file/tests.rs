@@ -146,3 +146,18 @@ fn existing_entries_stay_as_they_are() {
     let nowhere = dir.path().join("missing/file");
     assert!(matches!(write(&nowhere, b"", WriteMode::Replace), Err(WriteFailure::Create(_))));
 }
+
+/// As on a file system that cannot rename without replacing.
+#[test]
+fn a_second_name_replaces_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let [one, other] = ["one", "other"].map(|name| dir.path().join(name));
+    fs::write(&one, "1").unwrap();
+    std::os::unix::fs::symlink("nowhere", &other).unwrap();
+    let taken = rename_by_link(&one, &other).unwrap_err();
+    assert_eq!(taken.kind(), io::ErrorKind::AlreadyExists);
+    assert!(other.is_symlink() && one.exists());
+    fs::remove_file(&other).unwrap();
+    rename_by_link(&one, &other).unwrap();
+    assert!(fs::read(&other).unwrap() == b"1" && !one.exists());
+}

@@ -157,6 +157,6 @@ fn a_part_file_without_data_gives_its_name_to_a_new_one_that_the_marker_names() 
     assert_eq!(found_pieces(&it), [0, 1, 3]);
     assert!(it.writable_files().iter().any(|(file, identity)| *file == 7 && *identity == now.identity));
     // The part file alone needs no marker.
-    it.finish(&Bitfield::full(5));
+    it.finish(&Bitfield::full(5)).unwrap();
     assert!(it.read_marker(&InfoHash([1; 20])).unwrap().is_none() && dir.path().join(PARTS).exists());
 }
