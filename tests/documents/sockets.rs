@@ -33,7 +33,7 @@ const OPENERS: [&str; 20] = [
 const PLACES: [(&str, &str); 28] = [
     ("cli/commands/doctor/network", "shows our address; sends nothing"),
     ("cli/settings", "a host name of --peer, which --proxy forbids"),
-    ("client/listener", "accepts peers; started with `Route::direct_bind` only"),
+    ("client/listen_sockets", "for peers; bound with `Route::direct_bind` only"),
     ("discovery/dht/service", "the direct DHT, started with `Route::direct_bind` only"),
     ("discovery/dht/service/resolver", "names of DHT nodes; not started behind a proxy"),
     ("discovery/lsd/sockets", "local discovery; started with `Route::direct_bind` only"),
