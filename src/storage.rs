@@ -50,6 +50,7 @@ mod pinned_files;
 mod placement;
 mod prepare;
 mod private_folders;
+mod release;
 mod replace;
 pub mod resume;
 mod resume_format;

@@ -6,8 +6,6 @@
 //! While a process starts, it briefly locks the folder itself, so that of two processes that want the same file exactly one sees
 //! the other.
 
-mod release;
-
 use std::fs::{self, File};
 use std::io::{Read, Write as _};
 use std::os::fd::AsFd;
@@ -49,11 +47,11 @@ pub(super) struct MarkerLock {
     /// Device and inode of the marker.
     id: (u64, u64),
     /// Whether this process created the marker and has not written to it yet.
-    is_new: bool,
+    pub(super) is_new: bool,
     last_checked: Time,
     /// When the marker's time was last updated to show that this process is running, in nanoseconds since 1970.
     pub(super) touched_at: Time,
-    is_released: Flag,
+    pub(super) is_released: Flag,
 }
 
 fn id(found: &fs::Metadata) -> (u64, u64) {
@@ -223,7 +221,7 @@ impl Storage {
     }
 
     /// Replaces the marker that this process has locked by another one, locked too.
-    fn replace_marker(&self, info_hash: &InfoHash, marker: &Marker) -> Result<File, StorageError> {
+    pub(super) fn replace_marker(&self, info_hash: &InfoHash, marker: &Marker) -> Result<File, StorageError> {
         let name = self.marker_path(info_hash);
         let temporary_name = temporary_name(&name);
         let path = self.root.path().join(&name);

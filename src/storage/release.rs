@@ -20,7 +20,7 @@ impl Storage {
     ///
     /// # Errors
     /// If no descriptor is free for the new marker: then nothing has changed.
-    pub(in crate::storage) fn release_with(&self, new_marker: Marker) -> Result<(), StorageError> {
+    pub(super) fn release_with(&self, new_marker: Marker) -> Result<(), StorageError> {
         let needed = Some(new_marker).filter(Marker::is_needed);
         let Some(lock) = self.marker.lock.as_ref().filter(|lock| self.holds_lock() && lock.is_in_place(&self.root))
         else {
@@ -49,7 +49,7 @@ impl Storage {
     }
 
     /// Gives up the right to write, and keeps the marker as it is, unless it has no content.
-    pub(in crate::storage) fn release(&self) {
+    pub(super) fn release(&self) {
         let Some((lock, file)) = self.marker.lock.as_ref().zip(self.give_up_lock()) else { return };
         if lock.is_new && lock.is_in_place(&self.root) {
             self.remove_marker(lock, &file);
