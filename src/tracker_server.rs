@@ -116,8 +116,8 @@ impl TrackerServer {
             udp: None,
             udp_error: None,
         };
-        let serve = |socket| {
-            let work = move || udp::serve(&socket, &shutdown_pipe, &shared);
+        let serve = |mut socket| {
+            let work = move || udp::serve(&mut socket, &shutdown_pipe, &shared);
             thread::Builder::new().name("tracker-udp".into()).stack_size(STACK).spawn(work)
         };
         match datagrams.and_then(serve) {

@@ -22,7 +22,7 @@ pub mod send_buffer;
 pub mod send_clock;
 pub mod seq_nr;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 pub use endpoint::UtpEndpoint;
 
@@ -190,6 +190,8 @@ pub enum UtpConnectError {
 /// Datagrams of one connection, which the driver sends next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UtpTransmit {
+    /// The address of ours that they come from; `None` lets the system choose.
+    pub from: Option<IpAddr>,
     /// Where they go.
     pub to: SocketAddr,
     /// The length of each of them but the last, which may be shorter.

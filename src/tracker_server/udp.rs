@@ -7,14 +7,15 @@
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::io::{self, PipeReader};
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use socket2::{Domain, Socket, Type};
 
 use crate::discovery::tracker::udp::packet::{self, AnnounceRequest, UdpRequest, UdpResponse};
+use crate::net::datagrams::AnsweringSocket;
 use crate::tracker_server::ServerShared;
 use crate::tracker_server::registry::AnnouncedPeer;
 use crate::types::InfoHash;
@@ -23,8 +24,6 @@ use crate::wire::compact;
 
 /// How often the connection id of a client changes; the previous one stays valid.
 const CONNECTION_ID_PERIOD: Duration = Duration::from_secs(60);
-/// The longest request read, in bytes.
-const MAX_REQUEST: usize = 2048;
 /// The most datagrams answered before checking for shutdown.
 const MAX_DATAGRAMS_PER_TURN: usize = 64;
 /// The number of peers for a client that does not specify one.
@@ -33,18 +32,17 @@ const DEFAULT_NUMWANT: usize = 50;
 const MAX_PEER_BYTES: usize = 1200;
 
 /// Binds a UDP socket that serves the same addresses as the TCP listener at `listen`.
-pub(crate) fn bind(listen: SocketAddr) -> io::Result<UdpSocket> {
+pub(crate) fn bind(listen: SocketAddr) -> io::Result<AnsweringSocket> {
     let socket = Socket::new(Domain::for_address(listen), Type::DGRAM, None)?;
     if listen.is_ipv6() {
         socket.set_only_v6(false)?;
     }
     socket.bind(&listen.into())?;
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
+    AnsweringSocket::new(socket.into())
 }
 
 /// Answers datagrams until the other end of `shutdown_pipe` is closed.
-pub(crate) fn serve(socket: &UdpSocket, shutdown_pipe: &PipeReader, shared: &ServerShared) {
+pub(crate) fn serve(socket: &mut AnsweringSocket, shutdown_pipe: &PipeReader, shared: &ServerShared) {
     let keys = RandomState::new();
     loop {
         for _ in 0..MAX_DATAGRAMS_PER_TURN {
@@ -55,8 +53,9 @@ pub(crate) fn serve(socket: &UdpSocket, shutdown_pipe: &PipeReader, shared: &Ser
                 Err(e) => log::debug!("datagrams: {e}"),
             }
         }
-        let mut fds = [PollFd::new(socket, PollFlags::IN), PollFd::new(shutdown_pipe, PollFlags::IN)];
-        match poll(&mut fds, None) {
+        let timeout = socket.has_buffered().then_some(Timespec { tv_sec: 0, tv_nsec: 0 });
+        let mut fds = [PollFd::new(&*socket, PollFlags::IN), PollFd::new(shutdown_pipe, PollFlags::IN)];
+        match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return log::error!("from now on, the tracker answers over HTTP only: {error}"),
         }
@@ -66,13 +65,12 @@ pub(crate) fn serve(socket: &UdpSocket, shutdown_pipe: &PipeReader, shared: &Ser
     }
 }
 
-fn answer_next(socket: &UdpSocket, keys: &RandomState, shared: &ServerShared) -> io::Result<()> {
-    let mut buffer = [0; MAX_REQUEST];
-    let (length, from) = socket.recv_from(&mut buffer)?;
+fn answer_next(socket: &mut AnsweringSocket, keys: &RandomState, shared: &ServerShared) -> io::Result<()> {
+    let request = socket.receive()?;
+    let (from, to) = (request.from, request.to);
     let client = SocketAddr::new(from.ip().to_canonical(), from.port());
-    let request = buffer.get(..length).unwrap_or_default();
-    if let Some(answer) = respond(request, client, shared.started.elapsed(), keys, shared)
-        && let Err(e) = socket.send_to(&answer, from)
+    if let Some(answer) = respond(request.bytes, client, shared.started.elapsed(), keys, shared)
+        && let Err(e) = socket.send(to, from, &answer)
     {
         log::debug!("answering {client}: {e}");
     }

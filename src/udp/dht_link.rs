@@ -1,6 +1,6 @@
 //! How a UDP thread passes the packets of the DHT on to the DHT's thread, which waits for them as for those of a socket: as
-//! datagrams with the sender's address in front, through a pair of connected sockets. What the DHT's thread does not read in time is
-//! lost, as in the queue of a UDP socket.
+//! datagrams with the addresses of both ends in front, through a pair of connected sockets. What the DHT's thread does not read in
+//! time is lost, as in the queue of a UDP socket.
 
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -9,6 +9,7 @@ use std::os::unix::net::UnixDatagram;
 
 use socket2::SockRef;
 
+use crate::net::datagrams::{DatagramSocket, OutgoingDatagrams, ReceivedDatagram};
 use crate::udp::socket::is_earlier_error;
 
 /// A longer packet is none of the DHT.
@@ -21,7 +22,7 @@ pub(super) struct DhtSender(UnixDatagram);
 #[derive(Debug)]
 pub struct DhtLink {
     received: UnixDatagram,
-    socket: UdpSocket,
+    socket: DatagramSocket,
 }
 
 /// Creates both ends for a socket.
@@ -32,23 +33,30 @@ pub(super) fn dht_link(socket: &UdpSocket) -> io::Result<(DhtSender, DhtLink)> {
     let (sender, received) = UnixDatagram::pair()?;
     sender.set_nonblocking(true)?;
     received.set_nonblocking(true)?;
-    Ok((DhtSender(sender), DhtLink { received, socket: socket.try_clone()? }))
+    Ok((DhtSender(sender), DhtLink { received, socket: DatagramSocket::new(socket.try_clone()?)? }))
 }
 
 impl DhtSender {
-    /// Passes a packet on, unless too many wait.
-    pub fn send(&self, from: SocketAddr, packet: &[u8]) {
+    /// Passes a packet on that was sent to this address of ours, unless too many wait.
+    pub fn send(&self, from: SocketAddr, to: Option<IpAddr>, packet: &[u8]) {
         if packet.len() > MAX_PACKET {
             return;
         }
-        let ip = match from.ip() {
-            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
-            IpAddr::V6(ip) => ip,
-        };
-        let (ip, port) = (ip.octets(), from.port().to_be_bytes());
-        let parts = [IoSlice::new(&ip), IoSlice::new(&port), IoSlice::new(packet)];
+        let (ip, port, ours) = (octets(from.ip()), from.port().to_be_bytes(), to.map_or([0; 16], octets));
+        let parts = [IoSlice::new(&ip), IoSlice::new(&port), IoSlice::new(&ours), IoSlice::new(packet)];
         let _ = SockRef::from(&self.0).send_vectored(&parts);
     }
+}
+
+fn octets(ip: IpAddr) -> [u8; 16] {
+    match ip {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+        IpAddr::V6(ip) => ip.octets(),
+    }
+}
+
+fn ip(octets: [u8; 16]) -> IpAddr {
+    IpAddr::from(Ipv6Addr::from(octets)).to_canonical()
 }
 
 impl DhtLink {
@@ -57,31 +65,33 @@ impl DhtLink {
     /// # Errors
     /// Those of the socket.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+        self.socket.socket().local_addr()
     }
 
-    /// Receives a packet, and its sender.
+    /// Receives a packet.
     ///
     /// # Errors
     /// `WouldBlock` if there is none.
-    pub fn receive<'b>(&self, buffer: &'b mut [u8]) -> io::Result<(SocketAddr, &'b [u8])> {
+    pub fn receive<'b>(&self, buffer: &'b mut [u8]) -> io::Result<ReceivedDatagram<'b>> {
         let size = self.received.recv(buffer)?;
         let message = buffer.get(..size).unwrap_or_default();
-        let (ip, rest) = message.split_first_chunk::<16>().ok_or(io::ErrorKind::WouldBlock)?;
-        let (port, packet) = rest.split_first_chunk::<2>().ok_or(io::ErrorKind::WouldBlock)?;
-        let ip = IpAddr::from(Ipv6Addr::from(*ip)).to_canonical();
-        Ok((SocketAddr::new(ip, u16::from_be_bytes(*port)), packet))
+        let (sender, rest) = message.split_first_chunk::<16>().ok_or(io::ErrorKind::WouldBlock)?;
+        let (port, rest) = rest.split_first_chunk::<2>().ok_or(io::ErrorKind::WouldBlock)?;
+        let (ours, bytes) = rest.split_first_chunk::<16>().ok_or(io::ErrorKind::WouldBlock)?;
+        let from = SocketAddr::new(ip(*sender), u16::from_be_bytes(*port));
+        Ok(ReceivedDatagram { from, to: Some(ip(*ours)).filter(|ip| !ip.is_unspecified()), bytes })
     }
 
-    /// Sends a packet.
+    /// Sends a packet, if possible from this address of ours.
     ///
     /// # Errors
     /// Those of the socket.
-    pub fn send_to(&self, to: SocketAddr, packet: &[u8]) -> io::Result<()> {
-        match self.socket.send_to(packet, to) {
+    pub fn send(&mut self, from: Option<IpAddr>, to: SocketAddr, packet: &[u8]) -> io::Result<()> {
+        let datagram = OutgoingDatagrams { from, to, bytes: packet, segment: None };
+        match self.socket.send(&datagram) {
             // An error of an earlier datagram; this one was not sent.
-            Err(error) if is_earlier_error(&error) => self.socket.send_to(packet, to).map(drop),
-            result => result.map(drop),
+            Err(error) if is_earlier_error(&error) => self.socket.send(&datagram),
+            result => result,
         }
     }
 }

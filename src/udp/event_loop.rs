@@ -160,7 +160,7 @@ impl UdpLoop {
 
     fn handle_messages(&mut self) {
         let now = self.now();
-        for (from, datagrams) in self.socket.messages() {
+        for (from, to, datagrams) in self.socket.messages() {
             // An answer to port 0 is impossible.
             if from.port() == 0 || self.filter.count_if_blocked(from.ip()) {
                 continue;
@@ -169,10 +169,10 @@ impl UdpLoop {
                 // A dictionary in bencode; no uTP packet begins like that.
                 if datagram.first() == Some(&b'd') {
                     if let Some(dht) = &self.dht {
-                        dht.send(from, datagram);
+                        dht.send(from, to, datagram);
                     }
                 } else {
-                    self.endpoint.receive(now, from, datagram);
+                    self.endpoint.receive(now, from, to, datagram);
                 }
             }
         }

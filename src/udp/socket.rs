@@ -1,18 +1,17 @@
 //! A UDP socket that exchanges many datagrams per system call (GSO, GRO, recvmmsg), as far as the system can.
 
 use std::io::{self, IoSliceMut};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 
-use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
+use quinn_udp::RecvMeta;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recvfrom};
 
+use crate::net::datagrams::{DatagramSocket, MAX_MESSAGE, OutgoingDatagrams};
 use crate::utp::UtpTransmit;
 
 /// How many messages one call receives. Each may consist of many datagrams.
 const MESSAGES: usize = 16;
-/// The size of a message's buffer: the most that GRO merges. Pages that are never filled cost nothing.
-const MESSAGE_SIZE: usize = 1 << 16;
 /// The buffers that the kernel is asked for; it may give less.
 const KERNEL_BUFFER: usize = 4 << 20;
 /// Pending errors that are read at once.
@@ -20,8 +19,8 @@ const MAX_ERRORS: usize = 64;
 
 /// See the module's documentation.
 pub(super) struct BatchSocket {
-    socket: UdpSocket,
-    state: UdpSocketState,
+    socket: DatagramSocket,
+    /// Pages that are never filled cost nothing.
     buffer: Vec<u8>,
     received: [RecvMeta; MESSAGES],
     /// Whether the thread waits until the socket takes datagrams.
@@ -34,15 +33,15 @@ impl BatchSocket {
     /// # Errors
     /// If the socket does not support that.
     pub fn new(socket: UdpSocket) -> io::Result<BatchSocket> {
-        let state = UdpSocketState::new((&socket).into())?;
-        state.enable_transport_errors((&socket).into())?;
+        let socket = DatagramSocket::new(socket)?;
+        let (state, raw) = (socket.state(), socket.socket());
+        state.enable_transport_errors(raw.into())?;
         // The default buffers are enough for a slow network.
-        let _ = state.set_recv_buffer_size((&socket).into(), KERNEL_BUFFER);
-        let _ = state.set_send_buffer_size((&socket).into(), KERNEL_BUFFER);
+        let _ = state.set_recv_buffer_size(raw.into(), KERNEL_BUFFER);
+        let _ = state.set_send_buffer_size(raw.into(), KERNEL_BUFFER);
         Ok(BatchSocket {
             socket,
-            state,
-            buffer: vec![0; MESSAGES * MESSAGE_SIZE],
+            buffer: vec![0; MESSAGES * MAX_MESSAGE],
             received: [RecvMeta::default(); MESSAGES],
             is_awaited: false,
         })
@@ -50,7 +49,7 @@ impl BatchSocket {
 
     /// The socket itself.
     pub fn socket(&self) -> &UdpSocket {
-        &self.socket
+        self.socket.socket()
     }
 
     /// Receives what has arrived, up to a limit. [`BatchSocket::messages`] returns it. Returns whether there may be more.
@@ -59,19 +58,19 @@ impl BatchSocket {
     /// Those of the socket; `WouldBlock` if nothing has arrived.
     pub fn receive(&mut self) -> io::Result<bool> {
         self.received = [RecvMeta::default(); MESSAGES];
-        let mut slices = self.buffer.chunks_exact_mut(MESSAGE_SIZE).map(IoSliceMut::new);
+        let mut slices = self.buffer.chunks_exact_mut(MAX_MESSAGE).map(IoSliceMut::new);
         let mut buffers: [IoSliceMut<'_>; MESSAGES] =
             std::array::from_fn(|_| slices.next().unwrap_or_else(|| IoSliceMut::new(&mut [])));
-        let count = self.state.recv((&self.socket).into(), &mut buffers, &mut self.received)?;
+        let count = self.socket.receive(&mut buffers, &mut self.received)?;
         Ok(count == MESSAGES)
     }
 
-    /// The messages that were received last: the sender, and the datagrams.
-    pub fn messages(&self) -> impl Iterator<Item = (SocketAddr, impl Iterator<Item = &[u8]>)> {
-        let used = self.received.iter().zip(self.buffer.chunks_exact(MESSAGE_SIZE)).filter(|(meta, _)| meta.len > 0);
+    /// The messages that were received last: the sender, the address of ours, and the datagrams.
+    pub fn messages(&self) -> impl Iterator<Item = (SocketAddr, Option<IpAddr>, impl Iterator<Item = &[u8]>)> {
+        let used = self.received.iter().zip(self.buffer.chunks_exact(MAX_MESSAGE)).filter(|(meta, _)| meta.len > 0);
         used.map(|(meta, bytes)| {
             let bytes = bytes.get(..meta.len).unwrap_or_default();
-            (meta.addr, bytes.chunks(meta.stride.max(1)))
+            (meta.addr, meta.dst_ip, bytes.chunks(meta.stride.max(1)))
         })
     }
 
@@ -79,10 +78,10 @@ impl BatchSocket {
     ///
     /// # Errors
     /// Those of the socket. After `WouldBlock`, nothing was sent.
-    pub fn send(&self, transmit: &UtpTransmit, bytes: &[u8]) -> io::Result<()> {
-        if transmit.count <= self.state.max_gso_segments() {
+    pub fn send(&mut self, transmit: &UtpTransmit, bytes: &[u8]) -> io::Result<()> {
+        if transmit.count <= self.socket.state().max_gso_segments() {
             match self.send_once(transmit, bytes) {
-                Err(error) if transmit.count > 1 && self.state.max_gso_segments() == 1 => {
+                Err(error) if transmit.count > 1 && self.socket.state().max_gso_segments() == 1 => {
                     log::debug!("the system sends datagrams one by one: {error}");
                 }
                 result => return result,
@@ -100,17 +99,12 @@ impl BatchSocket {
         result
     }
 
-    fn send_once(&self, transmit: &UtpTransmit, bytes: &[u8]) -> io::Result<()> {
-        let message = Transmit {
-            destination: transmit.to,
-            ecn: None,
-            contents: bytes,
-            segment_size: (transmit.count > 1).then_some(transmit.segment),
-            src_ip: None,
-        };
-        match self.state.try_send((&self.socket).into(), &message) {
+    fn send_once(&mut self, transmit: &UtpTransmit, bytes: &[u8]) -> io::Result<()> {
+        let segment = (transmit.count > 1).then_some(transmit.segment);
+        let datagrams = OutgoingDatagrams { from: transmit.from, to: transmit.to, bytes, segment };
+        match self.socket.send(&datagrams) {
             // An error of an earlier datagram, which `refusals` reports too; this one was not sent.
-            Err(error) if is_earlier_error(&error) => self.state.try_send((&self.socket).into(), &message),
+            Err(error) if is_earlier_error(&error) => self.socket.send(&datagrams),
             result => result,
         }
     }
@@ -118,7 +112,7 @@ impl BatchSocket {
     /// Takes the destinations of datagrams that hosts or routers refused.
     pub fn refusals(&self) -> Vec<SocketAddr> {
         let flags = RecvFlags::ERRQUEUE | RecvFlags::DONTWAIT;
-        let next = || recvfrom(&self.socket, &mut [0_u8; 1], flags).ok();
+        let next = || recvfrom(self.socket.socket(), &mut [0_u8; 1], flags).ok();
         let destinations = std::iter::from_fn(next).take(MAX_ERRORS);
         destinations.filter_map(|(_, _, addr)| SocketAddr::try_from(addr?).ok()).collect()
     }

@@ -9,6 +9,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use super::*;
 use crate::net::block_list::{AddressRange, RangeSetBuilder};
+use crate::net::datagrams::ReceivedDatagram;
 use crate::types::Transport;
 use crate::util::atomics::Flag;
 use crate::utp::{UtpDial, UtpTime};
@@ -39,11 +40,16 @@ impl Host {
 
     /// A connection from this host to another: both streams.
     fn connect(&self, other: &Host) -> (PeerStream, PeerStream) {
-        let mut ours = self.service.connect(other.addr, UtpDial::Direct).expect("a pair");
+        self.connect_to(other.addr, &other.incoming)
+    }
+
+    /// A connection from this host to an address: both streams.
+    fn connect_to(&self, addr: SocketAddr, incoming: &Receiver<(PeerStream, SocketAddr)>) -> (PeerStream, PeerStream) {
+        let mut ours = self.service.connect(addr, UtpDial::Direct).expect("a pair");
         assert_eq!(outcome(&ours), Ok(()));
         // Only now does the other host know that the address is not forged.
         ours.write_all(b"!").expect("a byte");
-        let (mut theirs, from) = other.incoming.recv_timeout(PATIENCE).expect("a connection");
+        let (mut theirs, from) = incoming.recv_timeout(PATIENCE).expect("a connection");
         assert_eq!(from, self.addr);
         for stream in [&ours, &theirs] {
             stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
@@ -100,6 +106,36 @@ fn a_reader_that_pauses_stops_the_writer() {
     let mut received = Vec::new();
     theirs.read_to_end(&mut received).expect("the end");
     assert_eq!(received.len(), sent);
+}
+
+/// A service at all addresses, of which one was asked: a host that asks it, and what it sees as the sender of the answers.
+#[test]
+fn a_connection_and_the_dht_answer_from_the_address_that_was_asked() {
+    let (sender, incoming) = unbounded();
+    let accept: AcceptUtp = Arc::new(move |stream, addr| sender.send((stream, addr)).is_ok());
+    let sockets = UdpSockets::bind(0, &Bind::Any).expect("a port");
+    let everywhere = UdpService::start(sockets, &Arc::default(), &accept).expect("a thread");
+    let port = everywhere.threads[0].socket.local_addr().expect("an address").port();
+    let asked = SocketAddr::from(([127, 0, 0, 9], port));
+    // An answer from another address would be none for this connection.
+    let host = Host::new(1);
+    let (mut ours, mut theirs) = host.connect_to(asked, &incoming);
+    theirs.write_all(b"answer").expect("a few bytes");
+    let mut buffer = [0; 100];
+    ours.read_exact(&mut buffer[..6]).expect("an answer");
+    assert_eq!(&buffer[..6], b"answer");
+
+    let mut link = everywhere.link_dht().expect("a link").remove(0);
+    let node = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
+    node.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    node.send_to(b"d1:y1:qe", asked).expect("sent");
+    poll(&mut [PollFd::new(&link, PollFlags::IN)], None).expect("a socket");
+    let ReceivedDatagram { from, to, .. } = link.receive(&mut buffer).expect("a packet");
+    link.send(to, from, b"d1:y1:re").expect("sent");
+    assert_eq!(node.recv_from(&mut buffer).expect("a packet"), (8, asked));
+    // A packet of no connection is answered by a RESET.
+    node.send_to(&[[0x01, 0].as_slice(), &[7; 18]].concat(), asked).expect("sent");
+    assert_eq!(node.recv_from(&mut buffer).expect("a packet"), (20, asked));
 }
 
 #[test]
@@ -166,7 +202,11 @@ fn blocked_addresses_exchange_nothing() {
         node.send_to(&[b'd', last], one.addr).expect("sent");
     }
     poll(&mut [PollFd::new(&link, PollFlags::IN)], None).expect("a socket");
-    assert_eq!(link.receive(&mut [0; 100]).expect("a packet").1, [b'd', 3], "what the blocked host sent was dropped");
+    assert_eq!(
+        link.receive(&mut [0; 100]).expect("a packet").bytes,
+        [b'd', 3],
+        "what the blocked host sent was dropped"
+    );
     assert!(other.incoming.is_empty());
 }
 
@@ -188,7 +228,7 @@ fn the_end_of_the_service_ends_its_connections_and_frees_the_port() {
 #[test]
 fn packets_of_the_dht_reach_its_link_and_no_others() {
     let host = Host::new(1);
-    let link = host.service.link_dht().expect("a link").remove(0);
+    let mut link = host.service.link_dht().expect("a link").remove(0);
     let node = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, 3), 0)).expect("a socket");
     node.set_read_timeout(Some(PATIENCE)).expect("a socket");
     let mut buffer = [0; 100];
@@ -197,9 +237,10 @@ fn packets_of_the_dht_reach_its_link_and_no_others() {
     }
     poll(&mut [PollFd::new(&link, PollFlags::IN)], None).expect("a socket");
     let from = node.local_addr().expect("an address");
-    assert_eq!(link.receive(&mut buffer).expect("a packet"), (from, &b"d1:y1:qe"[..]));
+    let received = link.receive(&mut buffer).expect("a packet");
+    assert_eq!(received, ReceivedDatagram { from, to: Some(host.addr.ip()), bytes: b"d1:y1:qe" });
     assert!(link.receive(&mut buffer).is_err(), "no other");
-    link.send_to(from, b"d1:y1:re").expect("sent");
+    link.send(None, from, b"d1:y1:re").expect("sent");
     let (size, sender) = node.recv_from(&mut buffer).expect("a packet");
     assert_eq!((&buffer[..size], sender), (&b"d1:y1:re"[..], host.addr));
 }
@@ -215,7 +256,7 @@ fn exchange(one: &mut (&mut UtpEndpoint, SocketAddr), other: &mut (&mut UtpEndpo
             while let Some(transmit) = ends[from].0.transmit(now, &mut out) {
                 is_quiet = false;
                 let sender = ends[from].1;
-                out.chunks(transmit.segment).for_each(|datagram| ends[to].0.receive(now, sender, datagram));
+                out.chunks(transmit.segment).for_each(|datagram| ends[to].0.receive(now, sender, None, datagram));
                 out.clear();
             }
         }

@@ -6,7 +6,7 @@ mod figures;
 mod incoming;
 mod outgoing;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::utp::delay_history::DelayHistory;
 use crate::utp::ledbat::Ledbat;
@@ -67,6 +67,8 @@ pub struct UtpSignals {
 pub struct UtpConnection {
     /// The peer's address.
     pub addr: SocketAddr,
+    /// The address of ours that the peer has connected to; `None` if the system chooses.
+    pub local_ip: Option<IpAddr>,
     /// The connection's number in packets that we receive.
     pub recv_id: u16,
     /// The number in packets that we send.
@@ -188,6 +190,7 @@ impl UtpConnection {
         let mtu = PathMtu::new(config.min_datagram.max(HEADER + 1), largest.min(65_507));
         UtpConnection {
             addr,
+            local_ip: None,
             recv_id,
             send_id,
             signals: UtpSignals::default(),

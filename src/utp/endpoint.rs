@@ -250,7 +250,7 @@ impl UtpEndpoint {
         let signals = std::mem::take(&mut connection.signals);
         if signals.send_reset {
             let header = connection.reset_header(self.now);
-            self.resets.push(connection.addr, &header);
+            self.resets.push(connection.local_ip, connection.addr, &header);
         }
         if signals.is_over {
             return self.forget(slot);

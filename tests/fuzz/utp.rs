@@ -38,7 +38,7 @@ pub fn utp_endpoint(bytes: &[u8]) -> bool {
             4 => {
                 let (datagram, after) = rest.split_at(much.min(rest.len()));
                 rest = after;
-                world.endpoint.receive(world.now, world.peer, datagram);
+                world.endpoint.receive(world.now, world.peer, None, datagram);
             }
             _ => {
                 let (head, after) = rest.split_at(rest.len().min(13));
@@ -93,7 +93,7 @@ impl FuzzedEndpoint {
             datagram.extend([0, 4, byte(9), byte(8), byte(7), byte(6)]);
         }
         datagram.resize(datagram.len() + much * 4, byte(3));
-        self.endpoint.receive(self.now, self.peer, &datagram);
+        self.endpoint.receive(self.now, self.peer, None, &datagram);
         if byte(11) == 1 {
             self.seq = self.seq.wrapping_add(1);
         }

@@ -46,6 +46,8 @@ pub enum DhtOutput {
         to: SocketAddr,
         /// The packet.
         bytes: Vec<u8>,
+        /// Whether it answers the packet that was given last, so that it comes from the address which that was sent to.
+        is_answer: bool,
     },
     /// A search found peers that it had not found before.
     FoundPeers {
@@ -273,7 +275,7 @@ impl Dht {
             KrpcBody::Response(_) | KrpcBody::Error(..) => return,
         };
         self.stats.queries_answered += 1;
-        self.send(from, &KrpcMessage { transaction: message.transaction, ip: Some(from), body });
+        self.queue(from, &KrpcMessage { transaction: message.transaction, ip: Some(from), body }, true);
         if is_new {
             // Only a response proves that the node exists at this address.
             self.ping(now, from);
@@ -364,12 +366,16 @@ impl Dht {
         self.out.push_back(output);
     }
 
-    /// Queues a packet; drops it if the queue is full, as the network might.
+    /// Queues a query; drops it if the queue is full, as the network might.
     pub(crate) fn send(&mut self, to: SocketAddr, message: &KrpcMessage) {
+        self.queue(to, message, false);
+    }
+
+    fn queue(&mut self, to: SocketAddr, message: &KrpcMessage, is_answer: bool) {
         if self.out.len() < MAX_OUT {
             self.unsolicited.note_sent(to.ip());
             let bytes = self.encode(message);
-            self.out.push_back(DhtOutput::Send { to, bytes });
+            self.out.push_back(DhtOutput::Send { to, bytes, is_answer });
         }
     }
 

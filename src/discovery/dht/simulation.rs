@@ -104,7 +104,7 @@ impl SimulatedNetwork {
         deed(&mut self.nodes[n].dht, now);
         while let Some(output) = self.nodes[n].dht.next_output() {
             match output {
-                DhtOutput::Send { to, bytes } => self.send(self.nodes[n].addr, to, bytes),
+                DhtOutput::Send { to, bytes, .. } => self.send(self.nodes[n].addr, to, bytes),
                 DhtOutput::FoundPeers { info_hash, peers } => {
                     assert_eq!(info_hash, HASH);
                     self.nodes[n].found.extend(peers);

@@ -31,7 +31,7 @@ fn sent(dht: &mut Dht) -> Vec<(SocketAddr, KrpcMessage)> {
     outputs(dht)
         .into_iter()
         .filter_map(|out| match out {
-            DhtOutput::Send { to, bytes } => Some((to, KrpcMessage::decode(&bytes).unwrap())),
+            DhtOutput::Send { to, bytes, .. } => Some((to, KrpcMessage::decode(&bytes).unwrap())),
             _ => None,
         })
         .collect()
@@ -133,7 +133,7 @@ fn peers_are_found_told_once_and_our_own_announced_with_the_token() {
     let out = outputs(&mut dht);
     assert!(out.contains(&DhtOutput::FoundPeers { info_hash: HASH, peers: vec![addr(50), addr(51)] }), "{out:?}");
     let announce = out.iter().find_map(|out| match out {
-        DhtOutput::Send { to, bytes } => match KrpcMessage::decode(bytes).unwrap().body {
+        DhtOutput::Send { to, bytes, .. } => match KrpcMessage::decode(bytes).unwrap().body {
             KrpcBody::Query { query: Query::AnnouncePeer { info_hash, port, is_port_implied, token, .. }, .. } => {
                 Some((*to, info_hash, port, is_port_implied, token))
             }
@@ -260,7 +260,7 @@ proptest! {
             dht.on_packet(now, addr(who), &packet);
             let mut spent = 0;
             for out in outputs(&mut dht) {
-                let DhtOutput::Send { to, bytes } = out else { panic!("nothing was found") };
+                let DhtOutput::Send { to, bytes, .. } = out else { panic!("nothing was found") };
                 prop_assert!(to == addr(who) || !bytes.ends_with(b"1:y1:re"));
                 spent += bytes.len();
             }

@@ -42,6 +42,21 @@ fn our_own_tracker_follows_a_peer_from_started_to_stopped() {
 }
 
 #[test]
+fn answers_come_from_the_address_that_was_asked() {
+    // As by default: one socket for both address families.
+    let all = ["[::]:0", "0.0.0.0:0"].map(|addr| addr.parse().unwrap());
+    for listen in all {
+        let Ok(server) = TrackerServer::start(listen, TrackerServerConfig::default()) else { continue };
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.set_read_timeout(Some(PATIENT)).unwrap();
+        let asked = SocketAddr::from(([127, 0, 0, 9], server.addr().port()));
+        client.send_to(&packet::connect_request(7), asked).unwrap();
+        assert_eq!(client.recv_from(&mut [0; 100]).unwrap(), (16, asked));
+        server.stop();
+    }
+}
+
+#[test]
 fn clients_on_ipv6_get_peers_on_ipv6() {
     let Ok(server) = TrackerServer::start("[::1]:0".parse().unwrap(), TrackerServerConfig::default()) else {
         eprintln!("not run: there is no IPv6 loopback here");

@@ -74,7 +74,7 @@ impl UtpConnection {
         self.arm_timeout(now);
         self.note_limit(now);
         let SendBatch { segment, count, .. } = batch;
-        (count > 0).then_some(UtpTransmit { to: self.addr, segment, count })
+        (count > 0).then_some(UtpTransmit { from: self.local_ip, to: self.addr, segment, count })
     }
 
     fn write_syn(&mut self, now: UtpTime, out: &mut Vec<u8>) {

@@ -1,6 +1,6 @@
 //! Gives datagrams to their connections, and opens incoming connections.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::utp::connection::{UtpConnection, UtpPhase};
 use crate::utp::endpoint::UtpEndpoint;
@@ -9,8 +9,8 @@ use crate::utp::packet::{PacketKind, UtpPacket, parse};
 use crate::utp::{UtpKey, UtpTime};
 
 impl UtpEndpoint {
-    /// Handles a received datagram. One of another protocol does nothing.
-    pub fn receive(&mut self, now: UtpTime, from: SocketAddr, datagram: &[u8]) {
+    /// Handles a datagram that arrived at the address `to` of ours; answers come from there. One of another protocol does nothing.
+    pub fn receive(&mut self, now: UtpTime, from: SocketAddr, to: Option<IpAddr>, datagram: &[u8]) {
         let Some(packet) = parse(datagram) else { return };
         self.now = now;
         let id = packet.header.id;
@@ -31,14 +31,14 @@ impl UtpEndpoint {
                 }
                 self.settle(slot);
             }
-            None if packet.header.kind == PacketKind::Syn => self.accept(now, from, &packet),
-            None => self.resets.answer(now, from, &packet),
+            None if packet.header.kind == PacketKind::Syn => self.accept(now, from, to, &packet),
+            None => self.resets.answer(now, from, to, &packet),
         }
     }
 
     /// Opens a connection for a SYN. Its sender's address may be forged, so the answer is one packet of the SYN's size, and the
     /// connection is reported only when another packet has proved the address.
-    fn accept(&mut self, now: UtpTime, from: SocketAddr, syn: &UtpPacket<'_>) {
+    fn accept(&mut self, now: UtpTime, from: SocketAddr, to: Option<IpAddr>, syn: &UtpPacket<'_>) {
         if !self.is_accepting || self.table.len() >= self.config.max_connections / 4 * 3 {
             return;
         }
@@ -49,7 +49,9 @@ impl UtpEndpoint {
             HalfOpenPlace::Denied => return,
         }
         let secrets = self.draw_secrets();
-        let key = self.table.insert(UtpConnection::accepting(now, from, &syn.header, secrets, &self.config));
+        let mut connection = UtpConnection::accepting(now, from, &syn.header, secrets, &self.config);
+        connection.local_ip = to;
+        let key = self.table.insert(connection);
         let is_half_open = |key: UtpKey| self.table.get(key).is_some_and(|other| other.phase() == UtpPhase::HalfOpen);
         self.half_open.add(now, key, from.ip(), is_half_open);
         self.settle(key.slot);

@@ -35,7 +35,7 @@ impl UtpEndpoint {
     fn reset_slot(&mut self, slot: u32) {
         if let Some(connection) = self.table.get_slot_mut(slot) {
             let header = connection.reset_header(self.now);
-            self.resets.push(connection.addr, &header);
+            self.resets.push(connection.local_ip, connection.addr, &header);
             self.forget(slot);
         }
     }

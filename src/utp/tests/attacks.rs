@@ -69,7 +69,7 @@ fn acknowledgements_of_what_was_not_sent_are_ignored() {
         for sack in [&[][..], &[0xff; 32], &[0xff; 252]] {
             let mut bytes = Vec::new();
             write_with_sack(&mut bytes, &UtpHeader { ack: next.ack.plus(sent as u16 + ahead), ..state }, sack);
-            probe.endpoint.receive(probe.now, addr(1), &bytes);
+            probe.endpoint.receive(probe.now, addr(1), None, &bytes);
         }
     }
     assert_eq!(probe.endpoint.connection(key).expect("it").window(), (window, in_flight));
@@ -77,7 +77,7 @@ fn acknowledgements_of_what_was_not_sent_are_ignored() {
     let mut bytes = Vec::new();
     write_with_sack(&mut bytes, &UtpHeader { ack: next.ack, ..state }, &[0xff; 252]);
     for _ in 0..100 {
-        probe.endpoint.receive(probe.now, addr(1), &bytes);
+        probe.endpoint.receive(probe.now, addr(1), None, &bytes);
         probe.sent();
     }
     let (after, _) = probe.endpoint.connection(key).expect("it").window();
@@ -161,7 +161,7 @@ fn nonsense_from_a_peer_does_not_break_the_endpoint() {
             let mut bytes = Vec::new();
             write_with_sack(&mut bytes, &header, &sack);
             bytes.resize(bytes.len() + random.up_to(300) as usize, 3);
-            probe.endpoint.receive(probe.now, addr(1), &bytes);
+            probe.endpoint.receive(probe.now, addr(1), None, &bytes);
             probe.endpoint.write(key, &[5; 900][..random.up_to(900) as usize]);
             let count = probe.endpoint.readable(key).len();
             probe.endpoint.consume(key, count / 2);

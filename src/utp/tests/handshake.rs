@@ -1,6 +1,6 @@
 //! How connections open and end.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::world::World;
 use crate::util::random::Random;
@@ -18,18 +18,20 @@ fn addr(number: u8) -> SocketAddr {
 pub(super) struct Probe {
     pub(super) endpoint: UtpEndpoint,
     pub(super) now: UtpTime,
+    /// The address of ours that packets are sent to.
+    pub(super) local_ip: Option<IpAddr>,
 }
 
 impl Probe {
     pub(super) fn new(config: UtpConfig) -> Probe {
-        Probe { endpoint: UtpEndpoint::new(config, Random::seeded(5)), now: UtpTime(SECOND) }
+        Probe { endpoint: UtpEndpoint::new(config, Random::seeded(5)), now: UtpTime(SECOND), local_ip: None }
     }
 
     pub(super) fn give(&mut self, from: SocketAddr, header: UtpHeader, payload: &[u8]) {
         let mut bytes = Vec::new();
         write_header(&mut bytes, &header);
         bytes.extend(payload);
-        self.endpoint.receive(self.now, from, &bytes);
+        self.endpoint.receive(self.now, from, self.local_ip, &bytes);
     }
 
     /// Everything that is sent now.
@@ -120,6 +122,36 @@ fn a_syn_is_answered_by_one_small_packet_until_its_sender_has_shown_that_it_got_
     assert_eq!(probe.endpoint.len(), 1);
     probe.pass(6 * SECOND);
     assert!(probe.endpoint.is_empty());
+}
+
+#[test]
+fn a_connection_answers_from_the_address_at_which_it_began() {
+    let mut probe = Probe::new(UtpConfig::new(false));
+    let [asked, other] = [[192, 0, 2, 1], [192, 0, 2, 2]].map(|ip| Some(IpAddr::from(ip)));
+    let from = |probe: &mut Probe| {
+        let mut senders = Vec::new();
+        while let Some(transmit) = probe.endpoint.transmit(probe.now, &mut Vec::new()) {
+            senders.push(transmit.from);
+        }
+        senders
+    };
+    probe.local_ip = asked;
+    probe.give(addr(2), header(PacketKind::Syn, 200, 1, 0), &[]);
+    assert_eq!(from(&mut probe), [asked], "the answer to a SYN");
+    let (key, next) = probe.open(addr(1));
+    probe.local_ip = other;
+    probe.give(addr(1), next, b"data");
+    probe.endpoint.write(key, &[7; 5_000]);
+    let senders = from(&mut probe);
+    assert!(!senders.is_empty() && senders.iter().all(|sender| *sender == asked), "{senders:?}");
+    probe.endpoint.reset(key);
+    assert_eq!(from(&mut probe), [asked], "its RESET");
+    probe.give(addr(1), next, b"data");
+    assert_eq!(from(&mut probe), [other], "the RESET of an unknown connection");
+    probe.local_ip = None;
+    let key = probe.endpoint.connect(probe.now, addr(3)).expect("a connection");
+    assert_eq!(from(&mut probe), [None], "the system chooses for outgoing connections");
+    assert!(probe.endpoint.connection(key).is_some());
 }
 
 #[test]

@@ -177,7 +177,7 @@ impl World {
         match parcel {
             Parcel::Datagram(bytes) => {
                 let (now, from) = (self.sides[to].time(self.now), self.sides[1 - to].addr);
-                self.sides[to].endpoint.receive(now, from, &bytes);
+                self.sides[to].endpoint.receive(now, from, None, &bytes);
             }
             Parcel::Tcp(number) if to == 1 => self.send(1, 40, &Parcel::Tcp(number)),
             Parcel::Tcp(number) => {

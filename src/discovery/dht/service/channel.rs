@@ -15,6 +15,7 @@ use crate::discovery::dht::message::Family;
 use crate::discovery::dht::service::socket::DhtSocket;
 use crate::discovery::dht::service::{DhtCommand, DhtService};
 use crate::discovery::dht::stats::DhtStats;
+use crate::net::datagrams::ReceivedDatagram;
 use crate::types::InfoHash;
 
 /// The most queued commands per thread.
@@ -97,16 +98,16 @@ pub(crate) struct DhtLoopInbox {
 }
 
 impl DhtLoopInbox {
-    /// Waits until a packet arrives, a command is sent, the proxy ends the association or the time is up. Returns the packet and its
-    /// sender.
+    /// Waits until a packet arrives, a command is sent, the proxy ends the association or the time is up. Returns the packet.
     ///
     /// # Errors
     /// The socket's errors; `WouldBlock` if no packet arrived.
-    pub fn receive<'b>(&mut self, buffer: &'b mut [u8], timeout: Duration) -> io::Result<(SocketAddr, &'b [u8])> {
+    pub fn receive<'b>(&mut self, buffer: &'b mut [u8], timeout: Duration) -> io::Result<ReceivedDatagram<'b>> {
         let none = || PollFd::new(&self.woken, PollFlags::empty());
         let (packets, end) = self.socket.poll_fds();
         let count = 1 + usize::from(packets.is_some()) + usize::from(end.is_some());
         let mut fds = [PollFd::new(&self.woken, PollFlags::IN), packets.unwrap_or_else(none), end.unwrap_or_else(none)];
+        let timeout = if self.socket.has_buffered() { Duration::ZERO } else { timeout };
         poll(&mut fds[..count], Timespec::try_from(timeout).ok().as_ref())?;
         let [command, packet, has_ended] = fds.map(|fd| !fd.revents().is_empty());
         if command {
@@ -115,7 +116,7 @@ impl DhtLoopInbox {
         }
         if has_ended {
             self.socket.end_association();
-        } else if packet {
+        } else if packet || self.socket.has_buffered() {
             return self.socket.receive(buffer);
         }
         Err(io::ErrorKind::WouldBlock.into())

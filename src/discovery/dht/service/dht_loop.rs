@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use crate::discovery::dht::service::named_nodes::NamedNodes;
 use crate::discovery::dht::service::{DhtCommand, FoundPeers};
 use crate::discovery::dht::state::DhtState;
 use crate::net::address_filter::AddressFilter;
+use crate::net::datagrams::ReceivedDatagram;
 use crate::net::proxy::udp::MAX_ADDRESS_HEADER;
 use crate::types::InfoHash;
 use crate::util::random;
@@ -75,8 +76,8 @@ impl DhtLoop {
             }
             let sleep = self.do_due_work();
             match self.inbox.receive(&mut buffer, sleep) {
-                Ok((from, _)) if self.filter.count_if_blocked(from.ip()) => {}
-                Ok((from, packet)) => self.on_packet(from, packet),
+                Ok(packet) if self.filter.count_if_blocked(packet.from.ip()) => {}
+                Ok(packet) => self.on_packet(packet),
                 Err(error) if is_timeout(&error) => {}
                 Err(error) => {
                     log::debug!("the DHT's socket: {error}");
@@ -98,7 +99,7 @@ impl DhtLoop {
         if is_connected {
             self.dht.on_tick(now);
             self.ping_names(now);
-            self.flush_output();
+            self.flush_output(None);
         }
         if let Some(handle) = self.handles.get(self.at) {
             *handle.stats.lock() = self.dht.stats(now);
@@ -121,15 +122,16 @@ impl DhtLoop {
         }
     }
 
-    fn on_packet(&mut self, from: SocketAddr, packet: &[u8]) {
+    fn on_packet(&mut self, packet: ReceivedDatagram<'_>) {
         let now = self.clock.now();
-        let message = KrpcMessage::decode(packet);
+        let from = packet.from;
+        let message = KrpcMessage::decode(packet.bytes);
         match message.as_ref().ok().and_then(|message| self.names.responded(from, message)) {
             Some(node) if node.is_router => self.dht.add_router(now, from),
             Some(_) => self.dht.add_node(now, from),
-            None => self.dht.on_message(now, from, packet.len(), message),
+            None => self.dht.on_message(now, from, packet.bytes.len(), message),
         }
-        self.flush_output();
+        self.flush_output(packet.to);
     }
 
     /// Runs all queued commands; returns whether the last one was to stop.
@@ -179,13 +181,14 @@ impl DhtLoop {
         false
     }
 
-    fn flush_output(&mut self) {
+    /// Does what the node wants. Answers come from the address of ours that was asked.
+    fn flush_output(&mut self, asked: Option<IpAddr>) {
         while let Some(output) = self.dht.next_output() {
             match output {
                 // The query fails later, as if the node did not answer.
                 DhtOutput::Send { to, .. } if self.filter.count_if_blocked(to.ip()) => {}
-                DhtOutput::Send { to, bytes } => {
-                    if let Err(error) = self.inbox.socket.send_to(to, &bytes) {
+                DhtOutput::Send { to, bytes, is_answer } => {
+                    if let Err(error) = self.inbox.socket.send(asked.filter(|_| is_answer), to, &bytes) {
                         log::trace!("no DHT packet to {to}: {error}");
                     }
                 }

@@ -1,13 +1,14 @@
-//! How a DHT thread exchanges packets: with a socket of its own, with one that uTP uses too, or through the UDP association of a SOCKS 5 proxy, which may come
-//! and go. While there is none, nothing is sent.
+//! How a DHT thread exchanges packets: with a socket of its own, with one that uTP uses too, or through the UDP association of a
+//! SOCKS 5 proxy, which may come and go. While there is none, nothing is sent.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 use rustix::event::{PollFd, PollFlags};
 
+use crate::net::datagrams::{AnsweringSocket, ReceivedDatagram};
 use crate::net::proxy::ProxyTarget;
 use crate::net::proxy::connect::UdpAssociation;
 use crate::udp::DhtLink;
@@ -16,7 +17,7 @@ use crate::udp::DhtLink;
 #[derive(Debug)]
 pub(crate) enum DhtSocket {
     /// A socket that exchanges packets with the nodes themselves.
-    Direct(UdpSocket),
+    Direct(AnsweringSocket),
     /// The same with a socket that a thread of `udp` reads.
     Shared(DhtLink),
     /// Through a proxy.
@@ -37,8 +38,7 @@ impl DhtSocket {
     /// # Errors
     /// Those of the socket.
     pub fn direct(socket: UdpSocket) -> io::Result<DhtSocket> {
-        socket.set_nonblocking(true)?;
-        Ok(DhtSocket::Direct(socket))
+        Ok(DhtSocket::Direct(AnsweringSocket::new(socket)?))
     }
 
     /// A socket without an association yet. When one has ended, this sends to `lost`.
@@ -90,14 +90,19 @@ impl DhtSocket {
         }
     }
 
-    /// Sends a packet to a node.
+    /// Whether a packet waits that `poll` does not report.
+    pub fn has_buffered(&self) -> bool {
+        matches!(self, DhtSocket::Direct(socket) if socket.has_buffered())
+    }
+
+    /// Sends a packet to a node, if possible from this address of ours.
     ///
     /// # Errors
     /// Those of the socket; [`io::ErrorKind::NotConnected`] without an association.
-    pub fn send_to(&mut self, to: SocketAddr, packet: &[u8]) -> io::Result<()> {
+    pub fn send(&mut self, from: Option<IpAddr>, to: SocketAddr, packet: &[u8]) -> io::Result<()> {
         match self {
-            DhtSocket::Direct(socket) => socket.send_to(packet, to).map(drop),
-            DhtSocket::Shared(link) => link.send_to(to, packet),
+            DhtSocket::Direct(socket) => socket.send(from, to, packet),
+            DhtSocket::Shared(link) => link.send(from, to, packet),
             DhtSocket::Proxied(proxied) => proxied.send(&ProxyTarget::Addr(to), packet),
         }
     }
@@ -105,7 +110,7 @@ impl DhtSocket {
     /// The same to a node of which only the name is known: the proxy resolves it.
     ///
     /// # Errors
-    /// Those of [`DhtSocket::send_to`]. Without a proxy, no name can be used.
+    /// Those of [`DhtSocket::send`]. Without a proxy, no name can be used.
     pub fn send_to_name(&mut self, to: &ProxyTarget, packet: &[u8]) -> io::Result<()> {
         match self {
             DhtSocket::Direct(_) | DhtSocket::Shared(_) => Err(io::ErrorKind::Unsupported.into()),
@@ -113,18 +118,25 @@ impl DhtSocket {
         }
     }
 
-    /// Receives a packet that has arrived, and its sender.
+    /// Receives a packet that has arrived.
     ///
     /// # Errors
     /// Those of the socket; `WouldBlock` without a packet, and for one that has no usable header.
-    pub fn receive<'b>(&mut self, buffer: &'b mut [u8]) -> io::Result<(SocketAddr, &'b [u8])> {
+    pub fn receive<'b>(&mut self, buffer: &'b mut [u8]) -> io::Result<ReceivedDatagram<'b>> {
         match self {
             DhtSocket::Direct(socket) => {
-                let (size, from) = socket.recv_from(buffer)?;
-                Ok((from, buffer.get(..size).unwrap_or_default()))
+                let ReceivedDatagram { from, to, bytes } = socket.receive()?;
+                // What does not fit is no packet of the DHT.
+                let size = bytes.len().min(buffer.len());
+                let copy = buffer.get_mut(..size).unwrap_or_default();
+                copy.copy_from_slice(bytes.get(..size).unwrap_or_default());
+                Ok(ReceivedDatagram { from, to, bytes: copy })
             }
             DhtSocket::Shared(link) => link.receive(buffer),
-            DhtSocket::Proxied(proxied) => proxied.receive(buffer)?.ok_or_else(|| io::ErrorKind::WouldBlock.into()),
+            DhtSocket::Proxied(proxied) => {
+                let (from, bytes) = proxied.receive(buffer)?.ok_or(io::ErrorKind::WouldBlock)?;
+                Ok(ReceivedDatagram { from, to: None, bytes })
+            }
         }
     }
 

@@ -59,6 +59,24 @@ fn announced_between(one: IpAddr, two: IpAddr) {
 }
 
 #[test]
+fn a_query_is_answered_from_the_address_that_was_asked() {
+    let (service, _) = start(&DhtConfig { routers: vec![], ..DhtConfig::default() });
+    let asked = SocketAddr::new(local(9), service.local_addrs()[0].port());
+    let node = UdpSocket::bind((local(1), 0)).unwrap();
+    node.set_read_timeout(Some(PATIENCE)).unwrap();
+    node.send_to(b"d1:ad2:id20:abcdefghij0123456789e1:q4:ping1:t2:aa1:y1:qe", asked).unwrap();
+    let is_answer = |packet: &[u8]| packet.ends_with(b"1:y1:re");
+    let mut buffer = [0; 500];
+    loop {
+        // The node also asks whether we exist.
+        let (size, from) = node.recv_from(&mut buffer).expect("an answer");
+        if is_answer(&buffer[..size]) {
+            return assert_eq!(from, asked);
+        }
+    }
+}
+
+#[test]
 fn an_announce_is_found_by_another() {
     announced_between(local(1), local(2));
 }
