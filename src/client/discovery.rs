@@ -24,9 +24,21 @@ impl Client {
     ) -> io::Result<Option<Arc<DhtService>>> {
         let dht = self.start_dht(port)?;
         if let Some(dht) = &dht {
+            self.update_implied_port();
             dht.search_with_ports(info_hash, self.mapped_ports().tcp.unwrap_or(port), port, found);
         }
         Ok(dht)
+    }
+
+    /// Asks nodes to take the port of our packets instead of the announced one (`implied_port`, BEP 5), if uTP accepts connections
+    /// there and the router has not said under which port others reach us. A router that maps ports unasked then gives our
+    /// packets one at which it lets uTP through, while TCP connections do not get through at any.
+    pub(super) fn update_implied_port(&self) {
+        let is_mapped = self.mapped_ports().tcp.is_some();
+        let dht = self.net.lock().dht.clone();
+        if let Some(dht) = dht {
+            dht.set_port_implied(self.is_utp_on() && !is_mapped);
+        }
     }
 
     /// The client's DHT node, which this starts if necessary; `None` if the DHT is off or cannot be started.

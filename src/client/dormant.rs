@@ -208,6 +208,7 @@ impl DormantClient for DormantClientRef {
         match client.dht().zip(client.dht_port()) {
             Some((dht, port)) => {
                 dht.dormant().set(|| Box::new(client.dormant_client()));
+                client.update_implied_port();
                 dht.announce_once_with_ports(info_hash, client.mapped_ports().tcp.unwrap_or(port), port);
             }
             None => log::debug!("the DHT does not run, so {info_hash} is not announced there"),

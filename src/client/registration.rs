@@ -244,6 +244,11 @@ impl Registration {
         self.client.mapped_ports()
     }
 
+    /// Tells the DHT whether the router maps our port, see [`Client::update_implied_port`].
+    pub fn update_implied_port(&self) {
+        self.client.update_implied_port();
+    }
+
     /// Starts the search for this torrent's peers in the client's DHT node. Not to be called for a private torrent (BEP 27).
     pub fn start_dht_search(&self, found: &Sender<FoundPeers>) -> io::Result<Option<Arc<DhtService>>> {
         self.client.start_dht_search(self.torrent.info_hash, self.port, found)

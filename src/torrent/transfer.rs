@@ -76,6 +76,7 @@ impl<'c, 'a> Transfer<'c, 'a> {
         if complete {
             send_event(&peer_manager.events, Event::Completed);
         }
+        peer_manager.discovery.set_seed(context.pieces.is_seed());
         let now = context.now();
         Transfer {
             context,
@@ -262,6 +263,7 @@ impl<'c, 'a> Transfer<'c, 'a> {
         self.peer_manager.is_complete = true;
         if self.context.pieces.is_seed() {
             self.peer_manager.announcer.completed(); // a partial seed has not completed the torrent (BEP 21)
+            self.peer_manager.discovery.set_seed(true);
         }
         self.peer_manager.inner.set_stage(Stage::Seeding);
         send_event(&self.peer_manager.events, Event::Completed);

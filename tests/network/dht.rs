@@ -12,7 +12,8 @@ use crate::common::payload::Payload;
 use crate::common::process::Running;
 use crate::common::{PATIENCE, TestDir, btsync, free_port, until};
 use btsync::dht::DhtItem;
-use btsync::discovery::dht::{DhtConfig, DhtService, FoundPeers};
+use btsync::discovery::dht::message::{KrpcBody, KrpcMessage, KrpcResponse, Query};
+use btsync::discovery::dht::{DhtConfig, DhtService, FoundPeers, NodeId};
 use btsync::types::InfoHash;
 use crossbeam_channel::{Receiver, unbounded};
 
@@ -121,6 +122,42 @@ fn the_nodes_that_a_torrent_names_are_asked() {
         let length = node.recv(&mut packet).expect("a question");
         assert!(packet[..length].starts_with(b"d1:ad2:id20:"), "{}", packet[..length].escape_ascii());
         running.terminate(7);
+    });
+}
+
+/// What a node at address 2 sees in the first announce of `btsync`: whether the port is implied, and whether it is a seed.
+fn first_announce(temp: &TestDir, name: &str, code: i32, args: &[&str]) -> (bool, bool) {
+    let node = UdpSocket::bind((four(2), 0)).expect("a port");
+    node.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let entry = node.local_addr().expect("an address").to_string();
+    let args = [&["--no-lsd", "--dht-entry-point", &entry, "--seed"], args].concat();
+    let (torrent, out) = (temp.path("x.torrent"), temp.folder(name));
+    let mut running = temp.btsync_with_discovery(name, torrent.as_os_str(), &out, free_port(), &args);
+    let mut packet = [0; 1500];
+    let body = loop {
+        let (length, from) = node.recv_from(&mut packet).expect("a query");
+        let Ok(message) = KrpcMessage::decode(&packet[..length]) else { continue };
+        let KrpcBody::Query { query, .. } = message.body else { continue };
+        if let Query::AnnouncePeer { is_port_implied, is_seed, .. } = query {
+            break (is_port_implied, is_seed);
+        }
+        let token = Some(b"token".to_vec());
+        let response = KrpcBody::Response(KrpcResponse { token, ..KrpcResponse::new(NodeId([2; 20])) });
+        let answer = KrpcMessage { transaction: message.transaction, ip: None, body: response };
+        node.send_to(&answer.encode(), from).expect("sent");
+    };
+    running.terminate(code);
+    body
+}
+
+#[test]
+fn announces_imply_the_port_with_utp_and_tell_seeds() {
+    in_network_namespace("announces_imply_the_port_with_utp_and_tell_seeds", &[], || {
+        let (temp, payload) = (TestDir::new(), Payload::single("payload.bin", 100_000, 32 * 1024));
+        std::fs::write(temp.path("x.torrent"), payload.torrent("http://127.0.0.1:9/announce")).expect("a torrent");
+        payload.write_files(&temp.folder("seed"));
+        assert_eq!(first_announce(&temp, "seed", 0, &["--transport", "both"]), (true, true));
+        assert_eq!(first_announce(&temp, "leech", 7, &["--transport", "tcp"]), (false, false));
     });
 }
 

@@ -49,15 +49,18 @@ pub(crate) struct TorrentSearch {
     pub is_running: bool,
     /// Whether it is not repeated.
     pub is_once: bool,
+    /// Whether announces say that we have all pieces (BEP 33).
+    pub is_seed: bool,
 }
 
 impl Dht {
-    /// Announces a torrent once, or only searches for its peers without a port, unless it is searched for repeatedly. Ignored if too
+    /// Announces a seed once, or only searches for its peers without a port, unless it is searched for repeatedly. Ignored if too
     /// many such announces wait.
     pub fn announce_once(&mut self, now: Duration, info_hash: InfoHash, port: Option<u16>) {
         let waiting = self.searches.values().filter(|search| search.is_once).count();
         if waiting < MAX_ONCE && !self.searches.contains_key(&info_hash) {
-            let search = TorrentSearch { announce_port: port, due: now, is_running: false, is_once: true };
+            let search =
+                TorrentSearch { announce_port: port, due: now, is_running: false, is_once: true, is_seed: true };
             self.searches.insert(info_hash, search);
             self.on_tick(now);
         }
@@ -248,24 +251,15 @@ impl Dht {
                         (0..K, false) => FAILED_SEARCH_INTERVAL,
                         (_, false) => EMPTY_SEARCH_INTERVAL,
                     };
-                let (announce_port, once) = (torrent_search.announce_port, torrent_search.is_once);
-                if once {
+                let TorrentSearch { announce_port, is_once, is_seed, .. } = *torrent_search;
+                if is_once {
                     self.searches.remove(&info_hash);
                 }
                 let Some(port) = announce_port else { return };
+                let is_port_implied = self.is_port_implied;
                 for (to, token) in lookup.announce_targets() {
-                    self.query(
-                        now,
-                        to,
-                        Query::AnnouncePeer {
-                            info_hash,
-                            port,
-                            is_port_implied: self.is_port_implied,
-                            is_seed: false,
-                            token,
-                        },
-                        QueryPurpose::Announce,
-                    );
+                    let query = Query::AnnouncePeer { info_hash, port, is_port_implied, is_seed, token };
+                    self.query(now, to, query, QueryPurpose::Announce);
                 }
             }
         }

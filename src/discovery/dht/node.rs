@@ -153,9 +153,17 @@ impl Dht {
     /// Searches for peers of a torrent from now on, repeatedly, and announces our TCP port if given. Must not be called for a
     /// private torrent (BEP 27).
     pub fn search(&mut self, now: Duration, info_hash: InfoHash, announce_port: Option<u16>) {
-        let is_running = self.searches.get(&info_hash).is_some_and(|search| search.is_running);
-        self.searches.insert(info_hash, TorrentSearch { announce_port, due: now, is_running, is_once: false });
+        let before = self.searches.get(&info_hash).filter(|search| !search.is_once || search.is_running);
+        let (is_running, is_seed) = before.map_or((false, false), |search| (search.is_running, search.is_seed));
+        self.searches.insert(info_hash, TorrentSearch { announce_port, due: now, is_running, is_once: false, is_seed });
         self.on_tick(now);
+    }
+
+    /// Sets whether the next announces of a torrent that is searched for say that we have all pieces (BEP 33).
+    pub fn set_seed(&mut self, info_hash: InfoHash, is_seed: bool) {
+        if let Some(search) = self.searches.get_mut(&info_hash) {
+            search.is_seed = is_seed;
+        }
     }
 
     /// Stops what [`Dht::search`] started.

@@ -111,6 +111,7 @@ enum DhtCommand {
     Search(InfoHash, Option<u16>, Option<Sender<FoundPeers>>),
     AnnounceOnce(InfoHash, Option<u16>),
     Forget(InfoHash),
+    SetSeed(InfoHash, bool),
     Node(SocketAddr),
     Router(SocketAddr),
     /// A node whose name the proxy resolves.

@@ -154,6 +154,45 @@ fn peers_are_found_told_once_and_our_own_announced_with_the_token() {
 }
 
 #[test]
+fn announces_say_whether_we_are_a_seed() {
+    let mut dht = dht(false);
+    dht.add_router(secs(0), addr(9));
+    let mut said = |now: u64, seeds: bool, work: &dyn Fn(&mut Dht)| {
+        work(&mut dht);
+        dht.on_tick(secs(now));
+        let packets = sent(&mut dht);
+        let is_search = |(_, m): &&(SocketAddr, KrpcMessage)| {
+            matches!(m.body, KrpcBody::Query { query: Query::GetPeers { .. }, .. })
+        };
+        let (_, search) = packets.iter().find(is_search).expect("a search");
+        if seeds {
+            dht.set_seed(HASH, true);
+        }
+        dht.on_packet(secs(now), addr(9), &response(search, 9, vec![]));
+        sent(&mut dht).into_iter().find_map(|(_, message)| match message.body {
+            KrpcBody::Query { query: Query::AnnouncePeer { is_seed, .. }, .. } => Some(is_seed),
+            _ => None,
+        })
+    };
+    let search = |dht: &mut Dht| dht.search(secs(1), HASH, Some(5000));
+    assert_eq!(said(1, false, &search), Some(false));
+    assert_eq!(said(1, true, &search), Some(true), "the torrent completes while the search runs");
+    assert_eq!(said(1, false, &search), Some(true), "another port changes nothing");
+    assert_eq!(
+        said(1, false, &|dht| {
+            dht.forget(HASH);
+            search(dht);
+        }),
+        Some(false)
+    );
+    let once = |dht: &mut Dht| {
+        dht.forget(HASH);
+        dht.announce_once(secs(1), HASH, Some(5000));
+    };
+    assert_eq!(said(1, false, &once), Some(true), "only seeds are announced once");
+}
+
+#[test]
 fn a_read_only_node_asks_says_so_and_answers_nobody() {
     let mut dht = dht(true);
     dht.on_packet(secs(0), addr(1), &question(1, Query::Ping, false));

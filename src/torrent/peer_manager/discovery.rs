@@ -46,6 +46,8 @@ pub enum LoopEvent {
 /// The DHT and local discovery, if they are enabled and could be started.
 pub struct Discovery {
     dht: Option<(InfoHash, Arc<DhtService>)>,
+    /// Whether the torrent is a seed.
+    is_seed: bool,
     lsd: Option<(InfoHash, Arc<Lsd>)>,
     found: Receiver<FoundPeers>,
     /// The other end of `found`.
@@ -70,6 +72,7 @@ impl Discovery {
     pub fn none() -> Discovery {
         Discovery {
             dht: None,
+            is_seed: false,
             lsd: None,
             found: never(),
             found_sender: None,
@@ -113,6 +116,7 @@ impl Discovery {
             self.not_started.lacks_dht = self.should_retry("DHT", Level::Warn, begun.as_ref().err(), now);
             if let Ok(Some(dht)) = begun {
                 dht.add_hosts(config.search.nodes.clone());
+                dht.set_seed(info_hash, self.is_seed);
                 (self.dht, self.found, self.found_sender) = (Some((info_hash, dht)), found, Some(found_sender));
             }
         }
@@ -185,6 +189,14 @@ impl Discovery {
     pub fn add_node(&self, addr: SocketAddr) {
         if let Some((_, dht)) = &self.dht {
             dht.add_node(addr);
+        }
+    }
+
+    /// Tells the DHT whether the torrent is a seed (BEP 33).
+    pub fn set_seed(&mut self, is_seed: bool) {
+        self.is_seed = is_seed;
+        if let Some((info_hash, dht)) = &self.dht {
+            dht.set_seed(*info_hash, is_seed);
         }
     }
 

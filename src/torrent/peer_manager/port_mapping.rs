@@ -28,6 +28,7 @@ impl PeerManager<'_> {
             send_event(&self.events, Event::PortMapping { status });
         }
         self.inner.peers.search.lock().port_mapping = status;
+        self.registration.update_implied_port();
         if context.ports.announced() != before {
             self.announcer.reannounce(now);
             self.discovery.announce_ports(context.ports.announced(), self.port());

@@ -75,6 +75,11 @@ impl DhtService {
         }
     }
 
+    /// Sets whether the next announces of a torrent that is searched for say that we have all pieces (BEP 33).
+    pub(crate) fn set_seed(&self, info_hash: InfoHash, is_seed: bool) {
+        self.handles.iter().for_each(|handle| handle.send_command(DhtCommand::SetSeed(info_hash, is_seed)));
+    }
+
     /// Like [`DhtService::search_for`], with a port for each address family; 0 announces nothing. May be repeated when a port has
     /// changed.
     pub(crate) fn search_with_ports(&self, info_hash: InfoHash, v4: u16, v6: u16, found: &Sender<FoundPeers>) {

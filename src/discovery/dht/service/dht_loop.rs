@@ -159,6 +159,7 @@ impl DhtLoop {
                 self.dht.forget(info_hash);
                 self.subscribers.remove(&info_hash);
             }
+            DhtCommand::SetSeed(info_hash, is_seed) => self.dht.set_seed(info_hash, is_seed),
             DhtCommand::Node(addr) => self.dht.add_node(now, addr),
             DhtCommand::Router(addr) => self.dht.add_router(now, addr),
             DhtCommand::Name(node) => self.names.add(now, node),
