@@ -229,7 +229,7 @@ impl Client {
             ClientError::Listen { ports, error }
         };
         let transports = if self.capacity.uses_utp { self.config.transports } else { Transports::Tcp };
-        let sockets = ListenSockets::bind(listen_ports, bind, transports).map_err(to_client_error)?;
+        let sockets = ListenSockets::bind(listen_ports, bind, transports, self.config.dht.is_some()).map_err(to_client_error)?;
         let handshaker = IncomingHandshaker::new(self.registry.clone());
         let listener = Listener::start(sockets.tcp, sockets.port, handshaker, self.address_filter.clone());
         let listener = listener.map_err(to_client_error)?;

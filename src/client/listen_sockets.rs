@@ -1,4 +1,4 @@
-//! Binds the sockets that peers connect to, at the first port of a range that is free for both transports.
+//! Binds the sockets that peers connect to, at the first port of a range that is free for both transports and for the DHT.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -25,37 +25,47 @@ pub(super) struct ListenSockets {
 }
 
 impl ListenSockets {
-    /// Takes the first port of `ports` that is free for all `transports`; 0 lets the system choose. If there is none, a port that is
-    /// free for TCP will do, unless uTP is all that is wanted.
+    /// Takes the first port of `ports` that is free for all `transports`, and with `uses_dht` also for UDP, where the DHT will have
+    /// sockets of its own if there is no uTP. 0 lets the system choose. If there is no such port, one that is free for TCP will do,
+    /// unless uTP is all that is wanted.
     ///
     /// # Errors
     /// If no port is free, or the interface does not exist.
-    pub fn bind(ports: &RangeInclusive<u16>, to: &Bind, transports: Transports) -> io::Result<ListenSockets> {
+    pub fn bind(
+        ports: &RangeInclusive<u16>,
+        to: &Bind,
+        transports: Transports,
+        uses_dht: bool,
+    ) -> io::Result<ListenSockets> {
+        let has_utp = transports.includes(Transport::Utp);
         let mut failure = io::Error::from(io::ErrorKind::AddrInUse);
-        let mut without_utp = None;
+        let mut without_udp = None;
         let choices = if *ports == (0..=0) { MAX_CHOICES } else { 1 };
         for port in std::iter::repeat_n(ports.clone(), choices).flatten() {
             let mut sockets = ListenSockets { port, tcp: None, udp: None };
-            let result = sockets.add(to, transports);
+            let result = sockets.add(to, transports.includes(Transport::Tcp), has_utp || uses_dht);
             match result {
-                Ok(()) => return Ok(sockets),
+                Ok(()) => {
+                    sockets.udp = sockets.udp.filter(|_| has_utp);
+                    return Ok(sockets);
+                }
                 Err(error) => failure = error,
             }
-            if sockets.tcp.is_some() && without_utp.is_none() {
-                log::debug!("no uTP at port {}: {failure}", sockets.port);
-                without_utp = Some(sockets);
+            if sockets.tcp.is_some() && without_udp.is_none() {
+                log::debug!("no UDP at port {}: {failure}", sockets.port);
+                without_udp = Some(sockets);
             }
         }
-        without_utp.inspect(|_| log::info!("no uTP: {failure}")).ok_or(failure)
+        without_udp.inspect(|_| log::info!("no UDP: {failure}")).ok_or(failure)
     }
 
-    fn add(&mut self, to: &Bind, transports: Transports) -> io::Result<()> {
-        if transports.includes(Transport::Tcp) {
+    fn add(&mut self, to: &Bind, has_tcp: bool, has_udp: bool) -> io::Result<()> {
+        if has_tcp {
             let socket = listen(self.port, to)?;
             self.port = socket.local_addr()?.as_socket().map_or(0, |addr| addr.port());
             self.tcp = Some(socket);
         }
-        if transports.includes(Transport::Utp) {
+        if has_udp {
             let sockets = UdpSockets::bind(self.port, to)?;
             self.port = sockets.port();
             self.udp = Some(sockets);
@@ -94,8 +104,12 @@ mod tests {
     use super::*;
     use std::net::UdpSocket;
 
+    fn here() -> Bind {
+        Bind::Address(Ipv4Addr::new(127, 0, 9, 7).into())
+    }
+
     fn bind(ports: RangeInclusive<u16>, transports: Transports) -> io::Result<ListenSockets> {
-        ListenSockets::bind(&ports, &Bind::Address(Ipv4Addr::new(127, 0, 9, 7).into()), transports)
+        ListenSockets::bind(&ports, &here(), transports, false)
     }
 
     /// A UDP socket at a port with a neighbour, both free for TCP.
@@ -113,6 +127,17 @@ mod tests {
             let sockets = bind(port..=port + 1, transports).expect("a port");
             assert_eq!((sockets.port, sockets.udp.is_some()), (port + 1, true), "{transports:?}");
         }
+    }
+
+    #[test]
+    fn the_dht_needs_a_port_that_is_free_for_udp() {
+        let (_socket, port) = occupied();
+        let bind =
+            |uses_dht| ListenSockets::bind(&(port..=port + 1), &here(), Transports::Tcp, uses_dht).expect("a port");
+        let sockets = bind(true);
+        assert_eq!((sockets.port, sockets.udp.is_none()), (port + 1, true), "the DHT binds its own");
+        UdpSocket::bind(("127.0.9.7", sockets.port)).expect("the port is free for it");
+        assert_eq!(bind(false).port, port);
     }
 
     #[test]

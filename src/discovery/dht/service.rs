@@ -43,7 +43,7 @@ use named_nodes::{NamedNode, NamedNodes};
 use resolver::HostResolver;
 #[cfg(test)]
 pub(crate) use resolver::STOP_TIMEOUT as RESOLVER_STOP_TIMEOUT;
-use socket::DhtSocket;
+use socket::{DhtSocket, naming_port};
 use state_file::{load, save};
 
 /// The thread's stack size; the node's tables are on the heap.
@@ -194,7 +194,7 @@ impl DhtService {
             }
         }
         if sides.is_empty() || is_shortage(&failure) {
-            return Err(failure);
+            return Err(naming_port(failure, config.port));
         }
         DhtService::start_with_sides(config, sides, found, filter)
     }

@@ -148,6 +148,14 @@ impl DhtSocket {
     }
 }
 
+/// The error, which names the port if that is in use.
+pub(crate) fn naming_port(error: io::Error, port: u16) -> io::Error {
+    match error.kind() {
+        kind @ io::ErrorKind::AddrInUse => io::Error::new(kind, format!("UDP port {port} is in use")),
+        _ => error,
+    }
+}
+
 impl ProxiedSocket {
     fn send(&mut self, to: &ProxyTarget, packet: &[u8]) -> io::Result<()> {
         let association = self.association.as_ref().ok_or(io::ErrorKind::NotConnected)?;

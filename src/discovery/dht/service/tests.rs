@@ -200,7 +200,7 @@ fn a_port_in_use_is_an_error_and_one_family_is_enough() {
     let port = taken.local_addr().unwrap().port();
     let (sender, _receiver) = unbounded();
     let error = DhtService::start(&DhtConfig { port, ..config(local(1)) }, &sender).unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    assert_eq!((error.kind(), error.to_string()), (io::ErrorKind::AddrInUse, format!("UDP port {port} is in use")));
     let none = DhtConfig { interface: Bind::Interface("no-such-one".to_owned()), ..config(local(1)) };
     assert!(DhtService::start(&none, &sender).is_err(), "nothing is sent by another way");
 }
