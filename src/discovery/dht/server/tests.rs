@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::content::MAX_AMPLIFICATION;
 use super::limiter::{IN_TOTAL, MAX_NETWORKS, PER_ADDRESS, PER_SUBNET};
 use super::*;
-use crate::discovery::dht::item::{DhtItem, FoundItem, ItemKey};
+use crate::discovery::dht::item::{DhtItem, FoundItem, ItemKey, MAX_ITEM_VALUE};
 use crate::discovery::dht::message::{
     CAS_MISMATCH, INVALID_SIGNATURE, KrpcMessage, MAX_PACKET, SEQUENCE_NUMBER_TOO_LOW, ScrapeOptions,
 };
@@ -219,7 +219,73 @@ fn large_items_have_a_rate_of_their_own() {
     assert_eq!((0..100).filter(|_| sent(&mut server, 1, 200)).count(), 100, "a large query is answered");
 }
 
+/// The table of a node that knows enough others for every answer.
+fn full_table(v6: bool, rng: &mut fastrand::Rng) -> RoutingTable {
+    let mut table = RoutingTable::new(OWN);
+    for n in 0..20 {
+        let v4_addr = SocketAddr::from(([91, n as u8, 1, 1], 9));
+        let addr = if v6 { SocketAddr::from(([0x2001, n, 0, 0, 0, 0, 0, 1], 9)) } else { v4_addr };
+        table.responded(secs(0), Contact { id: NodeId::random(rng), addr });
+    }
+    table
+}
+
+/// Bencode of a string of that length.
+fn value_of(length: usize) -> Vec<u8> {
+    [format!("{length}:").as_bytes(), &vec![b'x'; length]].concat()
+}
+
 proptest! {
+    /// Items are stored and returned, whatever they are. Answers that are much longer than the query are few.
+    #[test]
+    fn answers_about_items_fit_into_a_packet_and_few_are_large(
+        v6: bool, signs: bool, salt in proptest::collection::vec(any::<u8>(), 0..=64), length in 0_usize..=996,
+        size in 60_usize..1400, known in proptest::option::of(0_i64..20),
+    ) {
+        let item = value_of(length);
+        // Without the feature `tls`, there are no signatures.
+        let put = if signs && cfg!(feature = "tls") {
+            let key = ItemKey::from_seed([7; 32]).expect("a key");
+            DhtItem::mutable(item, &key, &salt, 9).expect("an item").to_put(None)
+        } else {
+            DhtItem::immutable(item).expect("an item").to_put(None)
+        };
+        let (target, is_signed) = (put.id(), put.signed.is_some());
+        let (mut server, mut rng) = (QueryServer::new(if v6 { Family::V6 } else { Family::V4 }, [3; 16]), fastrand::Rng::with_seed(1));
+        let table = full_table(v6, &mut rng);
+        let from: SocketAddr = if v6 { "[2001:db8::1]:9".parse().unwrap() } else { asker() };
+        let mut ask = |query: &Query| {
+            let question = KrpcBody::Query { id: OWN, query: query.clone(), is_read_only: false };
+            let question = KrpcMessage { transaction: vec![1; 4], ip: None, body: question }.encode();
+            let size = size.max(question.len());
+            let body = server.answer(secs(1), (OWN, &table), ReceivedQuery { from, size, query }, &mut rng);
+            let packet = KrpcMessage { transaction: vec![1; 20], ip: Some(from), body: body.clone() }.encode();
+            let KrpcBody::Response(response) = body else { panic!("an answer: {body:?}") };
+            (response, packet.len(), packet.len() > MAX_AMPLIFICATION * size)
+        };
+        let get = Query::Get { target, seq: known, want: Want::default() };
+        let (response, length, is_large) = ask(&get);
+        prop_assert!(response.item.is_none() && length <= MAX_PACKET && !is_large);
+        let token = response.token.expect("a token");
+        let (_, length, is_large) = ask(&Query::Put { token, put: Box::new(put.clone()) });
+        prop_assert!(length <= MAX_PACKET && !is_large);
+        let mut large = 0;
+        for _ in 0..50 {
+            let (response, length, is_large) = ask(&get);
+            // With a value, the answer may be longer than others, but then it has no nodes.
+            let limit = if response.nodes.is_empty() { MAX_ITEM_VALUE + 260 } else { MAX_PACKET };
+            prop_assert!(length <= limit, "{length} bytes");
+            large += usize::from(is_large);
+            match response.item {
+                Some(FoundItem::Immutable(value)) => prop_assert!(!is_signed && value == put.value),
+                Some(FoundItem::Mutable(value, _)) => prop_assert!(known.is_none_or(|seq| seq < 9) && value == put.value),
+                Some(FoundItem::NotNewer(seq)) => prop_assert!(seq == 9 && known.is_some_and(|seq| seq >= 9)),
+                None => prop_assert!(large > 0, "only large items are left out"),
+            }
+        }
+        prop_assert!(large <= 8, "{large} large answers");
+    }
+
     /// However full the table and the store are, the response fits into a packet and within the limit on amplification.
     #[test]
     fn answers_are_no_larger_than_a_small_multiple_of_the_question(
@@ -230,11 +296,7 @@ proptest! {
             if v6 { SocketAddr::from(([0x2001, n, 0, 0, 0, 0, 0, 1], 9)) } else { SocketAddr::from(([90, 1, (n >> 8) as u8, n as u8], 9)) }
         };
         let mut rng = fastrand::Rng::with_seed(peers.into());
-        let mut table = RoutingTable::new(OWN);
-        for n in 0..20 {
-            let addr = if v6 { at(n) } else { SocketAddr::from(([91, n as u8, 1, 1], 9)) };
-            table.responded(secs(0), Contact { id: NodeId::random(&mut rng), addr });
-        }
+        let table = full_table(v6, &mut rng);
         let mut server = QueryServer::new(family, [3; 16]);
         for n in 0..peers {
             server.store.announce(HASH, StoredPeer { addr: at(n), at: secs(0), is_seed: n % 2 == 0 });
