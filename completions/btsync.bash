@@ -16,8 +16,9 @@ _btsync_options() {
         verify) echo '--select= --select-file= --exclude= --incomplete-suffix= --json -q --quiet -h --help' ;;
         tracker) echo '--listen= --interval= -h --help' ;;
         serve) echo '-d= --dir= --allow-dir= --web-listen= --listen= --state-dir= --state= --watch= --peer-port=
-            --port-mapping --no-port-mapping --proxy= --anonymous --no-web-seeds --block-list= --import-transmission=
-            --import-qbittorrent= --set-password= --password-file= --web-host= --web-prefix= --metrics -h --help' ;;
+            --port-mapping --no-port-mapping --transport= --proxy= --anonymous --no-web-seeds --block-list=
+            --import-transmission= --import-qbittorrent= --set-password= --password-file= --web-host= --web-prefix=
+            --metrics -h --help' ;;
         dht) echo '--salt= --value= --key= --wait= -p= --listen-port= --interface= --bind= --proxy= --dht-entry-point=
             --config= --conf-path= --no-config -h --help' ;;
         doctor) echo '--wait= --json -p= --listen-port= --interface= --bind= --proxy= --port-mapping --no-port-mapping

@@ -185,6 +185,7 @@ complete -c btsync -n '__btsync_in serve' -l watch -x -a '(__fish_complete_direc
 complete -c btsync -n '__btsync_in serve' -l peer-port -x -d 'listen for peers on this port'
 complete -c btsync -n '__btsync_in serve' -l port-mapping -d 'request port forwarding even if this machine has a public address'
 complete -c btsync -n '__btsync_in serve' -l no-port-mapping -d 'do not request port forwarding from the router'
+complete -c btsync -n '__btsync_in serve' -l transport -x -a 'both tcp utp' -d 'connect to peers by this'
 complete -c btsync -n '__btsync_in serve' -l proxy -x -a 'socks5:// socks4a:// http://' -d 'connect through this proxy only'
 complete -c btsync -n '__btsync_in serve' -l anonymous -d 'do not send btsync\'s name and version or this machine\'s addresses'
 complete -c btsync -n '__btsync_in serve' -l no-web-seeds -d 'do not use the web seeds that torrents and magnet links name'

@@ -229,7 +229,8 @@ impl Client {
             ClientError::Listen { ports, error }
         };
         let transports = if self.capacity.uses_utp { self.config.transports } else { Transports::Tcp };
-        let sockets = ListenSockets::bind(listen_ports, bind, transports, self.config.dht.is_some()).map_err(to_client_error)?;
+        let sockets =
+            ListenSockets::bind(listen_ports, bind, transports, self.config.dht.is_some()).map_err(to_client_error)?;
         let handshaker = IncomingHandshaker::new(self.registry.clone());
         let listener = Listener::start(sockets.tcp, sockets.port, handshaker, self.address_filter.clone());
         let listener = listener.map_err(to_client_error)?;
@@ -249,6 +250,12 @@ impl Client {
     #[doc(hidden)]
     pub fn is_utp_on(&self) -> bool {
         self.udp.get().is_some()
+    }
+
+    /// Whether peers may be connected by TCP.
+    #[cfg(feature = "service")]
+    pub(crate) fn is_tcp_on(&self) -> bool {
+        self.dial_transports().uses_tcp
     }
 
     /// The transports that a torrent may use for its connections.

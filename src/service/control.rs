@@ -312,6 +312,11 @@ impl Control for ServiceControl {
         client.is_some_and(|client| client.is_utp_on())
     }
 
+    fn is_tcp_on(&self) -> bool {
+        let client = self.client.lock().clone();
+        client.is_none_or(|client| client.is_tcp_on())
+    }
+
     fn is_port_mapping_on(&self) -> bool {
         let client = self.client.lock().clone();
         client.is_some_and(|client| client.is_port_mapping_on())

@@ -331,6 +331,9 @@ fn with_options(mut settings: SessionSettings, options: &ServiceOptions) -> Sess
     if !matches!(options.port_mapping, PortMapping::Auto { .. }) {
         settings.network.maps_port = None; // the option decides
     }
+    if options.transports.is_some() {
+        settings.network.uses_utp = None; // likewise
+    }
     settings
 }
 
@@ -339,6 +342,7 @@ fn client_builder(options: &ServiceOptions, state_folder: &Path) -> Result<Clien
     let mut dht = options.dht.clone();
     dht.state_file.get_or_insert_with(|| state_folder.join("dht.dat"));
     let base = Client::builder().proxy(options.proxy.as_deref())?.dht(Some(dht));
+    let base = base.transports(options.transports.unwrap_or_default());
     Ok(base.port_mapping(options.port_mapping).anonymous(options.is_anonymous))
 }
 

@@ -238,6 +238,10 @@ pub trait Control: Send + Sync {
     fn is_utp_on(&self) -> bool {
         false
     }
+    /// Whether peers may be connected by TCP.
+    fn is_tcp_on(&self) -> bool {
+        true
+    }
     /// Whether btsync asks the router to forward the port, or will.
     fn is_port_mapping_on(&self) -> bool {
         false

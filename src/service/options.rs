@@ -10,6 +10,7 @@ use crate::client::{ClientError, DhtSettings, PortMapping};
 use crate::service::dormancy::DEFAULT_DORMANT_AFTER;
 use crate::service::state_folder::StateError;
 use crate::service::web::{AccessError, PasswordHash};
+use crate::types::Transports;
 use crate::util::os_error::reason;
 
 /// How a service is set up.
@@ -39,6 +40,9 @@ pub struct ServiceOptions {
     /// Whether the router is asked to forward the port for peers. With [`PortMapping::Auto`], the saved setting of the remote control
     /// decides; otherwise this option does until the remote control changes it.
     pub port_mapping: PortMapping,
+    /// The protocols that carry connections to peers, until the remote control changes it (`utp_enabled`). With `None`, the saved
+    /// setting of the remote control decides, and by default both are used.
+    pub transports: Option<Transports>,
     /// A folder whose torrent and magnet files are added.
     pub watch_folder: Option<PathBuf>,
     /// Folders in which other programs record the torrent and magnet files of their downloads: these are not added either. See
@@ -88,6 +92,7 @@ impl ServiceOptions {
             ignores_web_seeds: false,
             block_list: None,
             port_mapping: PortMapping::Off,
+            transports: None,
             watch_folder: None,
             downloaded_torrents_folders: Vec::new(),
             seed_dormant_after: DEFAULT_DORMANT_AFTER,

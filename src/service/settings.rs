@@ -132,6 +132,9 @@ pub struct NetworkSettings {
     /// Whether the router is asked to forward the port; `None` leaves that to the options of the service.
     #[serde(rename = "port_mapping")]
     pub maps_port: Option<bool>,
+    /// Whether uTP carries connections besides TCP; `None` leaves that to the options of the service.
+    #[serde(rename = "utp")]
+    pub uses_utp: Option<bool>,
     /// The encryption of connections: `allow`, `require` or `off`.
     #[serde(with = "encryption")]
     pub encryption: Encryption,
@@ -210,6 +213,8 @@ pub struct SettingsChange {
     pub uses_pex: Option<bool>,
     /// See [`NetworkSettings::maps_port`].
     pub maps_port: Option<bool>,
+    /// See [`NetworkSettings::uses_utp`].
+    pub uses_utp: Option<bool>,
     /// See [`NetworkSettings::encryption`].
     pub encryption: Option<Encryption>,
     /// See [`SessionSettings::default_trackers`].
@@ -273,6 +278,7 @@ impl SessionSettings {
         set(&mut network.uses_lsd, change.uses_lsd.as_ref());
         set(&mut network.uses_pex, change.uses_pex.as_ref());
         network.maps_port = change.maps_port.or(network.maps_port);
+        network.uses_utp = change.uses_utp.or(network.uses_utp);
         set(&mut network.encryption, change.encryption.as_ref());
         set(&mut self.default_trackers, change.default_trackers.as_ref());
         set(&mut self.block_list.is_enabled, change.block_list_is_enabled.as_ref());
@@ -295,7 +301,7 @@ impl NetworkSettings {
     /// Whether a client with the settings `before` must be replaced by another.
     pub fn needs_new_client(&self, before: &NetworkSettings) -> bool {
         let part = |it: &NetworkSettings| (it.port, it.is_port_random, it.uses_dht, it.uses_lsd, it.peer_limit);
-        part(self) != part(before)
+        part(self) != part(before) || self.uses_utp != before.uses_utp
     }
 }
 
@@ -356,6 +362,7 @@ impl Default for NetworkSettings {
             uses_lsd: true,
             uses_pex: true,
             maps_port: None,
+            uses_utp: None,
             encryption: Encryption::Allow,
         }
     }

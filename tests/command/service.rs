@@ -10,4 +10,5 @@ mod logs;
 mod moves;
 mod page;
 mod passwords;
+mod transports;
 mod websites;

@@ -121,6 +121,7 @@ fn options(args: &ServeArgs, state: PathBuf, sockets: GivenSockets) -> Result<Se
     options.ignores_web_seeds = args.no_web_seeds;
     options.block_list.clone_from(&args.block_list);
     options.port_mapping = values::port_mapping(args.no_port_mapping, args.port_mapping, Duration::ZERO);
+    options.transports = args.transport;
     options.web = Some(web_options(args, password, sockets));
     Ok(options)
 }

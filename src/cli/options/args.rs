@@ -9,7 +9,7 @@ use argh::{ArgsInfo, FromArgs};
 
 use crate::cli::options::values::{self, WebAddress};
 use btsync::create::Glob;
-use btsync::{Bind, FilePattern, PeerAddress};
+use btsync::{Bind, FilePattern, PeerAddress, Transports};
 
 /// create a torrent file from a file or folder
 #[derive(FromArgs, ArgsInfo, Debug, PartialEq)]
@@ -250,6 +250,9 @@ pub struct ServeArgs {
     /// do not request port forwarding from the router
     #[argh(switch)]
     pub no_port_mapping: bool,
+    /// connect to peers by this; tcp, utp or both
+    #[argh(option, arg_name = "PROTOCOL", from_str_fn(values::transports))]
+    pub transport: Option<Transports>,
     /// connect through this proxy only; socks5://, socks5h://, socks4a:// or http://
     #[argh(option, arg_name = "URL", from_str_fn(values::proxy))]
     pub proxy: Option<String>,

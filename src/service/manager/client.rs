@@ -7,6 +7,7 @@ use crate::client::{Client, ClientBuilder, ClientError, PortMapping};
 use crate::net::address_filter::AddressFilter;
 use crate::service::manager::Manager;
 use crate::service::settings::{NetworkSettings, SessionSettings};
+use crate::types::Transports;
 use crate::util::random::Random;
 
 /// The first of the ports of which a random one is chosen: those that no service has by custom.
@@ -17,6 +18,15 @@ pub(crate) fn port_mapping(network: &NetworkSettings, base: &ClientBuilder) -> P
     match (network.maps_port, base.config().port_mapping) {
         (Some(false), _) => PortMapping::Off,
         (Some(true), PortMapping::Off) => PortMapping::Auto { after: Duration::ZERO },
+        (_, option) => option,
+    }
+}
+
+/// The protocols of connections: as the settings say, otherwise the options that made `base`.
+fn transports(network: &NetworkSettings, base: &ClientBuilder) -> Transports {
+    match (network.uses_utp, base.config().transports) {
+        (Some(false), _) => Transports::Tcp,
+        (Some(true), Transports::Tcp) => Transports::Both,
         (_, option) => option,
     }
 }
@@ -41,6 +51,7 @@ pub(crate) fn start_client(
         .max_peers(usize::from(network.peer_limit))
         .limits(settings.limits())
         .port_mapping(port_mapping(network, base))
+        .transports(transports(network, base))
         .address_filter(filter);
     builder.clone().listen_ports(ports).build().or_else(|error| {
         log::warn!("{error}; any free port will do");
@@ -98,5 +109,19 @@ mod tests {
         }
         assert_eq!(of(Some(true), PortMapping::Off), auto);
         assert_eq!(of(Some(true), PortMapping::On), PortMapping::On);
+    }
+
+    #[test]
+    fn the_settings_turn_utp_on_and_off_and_the_options_say_whether_tcp_is_used() {
+        let of = |uses_utp, option| {
+            let network = NetworkSettings { uses_utp, ..NetworkSettings::default() };
+            transports(&network, &Client::builder().transports(option))
+        };
+        for option in [Transports::Tcp, Transports::Utp, Transports::Both] {
+            assert_eq!(of(None, option), option);
+            assert_eq!(of(Some(false), option), Transports::Tcp);
+        }
+        assert_eq!(of(Some(true), Transports::Tcp), Transports::Both);
+        assert_eq!(of(Some(true), Transports::Utp), Transports::Utp);
     }
 }

@@ -5,11 +5,11 @@ use crate::service::model::TorrentSettings;
 #[test]
 fn saved_settings_keep_the_names_of_their_fields() {
     let saved = r#"{"down_limit": {"kilobytes": 7, "enabled": true}, "alternative": {"enabled": true},
-        "network": {"dht": false, "lsd": false, "pex": false, "port_mapping": false}, "block_list": {"enabled": true}}"#;
+        "network": {"dht": false, "lsd": false, "pex": false, "port_mapping": false, "utp": false}, "block_list": {"enabled": true}}"#;
     let read: SessionSettings = serde_json::from_str(saved).expect("settings");
     assert!(read.down_limit.is_enabled && read.alternative.is_enabled && read.block_list.is_enabled);
     assert!(!read.network.uses_dht && !read.network.uses_lsd && !read.network.uses_pex);
-    assert_eq!(read.network.maps_port, Some(false));
+    assert_eq!((read.network.maps_port, read.network.uses_utp), (Some(false), Some(false)));
     let written: serde_json::Value = serde_json::to_value(&read).expect("JSON");
     assert_eq!(written["down_limit"]["enabled"], true);
     assert_eq!(written["network"]["dht"], false);

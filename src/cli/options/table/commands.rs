@@ -126,6 +126,10 @@ pub(super) const SERVE: &[OptionEntry] = &[
     ),
     option("no-port-mapping")
         .manual("Never request port forwarding from the router. This option takes precedence over `--port-mapping`."),
+    option("transport").complete(Words(&["both", "tcp", "utp"])).manual(
+        "Connect to peers, and accept connections, by *tcp*, by *utp* or by *both*, as for a download. Without this option, the \
+         setting of the remote control (`utp_enabled`) decides, which is *both* at first.",
+    ),
     option("proxy").complete(Words(&["socks5://", "socks4a://", "http://"])).manual(
         "Connect to peers, trackers, web seeds and URLs through this proxy only, as for a download. The option does \
          not affect the page and the remote control. Without it, btsync reads the variable `BTSYNC_PROXY`, which hides \

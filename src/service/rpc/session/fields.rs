@@ -80,8 +80,9 @@ pub const FIELDS: &[SessionField] = &[
         to.bool(of.context.control.is_port_mapping_on());
     }),
     field("preferred_transports", "preferred_transports", |to, of| {
-        let transports: &[&str] = if of.context.control.is_utp_on() { &["tcp", "utp"] } else { &["tcp"] };
-        to.array(transports, |to, transport| to.string(transport));
+        let control = of.context.control;
+        let transports = [("tcp", control.is_tcp_on()), ("utp", control.is_utp_on())];
+        to.array(transports.iter().filter(|(_, is_on)| *is_on), |to, (transport, _)| to.string(transport));
     }),
     field("queue-stalled-enabled", "queue_stalled_enabled", |to, of| to.bool(of.settings.queue.ignores_stalled)),
     field("queue-stalled-minutes", "queue_stalled_minutes", |to, of| to.int(of.settings.queue.stalled_minutes)),
@@ -107,7 +108,7 @@ pub const FIELDS: &[SessionField] = &[
     field("speed-limit-up", "speed_limit_up", |to, of| to.int(of.settings.up_limit.kilobytes)),
     field("speed-limit-up-enabled", "speed_limit_up_enabled", |to, of| to.bool(of.settings.up_limit.is_enabled)),
     field("start-added-torrents", "start_added_torrents", |to, of| to.bool(of.settings.starts_added)),
-    field("tcp-enabled", "tcp_enabled", |to, _| to.bool(true)),
+    field("tcp-enabled", "tcp_enabled", |to, of| to.bool(of.context.control.is_tcp_on())),
     field("trash-original-torrent-files", "trash_original_torrent_files", |to, of| {
         to.bool(of.settings.deletes_watched);
     }),

@@ -44,6 +44,7 @@ pub fn set(call: &MethodCall<'_>, _to: &mut JsonWriter) -> Result<(), RpcError> 
         uses_lsd: params.bool("lpd_enabled"),
         uses_pex: params.bool("pex_enabled"),
         maps_port: maps_port(call),
+        uses_utp: uses_utp(call),
         encryption: encryption(call)?,
         block_list_is_enabled: params.bool("blocklist_enabled"),
         block_list_url: block_list_url(params)?,
@@ -93,6 +94,11 @@ fn port(call: &MethodCall<'_>) -> Result<Option<u16>, RpcError> {
 /// Whether the port is mapped. Clients that send back all settings send what is in force, which a proxy may decide, not the user.
 fn maps_port(call: &MethodCall<'_>) -> Option<bool> {
     call.params.bool("port_forwarding_enabled").filter(|&wanted| wanted != call.control().is_port_mapping_on())
+}
+
+/// Whether uTP is used. Clients that send back all settings send what is in force, which the limit on files may decide.
+fn uses_utp(call: &MethodCall<'_>) -> Option<bool> {
+    call.params.bool("utp_enabled").filter(|&wanted| wanted != call.control().is_utp_on())
 }
 
 /// The URL of a block list. A remote control may not name files: the messages about a file tell what is in it.

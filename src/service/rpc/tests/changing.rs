@@ -181,7 +181,7 @@ fn every_setting_of_the_session_that_btsync_has_can_be_changed() {
             "queue-stalled-minutes": 8, "rename-partial-files": false, "seed-queue-enabled": true, "seed-queue-size": 9,
             "seedRatioLimit": 1.25, "seedRatioLimited": true, "speed-limit-down": 10, "speed-limit-down-enabled": true,
             "speed-limit-up": 11, "speed-limit-up-enabled": false, "start-added-torrents": false,
-            "port-forwarding-enabled": false,
+            "port-forwarding-enabled": false, "utp-enabled": false,
             "trash-original-torrent-files": true,
         }),
     );
@@ -223,6 +223,7 @@ fn every_setting_of_the_session_that_btsync_has_can_be_changed() {
         uses_lsd: Some(false),
         uses_pex: Some(false),
         maps_port: Some(false),
+        uses_utp: Some(false),
         encryption: Some(Encryption::Require),
         default_trackers: Some(vec![vec!["udp://t.example:1".to_owned()]]),
     };
@@ -245,7 +246,7 @@ fn other_settings_are_ignored() {
     let ignored = json!({
         "script-torrent-done-enabled": true, "script-torrent-done-filename": "/bin/sh", "script-torrent-added-enabled": true,
         "script-torrent-added-filename": "/bin/sh", "script-torrent-done-seeding-filename": "/bin/sh",
-        "cache-size-mb": 100, "utp-enabled": true, "nope": 1,
+        "cache-size-mb": 100, "utp-enabled": true, "tcp-enabled": false, "nope": 1,
         "rpc-version": 3, "version": "1", "session-id": "x", "config-dir": "/etc", "units": {}, "peer-port": 51413,
     });
     assert_eq!(settings_change(&fake, &ignored), SettingsChange::default());
