@@ -82,6 +82,7 @@ pub use marker::{is_reserved, marker_name};
 pub use ownership::{Evidence, ExistingFile, FileAction, FileFacts, OwnershipClaim, Refusal, decide};
 pub use placement::part_name;
 pub use prepare::{Allocation, PreparedFiles};
+pub(crate) use private_folders::PrivateFolders;
 pub use served_files::DoubtfulPiece;
 #[cfg(feature = "service")]
 pub(crate) use snapshot::identity;

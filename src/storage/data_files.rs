@@ -36,6 +36,13 @@ pub enum FileJobError {
     /// Another program has written to the file meanwhile.
     #[error("another program changed {} while it was moved", shown(.0))]
     Changed(PathBuf),
+    /// A file has a name that btsync gives to no file, such as one that begins with a dot.
+    #[error(
+        "{} stays, because it has the name that the torrent's creator gave it and btsync did not create it; \
+         move it yourself",
+        shown(.0)
+    )]
+    OriginalName(PathBuf),
     /// The move has failed, and so has moving back.
     #[error("{source}; {count} of the torrent's files are now in {}", shown(.folder))]
     Split {

@@ -170,6 +170,11 @@ impl Layout {
         self.read_only.push(file);
     }
 
+    /// Allows changes of the files for which `stays` is false.
+    pub fn retain_read_only(&mut self, stays: impl Fn(usize) -> bool) {
+        self.read_only.retain(|file| stays(*file));
+    }
+
     /// Whether the file must never be written.
     pub fn is_read_only(&self, file: usize) -> bool {
         self.read_only.binary_search(&file).is_ok()

@@ -1,5 +1,6 @@
 //! Moves and deletes the files of a torrent that does not run, together with its resume data.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::ops::Range;
@@ -252,15 +253,20 @@ impl IdleTorrent<'_> {
             Ok(layout)
         };
         let (old, new) = (with_names(self.place.renamed)?, with_names(place.renamed)?);
-        let as_found = layout_as_found(self.metainfo, &old, self.place.folder);
-        let mut target = new.clone();
+        let mut as_found = layout_as_found(self.metainfo, &old, self.place.folder, self.private_folders);
+        let (mut target, mut writable) = (new.clone(), HashSet::new());
         let odd =
             old.files().iter().zip(as_found.files()).enumerate().filter(|(_, (old, found))| old.path != found.path);
         for (file, (old, found)) in odd {
             if new.files().get(file).is_some_and(|new| new.path == old.path) {
                 target.redirect(file, &found.path)?;
             }
+            // An earlier version of the service may have created a file with a colon in its name.
+            if without_colons(&found.path) == old.path {
+                writable.insert(file);
+            }
         }
+        as_found.retain_read_only(|file| !writable.contains(&file));
         let target_names = target.clone().with_incomplete_suffix(self.suffix, |_, _, _| true);
         let exists = |folder: &Path, path: &Path| fs::symlink_metadata(folder.join(path)).is_ok();
         let is_suffixed = |file: usize, own: &Path, other: &Path| {
@@ -302,6 +308,11 @@ impl IdleTorrent<'_> {
         let record = ResumeData::decode(&bytes, layout).ok();
         Ok(record.filter(|record| record.info_hash == self.metainfo.info_hash))
     }
+}
+
+/// A path as the service names files: see [`Metainfo::replace_colons`].
+fn without_colons(path: &Path) -> PathBuf {
+    PathBuf::from(path.to_string_lossy().replace(':', "_"))
 }
 
 fn remove_record(path: Option<PathBuf>) {

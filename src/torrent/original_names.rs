@@ -1,5 +1,6 @@
 //! Finds complete files under another name than the one btsync would write to: the name in the torrent, before it was made
-//! safe. So the creator of a torrent can seed the original folder. These files are only read, never written.
+//! safe. So the creator of a torrent can seed the original folder. These files are only read, never written, and those in btsync's
+//! own folders are not even read.
 
 use std::collections::HashSet;
 use std::fs;
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::metainfo::Metainfo;
-use crate::storage::{self, Layout, StopCheck as _, Storage, StorageError};
+use crate::storage::{self, Layout, PrivateFolders, StopCheck as _, Storage, StorageError};
 use crate::torrent::TorrentConfig;
 use crate::torrent::inner::TorrentInner;
 use crate::torrent::resume_store::ResumeStore;
@@ -30,12 +31,14 @@ pub(crate) fn find(
     let placed = config.files.renamed_files.iter().filter_map(|(number, _)| usize::try_from(*number).ok());
     let placed: HashSet<usize> = placed.collect();
     let has_length = |path: &Path, length| fs::metadata(path).is_ok_and(|it| it.is_file() && it.len() == length);
+    let mut private = PrivateFolders::new(&config.out_dir, &config.records.private_folders);
     let candidates = candidates(metainfo, |file, place| {
         let length = layout.files().get(file).map(|spec| spec.length);
         let is_stopped = inner.run.is_stopped();
         !is_stopped
             && !placed.contains(&file)
             && length.is_some_and(|length| has_length(&config.out_dir.join(place), length))
+            && !private.covers_file(place)
     });
     if candidates.is_empty() {
         return Ok(layout);
@@ -46,15 +49,17 @@ pub(crate) fn find(
     Ok(redirected(&layout, &complete))
 }
 
-/// The layout with files at another path if they exist there and not at their own; only for displaying.
-pub fn layout_as_found(metainfo: &Metainfo, layout: &Layout, folder: &Path) -> Layout {
+/// The layout with files at another path if they exist there and not at their own, unless they are in a `private` folder.
+pub fn layout_as_found(metainfo: &Metainfo, layout: &Layout, folder: &Path, private: &[PathBuf]) -> Layout {
     let is_there = |path: &Path| fs::metadata(folder.join(path)).is_ok_and(|it| it.is_file());
     let is_missing = |file: usize| layout.files().get(file).is_some_and(|spec| !is_there(&spec.path));
-    redirected(layout, &candidates(metainfo, |file, place| is_there(place) && is_missing(file)))
+    let mut private = PrivateFolders::new(folder, private);
+    let fits = |file: usize, place: &Path| is_there(place) && is_missing(file) && !private.covers_file(place);
+    redirected(layout, &candidates(metainfo, fits))
 }
 
 /// The first path of each file, other than its own, for which `fits` is true.
-fn candidates(metainfo: &Metainfo, fits: impl Fn(usize, &Path) -> bool) -> AlternativePaths {
+fn candidates(metainfo: &Metainfo, mut fits: impl FnMut(usize, &Path) -> bool) -> AlternativePaths {
     let is_odd = metainfo.hidden_name.is_some() || metainfo.original_name.is_some();
     let files =
         metainfo.files.iter().enumerate().filter(|(_, file)| !file.is_virtual && (is_odd || file.original().is_some()));

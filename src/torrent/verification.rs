@@ -87,7 +87,7 @@ impl<'a> Verifier<'a> {
     /// # Errors
     /// [`TorrentError::Layout`] if the torrent's files do not fit its pieces.
     pub fn new(metainfo: &'a Metainfo, folder: &Path) -> Result<Verifier<'a>, TorrentError> {
-        let layout = layout_as_found(metainfo, &layout(metainfo)?, folder);
+        let layout = layout_as_found(metainfo, &layout(metainfo)?, folder, &[]);
         let (selection, progress) = (Selection::default(), CheckProgress::default());
         Ok(Verifier { metainfo, folder: folder.to_owned(), layout, selection, progress })
     }

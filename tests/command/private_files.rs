@@ -15,7 +15,7 @@ fn run(home: &TestDir, folder: &str, payload: &Payload, more: &[&str]) -> (Optio
     fs::write(home.path("x.torrent"), payload.torrent("http://127.0.0.1:9/announce")).expect("a torrent");
     let mut command = offline_btsync(home);
     command
-        .args(["x.torrent", folder, "--allow-hidden", "--bt-exclude-tracker", "*", "--stop-timeout", "1"])
+        .args(["x.torrent", folder, "--bt-exclude-tracker", "*", "--stop-timeout", "1"])
         .args(more);
     command.env("HOME", home.path(""));
     for variable in ["XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME"] {
@@ -27,7 +27,7 @@ fn run(home: &TestDir, folder: &str, payload: &Payload, more: &[&str]) -> (Optio
 
 /// The same; the torrent must be refused, or not.
 fn check(home: &TestDir, folder: &str, payload: &Payload, more: &[&str], is_refused: bool) {
-    let (code, said) = run(home, folder, payload, more);
+    let (code, said) = run(home, folder, payload, &[&["--allow-hidden"], more].concat());
     assert_eq!(
         code == Some(13) && said.contains("one of btsync's own files or folders is there"),
         is_refused,
@@ -88,6 +88,16 @@ fn no_torrent_takes_the_place_of_btsyncs_folders_or_of_a_folder_above_them() {
     check(&TestDir::new(), ".", &tree(".local", "state/btsync/x"), &[], true);
     check(&TestDir::new(), ".", &one(".conf"), &["--incomplete-suffix", "ig"], true);
     check(&TestDir::new(), ".", &one(".config"), &["--incomplete-suffix", ".part"], true);
+}
+
+#[test]
+fn no_torrent_reads_btsyncs_own_files_under_its_original_name() {
+    for (name, expected) in [(".config", Some(2)), (".other", Some(0))] {
+        let home = TestDir::new();
+        let payload = tree(name, "btsync/known");
+        payload.write_files(&home.path(""));
+        assert_eq!(run(&home, ".", &payload, &[]).0, expected, "{name}");
+    }
 }
 
 #[test]

@@ -155,6 +155,11 @@ impl Storage {
         (file, spec, found): (usize, &FileSpec, &Metadata),
         FileEvidence { record, was_complete, .. }: FileEvidence<'_>,
     ) -> Authorship {
+        if self.layout.is_read_only(file) {
+            return Authorship::Foreign(
+                "it has the name that the torrent's creator gave it, and btsync did not create it",
+            );
+        }
         let (seen, now) = (FileSnapshot::of(found), Stamp::of(found));
         let number = u32::try_from(file).unwrap_or(u32::MAX);
         let recorded = record.and_then(|record| record.stamp(number));

@@ -96,8 +96,9 @@ impl Storage {
     /// the file system cannot mark it as part of a download.
     ///
     /// # Errors
-    /// If a file is in the way, the new place is private, a symbolic link is in the path, another process downloads the torrent,
-    /// or there is too little disk space: nothing is moved then. If the disk fails.
+    /// If a file is in the way, the old or the new place is private, a symbolic link is in the path, a file of the torrent has a name
+    /// that btsync gives to no file, another process downloads the torrent, or there is too little disk space: nothing is moved then.
+    /// If the disk fails.
     pub fn move_files(
         &self,
         target: &Storage,
@@ -108,6 +109,7 @@ impl Storage {
     ) -> Result<Vec<MovedFile>, FileJobError> {
         self.probe_lock(&info_hash)?;
         target.probe_lock(&info_hash)?;
+        self.check_all_not_private(private)?;
         target.check_all_not_private(private)?;
         let is_same_folder = is_same_folder(&self.root, &target.root);
         let foreign = self.foreign_files(self.read_marker(&info_hash)?.as_ref(), evidence, stop)?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::Metadata;
+use std::path::Path;
 
 use crate::storage::check::check_pieces;
 use crate::storage::data_files::FileJobError;
@@ -65,11 +66,33 @@ impl Storage {
         {
             foreign.insert(self.layout.files().len());
         }
+        self.add_unverified(&mut foreign, &doubtful, evidence.hashes, stop)?;
+        // btsync has only read such a file, and the torrent would not be complete without it.
+        let files = self.layout.files().iter().enumerate();
+        let is_original = |file: usize, name: &Path| {
+            self.layout.is_read_only(file)
+                && !foreign.contains(&file)
+                && lookup_file(&self.root, name).is_ok_and(|it| it.is_some())
+        };
+        match files.map(|(file, spec)| (file, &spec.path)).find(|(file, name)| is_original(*file, name)) {
+            Some((_, name)) => Err(FileJobError::OriginalName(self.root.path().join(name))),
+            None => Ok(foreign),
+        }
+    }
+
+    /// Adds those of the doubtful files of which no more pieces verify than do not.
+    fn add_unverified(
+        &self,
+        foreign: &mut BTreeSet<usize>,
+        doubtful: &[usize],
+        hashes: &[Sha1Hash],
+        stop: &dyn StopCheck,
+    ) -> Result<(), FileJobError> {
         if doubtful.is_empty() {
-            return Ok(foreign);
+            return Ok(());
         }
         let pieces = doubtful.iter().flat_map(|file| self.layout.pieces_of(*file)).map(PieceIndex);
-        let have = check_pieces(self, evidence.hashes, pieces, stop)?;
+        let have = check_pieces(self, hashes, pieces, stop)?;
         if stop.is_stopped() {
             return Err(FileJobError::Stopped);
         }
@@ -78,8 +101,8 @@ impl Storage {
             let (all, right) = pieces.fold((0, 0), |(all, right), piece| (all + 1, right + u32::from(have.has(piece))));
             right * 2 <= all
         };
-        foreign.extend(doubtful.into_iter().filter(is_foreign));
-        Ok(foreign)
+        foreign.extend(doubtful.iter().copied().filter(is_foreign));
+        Ok(())
     }
 
     /// Whether the marker or the resume data says that btsync made the file that was `seen` under the part file's name.

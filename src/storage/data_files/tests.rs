@@ -272,14 +272,16 @@ fn a_move_to_the_same_folder_under_another_path_loses_nothing() {
 }
 
 #[test]
-fn nothing_is_moved_to_a_private_folder() {
+fn nothing_is_moved_to_or_from_a_private_folder() {
     let it = Fixture::new();
     let (source, target) = (it.old(), it.new_folder());
     let [source, target] = [source, target].map(|folder| Fixture::storage(&folder, ["t/a", "t/d/b"]));
     let hashes = hashes();
     let evidence = FileEvidence { record: None, was_complete: true, hashes: &hashes };
-    assert!(source.move_files(&target, HASH, evidence, (&[it.new_folder().join("t")], &|_, _| ()), &GO_ON).is_err());
-    assert_eq!(files(&it.old()), torrent());
+    for private in [it.new_folder().join("t"), it.old().join("t/d")] {
+        assert!(source.move_files(&target, HASH, evidence, (&[private], &|_, _| ()), &GO_ON).is_err());
+        assert_eq!(files(&it.old()), torrent());
+    }
     assert_eq!(
         source.move_files(&target, HASH, evidence, (&[it.dir.path().join("other")], &|_, _| ()), &GO_ON).unwrap().len(),
         2

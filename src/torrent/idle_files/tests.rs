@@ -14,8 +14,13 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Fixture {
+        Fixture::named("t")
+    }
+
+    /// A torrent of this name, under which its files are in the folder `old`.
+    fn named(name: &str) -> Fixture {
         let dir = tempfile::tempdir().unwrap();
-        let content = dir.path().join("old/t");
+        let content = dir.path().join("old").join(name);
         fs::create_dir_all(&content).unwrap();
         fs::write(content.join("a"), vec![1; 100_000]).unwrap();
         fs::write(content.join("b"), vec![2; 50_000]).unwrap();
@@ -137,6 +142,57 @@ fn a_torrent_is_deleted_or_forgotten_with_its_resume_data() {
     let kept = it.at("old", &[], |torrent| torrent.delete(true, &GO_ON)).unwrap();
     assert!(kept.is_empty() && it.records() == 0, "{kept:?}");
     assert!(!it.path("old/t/a").exists() && it.path("old/t/mine").exists());
+}
+
+#[test]
+fn files_under_names_that_btsync_gives_to_no_file_are_neither_moved_nor_renamed_nor_deleted() {
+    for name in [".t", "t\\x", "t\u{200b}"] {
+        let it = Fixture::named(name);
+        let (safe, has_all) =
+            (&it.metainfo.name, || ["a", "b"].iter().all(|file| it.path("old").join(name).join(file).exists()));
+        assert_ne!(safe, name);
+        for (folder, renamed) in [("new", vec![]), ("old", vec![(0, PathBuf::from("film"))])] {
+            let folder = it.path(folder);
+            let place = FilesPlace { folder: &folder, renamed: &renamed };
+            let refused = it.at("old", &[], |torrent| torrent.move_to(place, true, &GO_ON));
+            assert!(matches!(refused, Err(IdleFilesError::Job(FileJobError::OriginalName(_)))), "{name}: {refused:?}");
+            assert!(has_all(), "{name}");
+        }
+        let kept = it.at("old", &[], |torrent| torrent.delete(true, &GO_ON)).unwrap();
+        assert!(kept.len() == 2 && has_all(), "{name}: {kept:?}");
+        // A file of the user's that only has the name is in nobody's way.
+        for file in ["a", "b"] {
+            fs::write(it.path("old").join(name).join(file), "mine").unwrap();
+        }
+        it.move_to(("old", &[]), ("new", &[]));
+        assert!(has_all(), "{name}");
+    }
+}
+
+#[test]
+fn a_file_with_a_colon_that_an_earlier_version_may_have_created_is_moved_and_deleted() {
+    let mut it = Fixture::named("t:1");
+    it.metainfo.replace_colons();
+    assert_eq!(it.metainfo.name, "t_1");
+    it.move_to(("old", &[]), ("new", &[]));
+    assert!(it.path("new/t:1/a").exists() && !it.path("old/t:1").exists());
+    let kept = it.at("new", &[], |torrent| torrent.delete(true, &GO_ON)).unwrap();
+    assert!(kept.is_empty() && !it.path("new/t:1").exists(), "{kept:?}");
+}
+
+#[test]
+fn a_file_in_a_private_folder_is_not_taken_for_the_torrents() {
+    let it = Fixture::named(".t");
+    let (new, private) = (it.path("new"), [it.path("old/.t")]);
+    let place = FilesPlace { folder: &new, renamed: &[] };
+    it.at("old", &[], |torrent| {
+        let torrent = IdleTorrent { private_folders: &private, ..torrent };
+        let (source, _) = torrent.layouts(torrent.place).unwrap();
+        assert_eq!(source.files().first().map(|spec| spec.path.as_path()), Some(Path::new("_t/a")));
+        torrent.move_to(place, true, &GO_ON)
+    })
+    .unwrap();
+    assert!(it.path("old/.t/a").exists() && !new.join("_t").exists());
 }
 
 #[test]
