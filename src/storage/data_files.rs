@@ -3,6 +3,7 @@
 
 mod copying;
 mod deletion;
+mod failed_move;
 mod folders;
 mod moved_marker;
 mod moving;

@@ -14,9 +14,7 @@ use crate::common::{TestDir, until};
 fn run(home: &TestDir, folder: &str, payload: &Payload, more: &[&str]) -> (Option<i32>, String) {
     fs::write(home.path("x.torrent"), payload.torrent("http://127.0.0.1:9/announce")).expect("a torrent");
     let mut command = offline_btsync(home);
-    command
-        .args(["x.torrent", folder, "--bt-exclude-tracker", "*", "--stop-timeout", "1"])
-        .args(more);
+    command.args(["x.torrent", folder, "--bt-exclude-tracker", "*", "--stop-timeout", "1"]).args(more);
     command.env("HOME", home.path(""));
     for variable in ["XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME"] {
         command.env_remove(variable);

@@ -1,6 +1,5 @@
 //! Moves a torrent's files to another folder or to other names.
 
-use std::collections::BTreeSet;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -15,7 +14,7 @@ use crate::storage::data_files::folders::{
     failed, lookup, lookup_file, make_folders, parent, remove_empty, remove_if_untouched,
 };
 use crate::storage::data_files::names::{NameRelation, change_spelling, is_same_folder, relation, rename_to_new};
-use crate::storage::data_files::provenance::FileEvidence;
+use crate::storage::data_files::provenance::{FileEvidence, FoundFiles};
 use crate::storage::data_files::published_copy;
 use crate::storage::download_mark::ReportUnmarked;
 use crate::storage::error::{Operation, StorageError};
@@ -46,8 +45,8 @@ pub(super) struct FileMover<'a> {
     pub source: &'a Storage,
     pub target: &'a Storage,
     pub info_hash: InfoHash,
-    /// Files of the user's, which stay.
-    pub foreign: BTreeSet<usize>,
+    /// The files at their old place.
+    pub found: FoundFiles,
     pub stop: &'a dyn StopCheck,
     /// Whether both have the same download folder, so that files only get other names.
     pub is_same_folder: bool,
@@ -80,11 +79,13 @@ pub(super) enum EntryState {
 }
 
 /// A file that this job has moved.
-struct DoneMove {
-    file: usize,
-    from: PathBuf,
-    to: PathBuf,
+pub(super) struct DoneMove {
+    pub file: usize,
+    pub from: PathBuf,
+    pub to: PathBuf,
     before: FileSnapshot,
+    /// The file at its new place.
+    pub after: FileSnapshot,
     began: i64,
 }
 
@@ -112,29 +113,35 @@ impl Storage {
         self.check_all_not_private(private)?;
         target.check_all_not_private(private)?;
         let is_same_folder = is_same_folder(&self.root, &target.root);
-        let foreign = self.foreign_files(self.read_marker(&info_hash)?.as_ref(), evidence, stop)?;
+        let found = self.found_files(self.read_marker(&info_hash)?.as_ref(), evidence, stop)?;
         let always_copies = false;
-        FileMover { source: self, target, info_hash, foreign, stop, is_same_folder, always_copies, report_unmarked }
-            .run()
+        FileMover { source: self, target, info_hash, found, stop, is_same_folder, always_copies, report_unmarked }.run()
     }
 }
 
 impl FileMover<'_> {
     /// See [`Storage::move_files`].
     pub(super) fn run(&self) -> Result<Vec<MovedFile>, FileJobError> {
+        let entries = self.checked_entries().inspect_err(|error| self.discard_copies(error))?;
+        let mut done = Vec::new();
+        for entry in &entries {
+            if let Err(error) = self.move_entry(entry, &mut done) {
+                self.discard_copies(&error);
+                return Err(self.move_back(&done, error));
+            }
+        }
+        self.finish(&entries, &done)
+    }
+
+    /// The files to move, if nothing prevents that.
+    fn checked_entries(&self) -> Result<Vec<MoveEntry>, FileJobError> {
         let entries = self.entries()?;
         self.check_marker(&entries)?;
         self.remove_leftovers(&entries)?;
         self.check_space(&entries)?;
         self.step()?;
         self.target.root.create()?;
-        let mut done = Vec::new();
-        for entry in &entries {
-            if let Err(error) = self.move_entry(entry, &mut done) {
-                return Err(self.move_back(&done, error));
-            }
-        }
-        self.finish(&entries, &done)
+        Ok(entries)
     }
 
     /// Moves what belongs to the files, and tidies up.
@@ -188,8 +195,8 @@ impl FileMover<'_> {
         if is_top { PathBuf::new() } else { self.target.torrent_folder().unwrap_or_default() }
     }
 
-    /// The files with other names, and where they are.
-    fn entries(&self) -> Result<Vec<MoveEntry>, FileJobError> {
+    /// The files that have other names in the target, with both names and their lengths.
+    pub(super) fn names(&self) -> impl Iterator<Item = (usize, &Path, PathBuf, u64)> {
         let files = self.source.layout.files().iter().zip(self.target.layout.files()).enumerate();
         let files = files.filter(|(_, (spec, _))| !spec.is_pad);
         let mut names: Vec<(usize, &Path, PathBuf, u64)> =
@@ -198,9 +205,13 @@ impl FileMover<'_> {
             let to = self.own_folder().join(part_file);
             names.push((self.source.layout.files().len(), self.source.placement.name(), to, u64::MAX));
         }
-        let mut entries = Vec::with_capacity(names.len());
-        for (file, from, to, length) in names.into_iter().filter(|(_, from, to, _)| !self.is_same_folder || from != to)
-        {
+        names.into_iter().filter(move |(_, from, to, _)| !self.is_same_folder || from != to)
+    }
+
+    /// The files with other names, and where they are.
+    fn entries(&self) -> Result<Vec<MoveEntry>, FileJobError> {
+        let mut entries = Vec::new();
+        for (file, from, to, length) in self.names() {
             self.step()?;
             let state = self.state((file, from), &to, length)?;
             entries.push(MoveEntry { file, from: from.to_owned(), to, state });
@@ -209,11 +220,16 @@ impl FileMover<'_> {
     }
 
     fn state(&self, (file, from): (usize, &Path), to: &Path, length: u64) -> Result<EntryState, FileJobError> {
-        if self.foreign.contains(&file) {
+        if self.found.foreign.contains(&file) {
             return Ok(EntryState::Missing);
         }
         let (source, target) = (&self.source.root, &self.target.root);
         let found = lookup(source, from)?;
+        if let Some(now) = found.as_ref().filter(|now| now.is_file())
+            && !self.found.is_unchanged(file, now)
+        {
+            return Err(FileJobError::Changed(source.path().join(from)));
+        }
         let is_needed = found.is_some() || self.source.wants(file);
         let there = if is_needed { lookup(target, to)? } else { lookup_file(target, to)? };
         let in_the_way = || FileJobError::Exists(target.path().join(to));
@@ -234,7 +250,7 @@ impl FileMover<'_> {
     /// The state of a file that both names lead to something; `None` if they lead to different files. A file of the same content is
     /// no reason to remove the old one: a union, a second mount of a share and a file system that ignores case show one file at
     /// two paths.
-    fn state_of_both(
+    pub(super) fn state_of_both(
         &self,
         (file, from, found): (usize, &Path, &Metadata),
         (to, there): (&Path, &Metadata),
@@ -300,24 +316,24 @@ impl FileMover<'_> {
             EntryState::OtherSpelling(found) => {
                 let before = FileSnapshot::of(found);
                 change_spelling(source, (&from, &to), &temporary_name(&from, &self.info_hash, file))?;
-                done.push(DoneMove { file, from, to, before, began });
+                done.push(DoneMove { file, from, to, before, after: before, began });
             }
             EntryState::ToMove(found) => {
                 let before = FileSnapshot::of(found);
-                self.move_file((source, &from), (target, &to), (file, &before))?;
-                done.push(DoneMove { file, from, to, before, began });
+                let after = self.move_file((source, &from), (target, &to), (file, &before))?;
+                done.push(DoneMove { file, from, to, before, after, began });
             }
         }
         Ok(())
     }
 
-    /// Moves one file to a name that must be free.
-    fn move_file(
+    /// Moves one file to a name that must be free. Returns the file at its new place.
+    pub(super) fn move_file(
         &self,
         (source, from): (&Root, &Path),
         (target, to): (&Root, &Path),
         (file, seen): (usize, &FileSnapshot),
-    ) -> Result<(), FileJobError> {
+    ) -> Result<FileSnapshot, FileJobError> {
         let rename_failed = failed(target, to, Operation::Rename);
         let new_folder = make_folders(target, parent(to))?;
         let opened = source.own_folder(parent(from));
@@ -327,9 +343,11 @@ impl FileMover<'_> {
             match rename_to_new((&old_folder, from), (&new_folder, to)) {
                 Err(Errno::XDEV) => {}
                 Err(errno) => return Err(rename_failed(errno.into())),
-                Ok(()) if is_renamed(target, to, seen)? => return Ok(()),
-                // Another program saved its file in the place of ours, which is gone.
+                // Another program may have saved its file in the place of ours, which is gone then.
                 Ok(()) => {
+                    if let Some(moved) = renamed(target, to, seen)? {
+                        return Ok(moved);
+                    }
                     if let Err(errno) = rename_to_new((&new_folder, to), (&old_folder, from)) {
                         log::warn!("{}: this file cannot be renamed back: {errno}", target.path().join(to).display());
                     }
@@ -338,35 +356,6 @@ impl FileMover<'_> {
             }
         }
         self.move_by_copy((source, from), (target, to, &new_folder), (file, seen))
-    }
-
-    /// Moves files back after a failure, unless the job was only interrupted. Returns the error to report.
-    fn move_back(&self, done: &[DoneMove], error: FileJobError) -> FileJobError {
-        if matches!(error, FileJobError::Stopped) {
-            return error;
-        }
-        let (source, target) = (&self.source.root, &self.target.root);
-        let is_stuck = |done: &&DoneMove| {
-            let seen = match lookup(target, &done.to) {
-                Ok(Some(found)) if found.is_file() => FileSnapshot::of(&found),
-                _ => return true,
-            };
-            let moved = match relation((target, &done.to), (source, &done.from)) {
-                Ok(NameRelation::OtherSpelling) => change_spelling(
-                    source,
-                    (&done.to, &done.from),
-                    &temporary_name(&done.to, &self.info_hash, done.file),
-                ),
-                _ => self.move_file((target, &done.to), (source, &done.from), (done.file, &seen)),
-            };
-            moved.inspect_err(|error| log::error!("cannot move a file back: {error}")).is_err()
-        };
-        let count = done.iter().rev().filter(is_stuck).count();
-        remove_empty(target, done.iter().map(|done| parent(&done.to).to_owned()));
-        if count == 0 {
-            return error;
-        }
-        FileJobError::Split { source: Box::new(error), count, folder: target.path().to_owned() }
     }
 
     /// The file as it is now, unless another program may have changed it since it was moved.
@@ -382,7 +371,8 @@ impl FileMover<'_> {
     }
 }
 
-/// Whether a name belongs to the file that was `seen` under another one.
-fn is_renamed(root: &Root, name: &Path, seen: &FileSnapshot) -> Result<bool, FileJobError> {
-    Ok(lookup(root, name)?.is_some_and(|now| now.is_file() && seen.is_renamed(&now)))
+/// The file that was `seen` under another name, if it has this one.
+fn renamed(root: &Root, name: &Path, seen: &FileSnapshot) -> Result<Option<FileSnapshot>, FileJobError> {
+    let now = lookup(root, name)?.filter(|now| now.is_file() && seen.is_renamed(now));
+    Ok(now.map(|now| FileSnapshot::of(&now)))
 }

@@ -1,6 +1,6 @@
 //! Tells the torrent's files from files of the user's that only have their names.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
 use std::path::Path;
 
@@ -26,6 +26,23 @@ pub struct FileEvidence<'a> {
     pub hashes: &'a [Sha1Hash],
 }
 
+/// The torrent's files before a move, by their numbers in the torrent; the number of files stands for the part file.
+#[derive(Debug, Default)]
+pub(super) struct FoundFiles {
+    /// All that exist.
+    pub seen: BTreeMap<usize, FileSnapshot>,
+    /// Those of the user's, which stay.
+    pub foreign: BTreeSet<usize>,
+}
+
+impl FoundFiles {
+    /// Whether a file is the one that was seen, and nobody has written to it since.
+    pub fn is_unchanged(&self, file: usize, now: &Metadata) -> bool {
+        let is_it = |seen: &FileSnapshot| seen.has_same_identity_and_size(now) && seen.has_same_size_and_mtime(now);
+        self.seen.get(&file).is_some_and(is_it)
+    }
+}
+
 /// Whether a file belongs to the torrent.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Provenance {
@@ -38,21 +55,22 @@ enum Provenance {
 }
 
 impl Storage {
-    /// The files on disk that belong to the user, the one with the part file's name among them: neither the marker nor the resume data names them as files that btsync wrote or
-    /// verified, and of their pieces no more verify than do not.
-    pub(super) fn foreign_files(
+    /// The files on disk. Those belong to the user, the one with the part file's name among them, that neither the marker nor the
+    /// resume data names as files that btsync wrote or verified, and of whose pieces no more verify than do not.
+    pub(super) fn found_files(
         &self,
         marker: Option<&Marker>,
         evidence: FileEvidence<'_>,
         stop: &dyn StopCheck,
-    ) -> Result<BTreeSet<usize>, FileJobError> {
-        let (mut foreign, mut doubtful) = (BTreeSet::new(), Vec::new());
+    ) -> Result<FoundFiles, FileJobError> {
+        let (mut seen, mut foreign, mut doubtful) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
         for (file, spec) in self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.is_pad) {
             if stop.is_stopped() {
                 return Err(FileJobError::Stopped);
             }
             // Whatever else is in its place, the move itself refuses it.
             let Some(found) = lookup_file(&self.root, &spec.path)? else { continue };
+            seen.insert(file, FileSnapshot::of(&found));
             match self.provenance(marker, (file, spec, &found), evidence) {
                 Provenance::Torrent => {}
                 Provenance::NeedsCheck => doubtful.push(file),
@@ -61,10 +79,11 @@ impl Storage {
         }
         let part_file = lookup_file(&self.root, self.placement.name())?;
         let has_name = !self.placement.name().as_os_str().is_empty();
-        if let Some(found) = part_file.filter(|_| has_name)
-            && !self.is_own_part_file(marker, evidence.record, &FileSnapshot::of(&found))
-        {
-            foreign.insert(self.layout.files().len());
+        if let Some(found) = part_file.filter(|_| has_name).map(|found| FileSnapshot::of(&found)) {
+            seen.insert(self.layout.files().len(), found);
+            if !self.is_own_part_file(marker, evidence.record, &found) {
+                foreign.insert(self.layout.files().len());
+            }
         }
         self.add_unverified(&mut foreign, &doubtful, evidence.hashes, stop)?;
         // btsync has only read such a file, and the torrent would not be complete without it.
@@ -76,7 +95,7 @@ impl Storage {
         };
         match files.map(|(file, spec)| (file, &spec.path)).find(|(file, name)| is_original(*file, name)) {
             Some((_, name)) => Err(FileJobError::OriginalName(self.root.path().join(name))),
-            None => Ok(foreign),
+            None => Ok(FoundFiles { seen, foreign }),
         }
     }
 

@@ -67,7 +67,7 @@ impl FileMover<'_> {
         (source, from): (&Root, &Path),
         (target, to, new_folder): (&Root, &Path, &OwnedFd),
         (file, seen): (usize, &FileSnapshot),
-    ) -> Result<(), FileJobError> {
+    ) -> Result<FileSnapshot, FileJobError> {
         let (temporary, note) = (temporary_name(to, &self.info_hash, file), note_name(to, &self.info_hash, file));
         let ours = copy((source, from), (target, &temporary), seen, self.stop)?;
         let published = self.publish((target, to, new_folder), (&temporary, &ours), &note);
@@ -83,7 +83,7 @@ impl FileMover<'_> {
         });
         self.step()?;
         discard(target, &note);
-        removed
+        removed.map(|()| ours)
     }
 
     /// Reports a file without the mark of a download before it gets the name `to` in the target. Setting the mark here would change the

@@ -12,11 +12,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::storage::marker::{Marker, marker_name, path_hash};
-use crate::storage::snapshot::identity;
+use crate::storage::snapshot::{FileSnapshot, identity};
 use sha1::{Digest as _, Sha1};
 
+use crate::storage::data_files::folders::lookup_file;
 use crate::storage::data_files::moving::{FileMover, MovedFile};
 use crate::storage::data_files::names::is_same_folder;
+use crate::storage::data_files::provenance::FoundFiles;
 use crate::storage::data_files::{FileEvidence, FileJobError};
 use crate::storage::download_mark::ReportUnmarked;
 use crate::storage::{FileSpec, Layout, SpecialEntries, StopCheck, Storage, part_name};
@@ -93,9 +95,18 @@ impl Fixture {
         let source = Fixture::storage(&self.old(), ["t/a", "t/d/b"]);
         let target = Fixture::storage(folder, names);
         let is_same_folder = is_same_folder(&source.root, &target.root);
-        let foreign = BTreeSet::new();
+        let found = Fixture::found(&source);
         let (source, target, info_hash, report_unmarked) = (&source, &target, HASH, NOTHING.1);
-        FileMover { source, target, info_hash, foreign, stop, is_same_folder, always_copies, report_unmarked }.run()
+        FileMover { source, target, info_hash, found, stop, is_same_folder, always_copies, report_unmarked }.run()
+    }
+
+    /// All files and the part file, as files of the torrent.
+    fn found(source: &Storage) -> FoundFiles {
+        let files = source.layout.files().iter().map(|spec| spec.path.as_path()).chain([source.placement.name()]);
+        let seen = files
+            .enumerate()
+            .filter_map(|(file, name)| Some((file, FileSnapshot::of(&lookup_file(&source.root, name).ok()??))));
+        FoundFiles { seen: seen.collect(), foreign: BTreeSet::new() }
     }
 }
 

@@ -84,3 +84,29 @@ fn a_file_that_an_interrupted_job_has_given_a_second_name_loses_the_old_one() {
     let third = [("t/c".to_owned(), 1, 3_000_000)];
     assert_eq!(files(&it.old()), third);
 }
+
+#[test]
+fn a_killed_move_whose_repetition_is_refused_leaves_no_copy_and_no_note() {
+    let mut half_made = 0;
+    for kill in 0..40 {
+        let it = Fixture::new();
+        if it.run(true, &KillAt(AtomicUsize::new(kill))).is_ok() {
+            break;
+        }
+        // A document of the user's has the name of the last file by now.
+        let document = it.new_folder().join("t/d/b");
+        if document.exists() {
+            continue;
+        }
+        let is_hidden = |(name, ..): &(String, u8, usize)| name.contains("btsync-move");
+        half_made += usize::from(files(&it.new_folder()).iter().any(is_hidden));
+        fs::create_dir_all(document.parent().unwrap()).unwrap();
+        fs::write(&document, "mine").unwrap();
+        assert!(matches!(it.run(true, &GO_ON), Err(FileJobError::Exists(_))), "{kill}");
+        let left = files(&it.new_folder());
+        assert!(!left.iter().any(is_hidden), "{kill}: {left:?}");
+        let has_original = it.old().join("t/a").exists();
+        assert_eq!(left.len(), 1 + usize::from(!has_original), "{kill}: {left:?}");
+    }
+    assert!(half_made >= 3, "{half_made}");
+}

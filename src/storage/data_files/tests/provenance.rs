@@ -2,9 +2,7 @@
 
 use super::deletion::record;
 use super::*;
-use crate::storage::data_files::folders::lookup_file;
 use crate::storage::resume::ResumeData;
-use crate::storage::snapshot::FileSnapshot;
 
 /// Moves the files, with or without the second one wanted. Returns what is in the old folder afterwards.
 fn moved(it: &Fixture, record: Option<&ResumeData>, wants_second: bool) -> Vec<(String, u8, usize)> {
@@ -110,7 +108,7 @@ fn no_file_is_moved_or_forgotten_while_it_is_unknown_whose_it_is() {
     let evidence = FileEvidence { record: None, was_complete: false, hashes: &hashes };
     // A file that cannot be looked up.
     let mut storage = Fixture::storage(&it.old(), ["t/a", &unknowable()]);
-    assert!(storage.foreign_files(None, evidence, &GO_ON).is_err());
+    assert!(storage.found_files(None, evidence, &GO_ON).is_err());
     fs::write(it.old().join(marker_name(&HASH)), Marker::default().encode(&HASH)).unwrap();
     assert!(storage.delete_own_files(&HASH, None).is_err());
     assert!(it.old().join(marker_name(&HASH)).exists());

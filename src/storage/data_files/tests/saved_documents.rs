@@ -94,13 +94,14 @@ fn a_torrent_file_that_a_move_brings_is_marked_or_reported_before_it_has_its_nam
         };
         let names = ["t/a", "t/d/b.torrent"];
         let (source, new) = (Fixture::storage(&it.old(), ["t/a", "t/d/b"]), Fixture::storage(&it.new_folder(), names));
-        let (source, target_files, info_hash, foreign, stop) = (&source, &new, HASH, BTreeSet::new(), &GO_ON);
+        let found = Fixture::found(&source);
+        let (source, target_files, info_hash, stop) = (&source, &new, HASH, &GO_ON);
         let (is_same_folder, always_copies, report_unmarked) = (false, copies, &report as ReportUnmarked<'_>);
         FileMover {
             source,
             target: target_files,
             info_hash,
-            foreign,
+            found,
             stop,
             is_same_folder,
             always_copies,
@@ -112,4 +113,59 @@ fn a_torrent_file_that_a_move_brings_is_marked_or_reported_before_it_has_its_nam
         let real = it.dir.path().canonicalize().unwrap().join("new/t/d/b.torrent");
         assert_eq!(*reported.lock(), if is_marked { vec![] } else { vec![real] }, "{copies}");
     }
+}
+
+#[test]
+fn a_document_that_is_saved_over_a_moved_file_stays_if_the_move_fails_later() {
+    for copies in [false, true] {
+        let mut failed = 0;
+        for step in 1..30 {
+            let it = Fixture::new();
+            let (moved, last) = (it.new_folder().join("t/a"), it.old().join("t/d/b"));
+            let has_saved = AtomicBool::new(false);
+            let save = CallAt(AtomicUsize::new(step), || {
+                if moved.exists() && !it.old().join("t/a").exists() && last.exists() {
+                    for (content, place) in [(document(), &moved), (vec![6; 30], &last)] {
+                        fs::write(it.dir.path().join("document"), content).unwrap();
+                        fs::rename(it.dir.path().join("document"), place).unwrap();
+                    }
+                    has_saved.store(true, Ordering::Relaxed);
+                }
+            });
+            let result = it.run(copies, &save);
+            if has_saved.load(Ordering::Relaxed) {
+                failed += usize::from(result.is_err());
+                assert_eq!(files(&it.new_folder()).first(), Some(&("t/a".to_owned(), 5, 700)), "{step}");
+                assert!(!it.old().join("t/a").exists() && fs::read(&last).unwrap() == [6; 30], "{step}");
+            }
+        }
+        assert!(failed >= 1, "{copies}: {failed}");
+    }
+}
+
+#[test]
+fn a_document_that_is_saved_while_the_files_are_examined_is_not_moved() {
+    let mut noticed = 0;
+    for step in 1..30 {
+        let it = Fixture::new();
+        let (mut record, hashes) = (record(&it, true), hashes());
+        // The second file is hashed after the first one has been examined.
+        record.files.truncate(1);
+        let has_saved = AtomicBool::new(false);
+        let save = CallAt(AtomicUsize::new(step), || {
+            if it.old().join("t").exists() {
+                fs::write(it.dir.path().join("document"), document()).unwrap();
+                fs::rename(it.dir.path().join("document"), it.old().join("t/a")).unwrap();
+                has_saved.store(true, Ordering::Relaxed);
+            }
+        });
+        let [source, target] = [it.old(), it.new_folder()].map(|folder| Fixture::storage(&folder, ["t/a", "t/d/b"]));
+        let evidence = FileEvidence { record: Some(&record), was_complete: true, hashes: &hashes };
+        let moved = source.move_files(&target, HASH, evidence, NOTHING, &save);
+        if has_saved.load(Ordering::Relaxed) {
+            noticed += usize::from(matches!(moved, Err(FileJobError::Changed(_))));
+            assert_eq!(fs::read(it.old().join("t/a")).unwrap(), document(), "{step}: {moved:?}");
+        }
+    }
+    assert!(noticed >= 2, "{noticed}");
 }
