@@ -31,6 +31,7 @@ mod exact_files;
 mod failed_piece;
 mod files;
 mod flaws;
+mod folder_mark;
 mod fs_limits;
 mod ignored_files;
 mod incomplete_names;

@@ -5,6 +5,7 @@ mod copying;
 mod deletion;
 mod failed_move;
 mod folders;
+mod left_folders;
 mod moved_marker;
 mod moving;
 mod names;

@@ -22,6 +22,7 @@ use crate::util::descriptors::{is_shortage, retry_while};
 
 use crate::storage::cache::OpenFile;
 use crate::storage::error::{Operation, StorageError, StorageErrorKind};
+use crate::storage::folder_mark::create_marked;
 use crate::storage::ownership::Refusal;
 
 /// Opens a folder as a base for other opens; this needs no permission to list it.
@@ -97,7 +98,7 @@ impl Root {
             opened => return opened.map(drop),
         }
         let parent = open(name.parent().unwrap_or(Path::new("")))?;
-        match rustix::fs::mkdirat(parent, name.file_name().unwrap_or_default(), Mode::from_raw_mode(0o777)) {
+        match create_marked(parent, name) {
             // Another process was faster.
             Err(Errno::EXIST) => open(name).map(drop),
             made => made.map_err(failed),

@@ -4,7 +4,7 @@
 #[cfg(feature = "service")]
 use std::ffi::OsStr;
 #[cfg(feature = "service")]
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use crate::storage::error::shown;
@@ -47,22 +47,30 @@ impl Storage {
         }
     }
 
-    /// Removes those of the torrent's links that point to what the torrent says. Returns the links that it removed.
+    /// Those of the torrent's links that exist and point to what the torrent says.
     #[cfg(feature = "service")]
-    pub(super) fn remove_links(&self) -> Vec<PathBuf> {
+    pub(super) fn own_links(&self) -> impl Iterator<Item = PathBuf> {
         let links = self.layout.special_entries().links.iter();
-        let is_removed = |(link, target): &&(PathBuf, PathBuf)| {
-            let Ok(folder) = self.root.own_folder(link.parent().unwrap_or(Path::new(""))) else { return false };
-            let name = file_name(link);
-            let relative = relative(link, target);
-            let is_ours = |name: &OsStr| {
-                let found = rustix::fs::readlinkat(&folder, name, Vec::new());
-                Ok(found.is_ok_and(|found| found.as_bytes() == relative.as_os_str().as_encoded_bytes()))
-            };
-            let taken = exact_files::take((folder.as_fd(), name), is_ours);
-            taken.ok().flatten().is_some_and(|taken| taken.remove().is_ok())
+        let is_there = move |(link, target): &&(PathBuf, PathBuf)| {
+            let folder = self.root.own_folder(link.parent().unwrap_or(Path::new("")));
+            folder.is_ok_and(|folder| points_to(&folder, file_name(link), &relative(link, target)))
         };
-        links.filter(is_removed).map(|(link, _)| link.clone()).collect()
+        links.filter(is_there).map(|(link, _)| link.clone())
+    }
+
+    /// Removes one of the torrent's links, if it points to what the torrent says.
+    #[cfg(feature = "service")]
+    pub(super) fn remove_link(&self, link: &Path) {
+        let links = &self.layout.special_entries().links;
+        let Some((_, target)) = links.iter().find(|(it, _)| it == link) else { return };
+        let Ok(folder) = self.root.own_folder(link.parent().unwrap_or(Path::new(""))) else { return };
+        let relative = relative(link, target);
+        let taken =
+            exact_files::take((folder.as_fd(), file_name(link)), |name| Ok(points_to(&folder, name, &relative)));
+        let removed = taken.and_then(|taken| taken.map_or(Ok(()), exact_files::FileTakenAway::remove));
+        if let Err(error) = removed {
+            log::debug!("{}: this link stays: {error}", link.display());
+        }
     }
 
     /// The links to create, with their targets: an unwanted target does not exist on disk.
@@ -84,6 +92,13 @@ impl Storage {
             }
         }
     }
+}
+
+/// Whether a name is a symbolic link to this target.
+#[cfg(feature = "service")]
+fn points_to(folder: &OwnedFd, name: &OsStr, target: &Path) -> bool {
+    let found = rustix::fs::readlinkat(folder, name, Vec::new());
+    found.is_ok_and(|found| found.as_bytes() == target.as_os_str().as_encoded_bytes())
 }
 
 /// The relative target of a symbolic link at `link` that points to `target`.

@@ -5,7 +5,7 @@ use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 
 use crate::storage::check::check_pieces;
-use crate::storage::data_files::folders::{lookup, lookup_file, parent, remove, remove_empty, remove_if_untouched};
+use crate::storage::data_files::folders::{lookup, lookup_file, parent, remove, remove_if_untouched};
 use crate::storage::data_files::{FileEvidence, FileJobError};
 use crate::storage::error::shown;
 use crate::storage::files::Storage;
@@ -46,7 +46,7 @@ const CHANGED: Authorship = Authorship::Foreign("another program has changed it"
 
 impl Storage {
     /// Deletes the torrent's files that btsync created or completed and nobody has changed since, then the part file, the marker, and
-    /// the torrent's folders that are empty. Without resume data, if everything was complete, a file counts as completed
+    /// the torrent's links and empty folders, as far as they are btsync's. Without resume data, if everything was complete, a file counts as completed
     /// if all its pieces verify. Returns the files that stay.
     ///
     /// # Errors
@@ -61,8 +61,7 @@ impl Storage {
         self.check_all_not_private(private)?;
         self.marker.content = self.read_marker(info_hash)?;
         let (ours, mut kept) = self.sort_files(info_hash, evidence, stop)?;
-        let mut folders = self.layout.special_entries().folders.clone();
-        folders.extend(self.remove_links().iter().map(|link| parent(link).to_owned()));
+        let mut folders = Vec::new();
         for (name, seen) in &ours {
             step(stop)?;
             match remove_if_untouched(&self.root, name, seen) {
@@ -77,7 +76,7 @@ impl Storage {
             remove(&self.root, &self.marker_path(info_hash))?;
         }
         step(stop)?;
-        remove_empty(&self.root, folders.into_iter());
+        self.remove_left_entries(folders.into_iter());
         Ok(kept)
     }
 

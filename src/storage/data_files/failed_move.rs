@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use crate::storage::data_files::FileJobError;
 use crate::storage::data_files::copying::temporary_name;
-use crate::storage::data_files::folders::{lookup, lookup_file, parent, remove, remove_empty, remove_if_untouched};
+use crate::storage::data_files::folders::{lookup, lookup_file, parent, remove, remove_if_untouched};
+use crate::storage::data_files::left_folders::remove_empty;
 use crate::storage::data_files::moving::{DoneMove, EntryState, FileMover};
 use crate::storage::data_files::names::{NameRelation, change_spelling, relation};
 use crate::storage::data_files::published_copy::{is_noted, note_name};

@@ -1,7 +1,7 @@
 //! Looking at names, and creating and removing folders, without following any symbolic link.
 
 use std::collections::BTreeSet;
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use crate::storage::data_files::FileJobError;
 use crate::storage::error::{Operation, StorageError};
 use crate::storage::exact_files;
+use crate::storage::folder_mark::create_marked;
 use crate::storage::open::{Root, file_name};
 use crate::storage::snapshot::FileSnapshot;
 
@@ -59,30 +60,13 @@ pub(super) fn make_folders(root: &Root, folder: &Path) -> Result<OwnedFd, FileJo
     let mut opened = root.own_folder(&path).map_err(|errno| made(&path, errno))?;
     for part in folder.components() {
         path.push(part);
-        match rustix::fs::mkdirat(&opened, part.as_os_str(), Mode::from_raw_mode(0o777)) {
+        match create_marked(&opened, &path) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(made(&path, errno)),
         }
         opened = root.own_folder(&path).map_err(|errno| made(&path, errno))?;
     }
     Ok(opened)
-}
-
-/// Removes those folders that are empty, and empty folders above them; never the root itself.
-pub(super) fn remove_empty(root: &Root, folders: impl Iterator<Item = PathBuf>) {
-    let all: BTreeSet<PathBuf> = folders
-        .flat_map(|folder| folder.ancestors().map(Path::to_owned).collect::<Vec<_>>())
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .collect();
-    // In this order, a folder comes before what is in it.
-    for folder in all.iter().rev() {
-        let removed = root
-            .own_folder(parent(folder))
-            .and_then(|above| rustix::fs::unlinkat(above, file_name(folder), AtFlags::REMOVEDIR));
-        if let Err(errno) = removed {
-            log::debug!("{}: this folder stays: {errno}", folder.display());
-        }
-    }
 }
 
 /// Removes a name if it is still the file that was `seen`.

@@ -10,9 +10,8 @@ use rustix::io::Errno;
 use crate::storage::cache::clock;
 use crate::storage::data_files::FileJobError;
 use crate::storage::data_files::copying::{have_same_content, temporary_name};
-use crate::storage::data_files::folders::{
-    failed, lookup, lookup_file, make_folders, parent, remove_empty, remove_if_untouched,
-};
+use crate::storage::data_files::folders::{failed, lookup, lookup_file, make_folders, parent, remove_if_untouched};
+use crate::storage::data_files::left_folders::remove_empty;
 use crate::storage::data_files::names::{NameRelation, change_spelling, is_same_folder, relation, rename_to_new};
 use crate::storage::data_files::provenance::{FileEvidence, FoundFiles};
 use crate::storage::data_files::published_copy;
@@ -161,18 +160,12 @@ impl FileMover<'_> {
             }
         })?;
         self.step()?;
-        let mut left: Vec<PathBuf> = entries
-            .iter()
-            .filter(|entry| !matches!(entry.state, EntryState::Missing))
-            .map(|entry| parent(&entry.from).to_owned())
-            .collect();
-        if !self.is_same_folder {
-            let links = self.source.remove_links();
-            left.extend(links.iter().map(|link| parent(link).to_owned()));
-            left.extend(self.source.layout.special_entries().folders.iter().cloned());
-        }
-        remove_empty(&self.source.root, left.into_iter());
-        if !self.is_same_folder {
+        let moved_entries = entries.iter().filter(|entry| !matches!(entry.state, EntryState::Missing));
+        let left = moved_entries.map(|entry| parent(&entry.from).to_owned());
+        if self.is_same_folder {
+            remove_empty(&self.source.root, left);
+        } else {
+            self.source.remove_left_entries(left);
             // Afterwards, because both folders may be the same one by another path.
             self.target.create_special_entries(self.stop);
         }
