@@ -29,6 +29,7 @@ mod empty_files;
 mod error;
 mod exact_files;
 mod failed_piece;
+mod file_rights;
 mod files;
 mod flaws;
 mod folder_mark;

@@ -2,10 +2,9 @@
 //! replaces by its own copy.
 
 use std::ffi::OsStr;
-use std::fs::{File, Metadata, Permissions};
+use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
 use std::path::Path;
 
 use rustix::fs::RenameFlags;
@@ -15,6 +14,7 @@ use crate::storage::cache::OpenFile;
 use crate::storage::download_mark;
 use crate::storage::error::{Operation, StorageError};
 use crate::storage::exact_files;
+use crate::storage::file_rights::take_over_rights;
 use crate::storage::files::Storage;
 use crate::storage::fs_limits::{OVERLAY, file_system_type};
 use crate::storage::layout::FileSpec;
@@ -46,7 +46,7 @@ impl Storage {
         let temporary_name = spec.path.with_file_name(exact_files::random_name());
         let copy = self.root.open(&temporary_name, Access::New)?;
         let copied = original.metadata().and_then(|found| {
-            self.make_like((file, spec), action, &copy.file, &found)?;
+            self.make_like((file, spec), action, &copy.file, (&original, &found))?;
             if action != FileAction::ReplaceEmpty {
                 io::copy(&mut (&original).take(spec.length), &mut &copy.file)?;
             }
@@ -58,7 +58,7 @@ impl Storage {
             let names = (temporary_name.as_path(), spec.path.as_path());
             let placed = put_in_place(&self.root, names, seen, (&ours, action))?;
             if let Placement::New(new) = &placed {
-                self.make_like((file, spec), action, &new.file, &found).map_err(failed)?;
+                self.make_like((file, spec), action, &new.file, (&original, &found)).map_err(failed)?;
             }
             Ok((placed, ours))
         });
@@ -83,11 +83,11 @@ impl Storage {
         (file, spec): (usize, &FileSpec),
         action: FileAction,
         new: &File,
-        found: &Metadata,
+        (original, found): (&File, &Metadata),
     ) -> io::Result<()> {
         download_mark::set_download_mark(new, self.layout.final_name(file).unwrap_or(&spec.path));
         // Before the content, so that nobody can read it meanwhile who could not read the original.
-        take_over_rights(new, found)?;
+        take_over_rights(new, original, found)?;
         let length = if action == FileAction::ReplaceEmpty { found.len().min(spec.length) } else { 0 };
         // Some file systems of FUSE do not change the open file but that of the same name, which may be another program's by now.
         if length > 0 { new.set_len(length) } else { Ok(()) }
@@ -115,19 +115,6 @@ impl Storage {
             *seen = FileSnapshot::of(&found);
         }
     }
-}
-
-/// Gives a new file the owner, group and mode of the file it replaces, as far as permitted; but not the setuid and setgid bits,
-/// because the content comes from strangers.
-pub(super) fn take_over_rights(file: &File, found: &Metadata) -> io::Result<()> {
-    let made = file.metadata()?;
-    if (made.uid(), made.gid()) != (found.uid(), found.gid())
-        && fchown(file, Some(found.uid()), Some(found.gid())).is_err()
-        && let Err(error) = fchown(file, None, Some(found.gid()))
-    {
-        log::debug!("a copy does not get the owner and group of the file that it replaces: {error}");
-    }
-    file.set_permissions(Permissions::from_mode(found.mode() & 0o777))
 }
 
 /// What is now at the name of the file to be replaced.

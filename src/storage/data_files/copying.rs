@@ -12,8 +12,8 @@ use crate::storage::data_files::FileJobError;
 use crate::storage::data_files::folders::{failed, lookup, remove};
 use crate::storage::download_mark;
 use crate::storage::error::Operation;
+use crate::storage::file_rights::take_over_rights;
 use crate::storage::open::Root;
-use crate::storage::replace::take_over_rights;
 use crate::storage::snapshot::FileSnapshot;
 use crate::storage::stop_check::StopCheck;
 
@@ -63,7 +63,7 @@ fn fill(original: &File, copy: &File, (name, seen): (&Path, &FileSnapshot), stop
     }
     download_mark::set_download_mark(copy, name);
     // Before the content, so that nobody can read it meanwhile who could not read the original.
-    take_over_rights(copy, &found)?;
+    take_over_rights(copy, original, &found)?;
     copy.set_len(seen.size)?;
     let mut buffer = vec![0; COPY_CHUNK as usize];
     let mut at = 0;

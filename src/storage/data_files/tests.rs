@@ -21,6 +21,7 @@ use crate::storage::data_files::names::is_same_folder;
 use crate::storage::data_files::provenance::FoundFiles;
 use crate::storage::data_files::{FileEvidence, FileJobError};
 use crate::storage::download_mark::ReportUnmarked;
+use crate::storage::open::Root;
 use crate::storage::{FileSpec, Layout, SpecialEntries, StopCheck, Storage, part_name};
 use crate::types::{InfoHash, Sha1Hash};
 
@@ -58,7 +59,23 @@ impl Fixture {
     /// The folder `old` with the files of a torrent and one of the user's.
     fn new() -> Fixture {
         let it = Fixture { dir: tempfile::tempdir().unwrap() };
+        let root = Root::new(it.old());
+        root.create().unwrap();
+        for folder in ["t", "t/d", "t/empty"] {
+            root.create_folder(Path::new(folder)).unwrap();
+        }
+        it.with_files()
+    }
+
+    /// The same in folders that btsync did not create.
+    fn in_folders_of_the_user() -> Fixture {
+        let it = Fixture { dir: tempfile::tempdir().unwrap() };
         fs::create_dir_all(it.old().join("t/d")).unwrap();
+        it.with_files()
+    }
+
+    fn with_files(self) -> Fixture {
+        let it = self;
         fs::write(it.old().join("t/a"), vec![1; 3_000_000]).unwrap();
         fs::write(it.old().join("t/d/b"), vec![2; 20_000]).unwrap();
         fs::set_permissions(it.old().join("t/d/b"), fs::Permissions::from_mode(0o640)).unwrap();
@@ -144,7 +161,6 @@ fn a_move_takes_all_files_with_times_and_modes_and_leaves_those_of_others() {
     for copies in [false, true] {
         let it = Fixture::new();
         fs::write(it.old().join("t/mine"), "mine").unwrap();
-        fs::create_dir(it.old().join("t/empty")).unwrap();
         symlink("a", it.old().join("t/link")).unwrap();
         let before = fs::metadata(it.old().join("t/d/b")).unwrap();
         let moved = it.run(copies, &GO_ON).unwrap();

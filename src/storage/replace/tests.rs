@@ -69,19 +69,6 @@ fn a_replacing_file_keeps_its_name_if_names_cannot_be_exchanged() {
     }
 }
 
-/// A user who may not change owners only has files of their own here.
-#[test]
-fn a_copy_has_the_owner_and_the_mode_of_the_file() {
-    let dir = tempdir().unwrap();
-    let [theirs, ours] = ["theirs", "ours"].map(|name| File::create(dir.path().join(name)).unwrap());
-    let _ = fchown(&theirs, Some(1000), Some(100));
-    theirs.set_permissions(Permissions::from_mode(0o6750)).unwrap();
-    let found = theirs.metadata().unwrap();
-    take_over_rights(&ours, &found).unwrap();
-    let made = ours.metadata().unwrap();
-    assert_eq!((made.uid(), made.gid(), made.mode() & 0o7777), (found.uid(), found.gid(), 0o750));
-}
-
 #[test]
 fn nothing_but_our_own_copy_is_removed_after_a_refusal() {
     let dir = tempdir().unwrap();

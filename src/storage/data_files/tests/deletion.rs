@@ -187,3 +187,24 @@ fn a_deletion_that_was_killed_at_any_step_completes_when_it_is_repeated() {
         }
     }
 }
+
+#[test]
+fn folders_and_links_that_btsync_did_not_create_stay_unless_nothing_else_is_left() {
+    for (moves, has_more) in [(false, true), (true, true), (false, false), (true, false)] {
+        let it = Fixture::in_folders_of_the_user();
+        symlink("a", it.old().join("t/link")).unwrap();
+        if has_more {
+            // The torrent names this folder, and no file in it.
+            fs::create_dir(it.old().join("t/empty")).unwrap();
+        }
+        if moves {
+            it.run(false, &GO_ON).unwrap();
+        } else {
+            assert!(delete(&it, Some(&record(&it, true)), true).is_empty());
+        }
+        assert_eq!(files(&it.old()), []);
+        for name in ["t", "t/d", "t/empty", "t/link"] {
+            assert_eq!(fs::symlink_metadata(it.old().join(name)).is_ok(), has_more, "{moves} {has_more}: {name}");
+        }
+    }
+}
