@@ -135,7 +135,8 @@ fn keep_names(record: &mut TorrentRecord, torrent: &[u8]) -> Result<Metainfo, St
     Ok(ours)
 }
 
-/// Records the files that the other client has begun as unfinished ones of the torrent. All others are files like those of the user's.
+/// Records the files that the other client has begun as unfinished ones of the torrent, and those that it has completely. All others
+/// are files like those of the user's.
 fn claim(
     record: &TorrentRecord,
     metainfo: &Metainfo,
@@ -143,7 +144,7 @@ fn claim(
 ) -> Result<(), String> {
     let have = merged(have);
     let begun = begun_files(metainfo, have.iter().cloned());
-    if begun.is_empty() {
+    if have.is_empty() {
         return Ok(());
     }
     let torrent = record.idle(metainfo, resume_folder);

@@ -38,7 +38,8 @@ impl<'a> PermittedFolders<'a> {
         if self.permits(&record.folder) {
             return None;
         }
-        (record.desired_state, record.needs_check) = (DesiredState::Stopped, false);
+        record.cancel_check();
+        record.desired_state = DesiredState::Stopped;
         (record.moving_to, record.new_name) = (None, None);
         record.renaming.clear();
         if let Some(removal) = &mut record.removal {

@@ -38,9 +38,12 @@ pub struct TorrentRecord {
     /// Whether its files have to be hashed before anything else.
     #[serde(default)]
     pub needs_check: bool,
-    /// Whether files that were complete and are not now may be completed again: the user has asked for a check, which found that.
+    /// Whether files that were complete and are not now may be completed again: the user has asked for a check.
     #[serde(default)]
     pub may_repair: bool,
+    /// Where its files were before the user named another folder, until they have been hashed there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_place: Option<PreviousPlace>,
     /// The folder in which it may overwrite files that are in its way, until its files have been checked once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub may_overwrite_in: Option<PathBuf>,
@@ -109,6 +112,15 @@ pub enum DesiredState {
     /// Download and seed whatever the queue says: a forced start.
     #[serde(alias = "start_now")]
     Forced,
+}
+
+/// Where a torrent's files were, according to the service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreviousPlace {
+    /// Their folder.
+    pub folder: PathBuf,
+    /// Whether every wanted piece was verified there.
+    pub was_complete: bool,
 }
 
 /// How to remove a torrent.
@@ -190,6 +202,7 @@ impl TorrentRecord {
             desired_state: DesiredState::Stopped,
             needs_check: false,
             may_repair: false,
+            previous_place: None,
             may_overwrite_in: None,
             overwrite_permitted_at: 0,
             queue_number: 0,
@@ -232,9 +245,10 @@ impl TorrentRecord {
 
     /// To which existing files a run may write that starts now: it may start at any time, without the user's knowing.
     pub fn repair_scope(&self) -> RepairScope {
+        let was_complete = self.previous_place.as_ref().is_some_and(|place| place.was_complete);
         match self {
-            _ if self.needs_check || self.may_repair => RepairScope::Any,
-            _ if self.progress.is_complete => RepairScope::Nothing,
+            _ if self.may_repair => RepairScope::Any,
+            _ if self.progress.is_complete || was_complete => RepairScope::Nothing,
             _ => RepairScope::Unfinished,
         }
     }
@@ -259,9 +273,35 @@ impl TorrentRecord {
         }
     }
 
-    /// Sets the folder in which its files are already, according to the user: a check has to find out.
+    /// Asks for a check of its files, after which those that were complete before may be repaired.
+    pub fn verify(&mut self) {
+        self.needs_check = self.metainfo.is_some();
+        self.may_repair = self.needs_check;
+    }
+
+    /// Does without a check that it needs. What the check would have permitted is not permitted.
+    pub fn cancel_check(&mut self) {
+        self.may_repair &= !self.needs_check;
+        self.needs_check = false;
+    }
+
+    /// A check has ended. `ends_after_check`: nothing else was to be done. Otherwise the run has begun with all permissions.
+    pub fn end_check(&mut self, is_complete: bool, ends_after_check: bool) {
+        let is_undecided = ends_after_check && !is_complete;
+        self.previous_place.take_if(|_| !is_undecided || self.may_repair);
+        self.may_repair &= is_undecided;
+        self.needs_check = false;
+    }
+
+    /// Sets the folder in which its files are already, according to the user: a check has to find out. It does not permit repairs: the
+    /// user may have edited files before he moved them.
     pub fn use_folder(&mut self, folder: &Path) {
-        folder.clone_into(&mut self.folder);
+        let before = std::mem::replace(&mut self.folder, folder.to_owned());
+        if self.metainfo.is_some() {
+            let was_complete = self.progress.is_complete;
+            self.previous_place.get_or_insert(PreviousPlace { folder: before, was_complete });
+        }
+        self.may_repair = false;
         (self.final_folder, self.moving_to, self.may_overwrite_in) = (None, None, None);
         (self.progress.is_complete, self.progress.have) = (false, 0);
         self.needs_check = self.metainfo.is_some();

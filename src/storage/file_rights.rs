@@ -77,6 +77,7 @@ mod tests {
         take_over_rights(&copy, &plain, &plain.metadata().unwrap()).unwrap();
         assert_eq!((list_of(&copy), mode(&copy)), (None, 0o640));
     }
+
     /// A user who may not change owners only has files of their own here.
     #[test]
     fn a_copy_has_the_owner_and_the_mode_of_the_file() {

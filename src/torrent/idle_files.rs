@@ -1,9 +1,10 @@
 //! Moves and deletes the files of a torrent that does not run, together with its resume data.
 
+mod claim;
+
 use std::collections::HashSet;
 use std::fs;
 use std::io;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use crate::metainfo::Metainfo;
 use crate::storage::resume::{PREEXISTING, ResumeData, Stamp};
 use crate::storage::{
     FileEvidence, FileJobError, KeptFile, Layout, LayoutError, MovedFile, Operation, ReportUnmarked, StopCheck,
-    Storage, StorageError, identity, is_reserved, part_name,
+    Storage, StorageError, is_reserved, part_name,
 };
 use crate::torrent::downloaded_torrents;
 use crate::torrent::original_names::layout_as_found;
@@ -31,8 +32,6 @@ use crate::util::os_error::reason;
 const MAX_OPEN_FILES: usize = 4;
 /// How often a job waits for a descriptor, a tenth of a second each time, before it fails.
 const MAX_WAITS: usize = 50;
-/// The suffix of qBittorrent's unfinished files.
-const OTHER_SUFFIX: &str = ".!qB";
 
 /// Why the files of a torrent cannot be moved or deleted.
 #[derive(Debug, Error)]
@@ -160,47 +159,20 @@ impl IdleTorrent<'_> {
         Ok(())
     }
 
-    /// Records files on disk as unfinished ones of this torrent, as the resume data of another client says. The next run completes
-    /// them, unless somebody changes them before. `have` are the ranges of the torrent's bytes that the client has, in order, and not
-    /// touching each other. A file whose content contradicts that is not claimed; nor is one of two files, with and without the
-    /// suffix of unfinished ones: one of them is the user's.
-    ///
-    /// # Errors
-    /// If a file cannot have its path.
-    pub fn claim(&self, begun: &[u32], have: &[Range<u64>], stop: &dyn StopCheck) -> Result<(), IdleFilesError> {
-        let (source, _) = self.layouts(self.place)?;
-        let storage = self.storage(self.place.folder, source, &Arc::default());
-        let (mut files, mut owned_files) = (Vec::new(), Vec::new());
-        for number in begun.iter().copied().filter(|number| !self.is_unwanted(*number)) {
-            let file = usize::try_from(number).unwrap_or(usize::MAX);
-            let path = storage.layout().files().get(file).map(|spec| self.place.folder.join(&spec.path));
-            let path = path.filter(|path| !self.has_second_file(path));
-            let found = path.and_then(|path| fs::symlink_metadata(path).ok()).filter(fs::Metadata::is_file);
-            // Before the content is read, so that a later change is noticed.
-            let stamp = storage.stamp(file);
-            let is_begun = || storage.has_begun_content(file, have, &self.metainfo.pieces, stop);
-            if let Some((found, stamp)) = found.zip(stamp).filter(|_| is_begun()) {
-                files.push((number, stamp));
-                owned_files.push((number, identity(&found)));
-            }
-        }
-        let Some(path) = self.record_path(self.place.folder).filter(|_| !files.is_empty()) else { return Ok(()) };
-        let (info_hash, have) = (self.metainfo.info_hash, Bitfield::new(self.metainfo.piece_count()));
-        let (boot, owned_files, partial) = (String::new(), Some(owned_files), Vec::new());
-        let record = ResumeData { info_hash, boot, files, have, owned_files, uploaded: 0, partial };
+    /// Uses the resume data of the folder in which the files were before, if there is none of the torrent's folder. It says which files
+    /// were complete, and nothing of the files as they are now: they are hashed.
+    pub fn inherit_resume_data(&self, previous: &Path) {
+        let Some(path) = self.record_path(self.place.folder).filter(|path| !path.exists()) else { return };
+        // Perhaps the user has moved the folder itself.
+        let place = fs::canonicalize(previous).unwrap_or_else(|_| previous.to_owned());
+        let old_path = record_path(self.resume_folder, self.metainfo.info_hash, &place);
+        let record = layout(self.metainfo).ok().and_then(|layout| self.read_record(&old_path, &layout).ok().flatten());
+        let Some(record) = record else { return };
+        let (boot, files, owned_files, partial) = (String::new(), Vec::new(), Some(Vec::new()), Vec::new());
+        let record = ResumeData { boot, files, owned_files, partial, ..record };
         if let Err(error) = replace(&path, &record.encode(), ResumeData::is_encoded) {
             log::warn!("{}: cannot be written: {error}", path.display());
         }
-        Ok(())
-    }
-
-    /// Whether a file with the suffix of unfinished files exists beside this one.
-    fn has_second_file(&self, path: &Path) -> bool {
-        [self.suffix, OTHER_SUFFIX].iter().any(|suffix| {
-            let mut name = path.as_os_str().to_owned();
-            name.push(suffix);
-            fs::symlink_metadata(name).is_ok()
-        })
     }
 
     /// The torrent's file with this number, if all its pieces were verified and nobody has changed it since.

@@ -264,14 +264,14 @@ fn started_until(
 fn an_import_overwrites_only_files_that_the_other_client_has_begun() {
     use crate::service::model::ProblemKind;
     let (_, users, begun) = doc();
-    // Nothing is begun, or nothing is known, or the file counts as complete: it is the user's.
-    let transmission: [&[u8]; 4] = [b"4:none", b"1:\0", b"3:all", b"3:odd"];
+    // Nothing is begun, or nothing is known: it is the user's.
+    let transmission: [&[u8]; 3] = [b"4:none", b"1:\0", b"3:odd"];
     for resume in transmission {
         let (problem, content) = started("transmission", resume, &users);
         assert_eq!(problem, Some(ProblemKind::FilesInTheWay), "{}", resume.escape_ascii());
         assert!(content == users, "{}", resume.escape_ascii());
     }
-    let qbittorrent: [&[u8]; 3] = [b"d", b"d6:pieces4:\0\0\0\0", b"d6:pieces4:\x01\x01\x01\x01"];
+    let qbittorrent: [&[u8]; 2] = [b"d", b"d6:pieces4:\0\0\0\0"];
     for resume in qbittorrent {
         let (problem, content) = started("qbittorrent", resume, &users);
         assert_eq!(problem, Some(ProblemKind::FilesInTheWay), "{}", resume.escape_ascii());
@@ -312,6 +312,24 @@ fn an_import_overwrites_no_version_of_the_user_that_begins_like_the_file() {
         let (problem, content) = started_until(from, resume, (&version, None), |torrent| torrent.problem.is_some());
         assert_eq!(problem, Some(ProblemKind::FilesInTheWay), "{from}");
         assert!(content == version, "{from}");
+    }
+}
+
+/// The other client had all of the file, and the user has edited a piece since.
+#[test]
+fn an_import_overwrites_no_edit_of_a_file_that_the_other_client_completed() {
+    use crate::service::model::ProblemKind;
+    let (_, users, _) = doc();
+    let mut edited: Vec<u8> = (0..65_536_u32).map(|at| (at % 251) as u8).collect();
+    edited[20_000..20_005].copy_from_slice(b"mine!");
+    let resumes: [(&str, &[u8]); 3] =
+        [("transmission", b"3:all"), ("transmission", b"1:\xf0"), ("qbittorrent", b"d6:pieces4:\x01\x01\x01\x01")];
+    for (from, resume) in resumes {
+        for version in [&edited, &users] {
+            let (problem, content) = started_until(from, resume, (version, None), |torrent| torrent.problem.is_some());
+            assert_eq!(problem, Some(ProblemKind::Local), "{from}");
+            assert!(content == *version, "{from}");
+        }
     }
 }
 

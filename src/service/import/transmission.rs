@@ -83,12 +83,16 @@ fn take_over_files(record: &mut TorrentRecord, metainfo: &Metainfo, resume: &Dic
     }
 }
 
-/// The ranges of the torrent's bytes that Transmission has; empty if it has none or all.
+/// The ranges of the torrent's bytes that Transmission has.
 fn owned_ranges(metainfo: &Metainfo, resume: &Dict) -> Vec<Range<u64>> {
     let progress = values::nested(resume, "progress");
     // Version 2 has the older name.
     let blocks = progress.and_then(|it| values::bytes(it, "blocks").or_else(|| values::bytes(it, "bitfield")));
-    let Some(blocks) = blocks.filter(|blocks| *blocks != b"none" && *blocks != b"all") else { return Vec::new() };
+    let has_all = progress.is_some_and(|it| values::bytes(it, "have") == Some(b"all"));
+    if has_all || blocks == Some(b"all") {
+        return vec![0..metainfo.total()];
+    }
+    let Some(blocks) = blocks.filter(|blocks| *blocks != b"none") else { return Vec::new() };
     // Before version 4, a piece has whole blocks.
     let sizes = [BLOCK, u64::from(metainfo.piece_length).min(BLOCK)];
     let fits = |size: &u64| metainfo.total().div_ceil(*size).div_ceil(8) == blocks.len() as u64;

@@ -105,9 +105,8 @@ impl Manager {
         }
         let is_complete = have >= total;
         let saved = self.update_record(id, |record| {
-            (record.needs_check, record.may_overwrite_in) = (false, None);
-            // A run that goes on has the permission already.
-            record.may_repair = ends_after_check && !is_complete;
+            record.end_check(is_complete, ends_after_check);
+            record.may_overwrite_in = None;
             (record.progress.have, record.progress.wanted) = (have, total);
             record.progress.is_complete = is_complete;
             if is_complete && record.times.done.0 == 0 {

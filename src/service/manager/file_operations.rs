@@ -49,7 +49,8 @@ impl Manager {
                 record.use_folder(folder);
                 if clears {
                     // The user chose another folder because of the problem: go on there.
-                    (record.desired_state, record.needs_check) = (DesiredState::Queued, false);
+                    record.cancel_check();
+                    record.desired_state = DesiredState::Queued;
                 }
             }
         })

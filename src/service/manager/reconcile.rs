@@ -138,6 +138,7 @@ impl Manager {
             return self.fail(id, ProblemKind::Local, &why);
         }
         let record = &torrent.record;
+        self.inherit_resume_data(record);
         let source = match self.source(record) {
             Ok(source) => source,
             Err(error) => return self.fail_start(id, &error),
@@ -183,6 +184,16 @@ impl Manager {
             log::warn!("torrent {}: cannot start yet: {}; btsync tries again", id.0, printable(why));
             (torrent.start_problem, torrent.changed_at) = (problem, Instant::now());
             self.publish(id);
+        }
+    }
+
+    /// Files that were complete in the folder that the torrent had before count as complete in the one that it has now.
+    fn inherit_resume_data(&self, record: &TorrentRecord) {
+        let Some(previous) = record.previous_place.as_ref().filter(|_| record.metainfo.is_some()) else { return };
+        if let Ok(metainfo) = self.read_metainfo(record) {
+            record
+                .idle(&metainfo, &self.state_folder.resume_folder(record.info_hash))
+                .inherit_resume_data(&previous.folder);
         }
     }
 
@@ -304,7 +315,8 @@ impl Manager {
         let problem = Problem { kind, message: printable(message) };
         log::warn!("torrent {}: {}", id.0, problem.message);
         let failed = self.update_record(id, |record| {
-            (record.desired_state, record.needs_check, record.may_overwrite_in) = (DesiredState::Stopped, false, None);
+            record.cancel_check();
+            (record.desired_state, record.may_overwrite_in) = (DesiredState::Stopped, None);
             record.problem = Some(problem);
         });
         if let Err(error) = failed {

@@ -25,7 +25,8 @@ impl Manager {
             }
             ControlRequest::Stop(ids) => self.update_records(&ids, stop)?,
             ControlRequest::Verify(ids) => self.update_records(&ids, |record| {
-                (record.needs_check, record.problem) = (record.metainfo.is_some(), None);
+                record.verify();
+                record.problem = None;
             })?,
             ControlRequest::Reannounce(ids) => self.reannounce(&ids),
             ControlRequest::Remove { ids, deletes_data } => {
@@ -241,7 +242,8 @@ impl Manager {
 }
 
 fn stop(record: &mut TorrentRecord) {
-    (record.desired_state, record.needs_check, record.may_overwrite_in) = (DesiredState::Stopped, false, None);
+    record.cancel_check();
+    (record.desired_state, record.may_overwrite_in) = (DesiredState::Stopped, None);
 }
 
 /// Starts a torrent: with a new problem it stops again.

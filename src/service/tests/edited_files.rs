@@ -19,6 +19,14 @@ fn edit(folder: &Path) {
     file.write_all_at(EDIT, 20_000).expect("edited");
 }
 
+/// The user moves the files, and then tells the service where they are.
+fn move_by_hand(it: &Fixture, id: TorrentId) {
+    let new = it.downloads().join("by hand");
+    std::fs::create_dir(&new).expect("a folder");
+    std::fs::rename(it.downloads().join("x"), new.join("x")).expect("moved");
+    it.control.set_folder(&[id], &new, false).expect("another folder");
+}
+
 fn is_edited(folder: &Path) -> bool {
     let bytes = std::fs::read(folder.join("x/a.bin")).expect("the file");
     bytes.len() == 100_000 && &bytes[20_000..][..EDIT.len()] == EDIT
@@ -47,7 +55,15 @@ fn seed(temp: &Path, dormant_after: Duration) -> EditedSeed {
 #[test]
 fn a_complete_file_that_was_edited_is_not_repaired_when_the_service_opens_it_again() {
     type Reason = fn(&mut EditedSeed);
-    let reasons: [Reason; 4] = [
+    let reasons: [Reason; 6] = [
+        |EditedSeed { it, id, .. }| move_by_hand(it, *id),
+        |EditedSeed { it, id, .. }| {
+            it.control.stop(&[*id]).expect("stopped");
+            it.wait_for("the stop", *id, |it| it.activity == Activity::Stopped);
+            move_by_hand(it, *id);
+            it.wait_for("the check", *id, |it| it.activity == Activity::Stopped && it.transfer.missing > 0);
+            it.control.start(&[*id], false).expect("started");
+        },
         |EditedSeed { it, id, .. }| {
             it.control.stop(&[*id]).expect("stopped");
             it.wait_for("the stop", *id, |it| it.activity == Activity::Stopped);
@@ -109,25 +125,33 @@ fn a_stranger_who_wakes_a_seed_does_not_have_an_edited_file_repaired() {
 
 #[test]
 fn a_complete_file_of_an_incomplete_torrent_is_not_repaired_either() {
-    let temp = tempfile::tempdir().expect("a folder");
-    let mut it = Fixture::start(temp.path());
-    let bytes = torrent(&it.downloads(), "x", None);
-    let id = it.add(&bytes).id;
-    it.wait_for("the seed", id, |it| it.activity == Activity::Seeding && it.times.done.0 > 0);
-    let select = |it: &Fixture, wanted, unwanted| {
-        it.control.change(&[id], &TorrentChange { wanted, unwanted, ..TorrentChange::default() }).expect("selected");
-    };
-    select(&it, FileIndexes::None, FileIndexes::Some(vec![1]));
-    it.wait_for("a partial seed", id, |it| it.activity == Activity::Seeding);
-    it.control.stop(&[id]).expect("stopped");
-    it.wait_for("the stop", id, |it| it.activity == Activity::Stopped);
-    it.restart();
-    edit(&it.downloads());
-    std::fs::remove_file(it.downloads().join("x/b.bin")).expect("removed");
-    select(&it, FileIndexes::All, FileIndexes::None);
-    it.control.start(&[id], false).expect("started");
-    it.wait_for("the problem", id, is_damaged);
-    assert!(is_edited(&it.downloads()) && !it.downloads().join("x/b.bin").exists());
+    for is_moved_by_hand in [false, true] {
+        let temp = tempfile::tempdir().expect("a folder");
+        let mut it = Fixture::start(temp.path());
+        let bytes = torrent(&it.downloads(), "x", None);
+        let id = it.add(&bytes).id;
+        it.wait_for("the seed", id, |it| it.activity == Activity::Seeding && it.times.done.0 > 0);
+        let select = |it: &Fixture, wanted, unwanted| {
+            it.control
+                .change(&[id], &TorrentChange { wanted, unwanted, ..TorrentChange::default() })
+                .expect("selected");
+        };
+        select(&it, FileIndexes::None, FileIndexes::Some(vec![1]));
+        it.wait_for("a partial seed", id, |it| it.activity == Activity::Seeding);
+        it.control.stop(&[id]).expect("stopped");
+        it.wait_for("the stop", id, |it| it.activity == Activity::Stopped);
+        it.restart();
+        edit(&it.downloads());
+        std::fs::remove_file(it.downloads().join("x/b.bin")).expect("removed");
+        if is_moved_by_hand {
+            move_by_hand(&it, id);
+        }
+        select(&it, FileIndexes::All, FileIndexes::None);
+        it.control.start(&[id], false).expect("started");
+        it.wait_for("the problem", id, is_damaged);
+        let folder = it.summary(id).folder;
+        assert!(is_edited(&folder) && !folder.join("x/b.bin").exists(), "{is_moved_by_hand}");
+    }
 }
 
 #[test]
