@@ -89,7 +89,7 @@ pub enum CreateError {
         /// The system's error.
         source: io::Error,
     },
-    /// A file's length changed between scanning and hashing.
+    /// A file's length or modification time changed between the scan and the end of the hashing.
     #[error("{} changed while it was being hashed", path.display())]
     Changed {
         /// The file that changed.
@@ -220,7 +220,7 @@ impl CreatePlan {
             if output.is_some() && source_files::canonical_path(source) == output {
                 return Err(CreateError::Output { path: source.to_path_buf() });
             }
-            vec![CreateEntry { parts: Vec::new(), path: source.to_path_buf(), length: meta.len(), is_pad: false }]
+            vec![CreateEntry::new(Vec::new(), source.to_path_buf(), &meta)]
         } else if meta.is_dir() {
             source_files::files(source, exclude, output.as_deref(), &mut notes)?
         } else {

@@ -1,6 +1,6 @@
 //! Hashes the pieces of files on disk, for `create`.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::num::NonZero;
 use std::os::unix::fs::FileExt;
@@ -49,6 +49,13 @@ pub(super) fn hash(
     let mut hashed = hash_pieces(&job, pieces, piece_length, threads)?;
     if job.is_stopped() {
         return Err(CreateError::Stopped);
+    }
+    // The hashes of a file that another program has written to meanwhile match no version of it.
+    for file in files.iter().filter(|file| !file.is_pad) {
+        let found = fs::metadata(&file.path).map_err(|source| CreateError::Read { path: file.path.clone(), source })?;
+        if file.is_changed(&found) {
+            return Err(CreateError::Changed { path: file.path.clone() });
+        }
     }
     cold_sort::sort_by_key(&mut hashed, |&(piece, _)| piece);
     Ok(hashed.into_iter().map(|(_, hash)| hash).collect())
@@ -106,7 +113,7 @@ impl HashJob<'_> {
         if last.as_ref().is_none_or(|(open, _)| *open != index) {
             let file = File::open(&input.path).map_err(read)?;
             let meta = file.metadata().map_err(read)?;
-            if !meta.is_file() || meta.len() != input.length {
+            if input.is_changed(&meta) {
                 return Err(changed());
             }
             *last = Some((index, file));

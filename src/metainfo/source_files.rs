@@ -1,6 +1,7 @@
 //! Finds the files of a folder for `create`, and determines their order and the padding between them.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::metainfo::create::CreateError;
@@ -18,8 +19,23 @@ pub(crate) struct CreateEntry {
     pub path: PathBuf,
     /// The length in bytes at the time of the scan.
     pub length: u64,
+    /// The modification time at the time of the scan, as seconds since 1970 and nanoseconds.
+    pub modified: (i64, i64),
     /// Whether the entry is padding (BEP 47): zeros that belong to no file.
     pub is_pad: bool,
+}
+
+impl CreateEntry {
+    /// A file as it was found.
+    pub fn new(parts: Vec<String>, path: PathBuf, found: &fs::Metadata) -> CreateEntry {
+        let modified = (found.mtime(), found.mtime_nsec());
+        CreateEntry { parts, path, length: found.len(), modified, is_pad: false }
+    }
+
+    /// Whether a file has changed since the scan. Inode numbers do not count, because some file systems give a file several.
+    pub fn is_changed(&self, now: &fs::Metadata) -> bool {
+        !now.is_file() || now.len() != self.length || (now.mtime(), now.mtime_nsec()) != self.modified
+    }
 }
 
 /// The path of an existing or future file without links, `.` and `..`; `None` if its folder does not exist.
@@ -76,7 +92,7 @@ pub(crate) fn files(
             if meta.is_dir() {
                 folders.push((path, parts));
             } else {
-                found.push(CreateEntry { parts, path, length: meta.len(), is_pad: false });
+                found.push(CreateEntry::new(parts, path, &meta));
             }
         }
     }
@@ -97,7 +113,7 @@ pub(crate) fn padded(files: &[CreateEntry], piece_length: u32) -> Vec<CreateEntr
             let length = piece_length - filled;
             // The path that BEP 47 recommends.
             let parts = vec![".pad".to_owned(), length.to_string()];
-            padded.push(CreateEntry { parts, path: PathBuf::new(), length, is_pad: true });
+            padded.push(CreateEntry { parts, path: PathBuf::new(), length, modified: (0, 0), is_pad: true });
             filled = 0;
         }
         filled = (filled + file.length % piece_length) % piece_length;

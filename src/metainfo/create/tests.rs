@@ -247,3 +247,35 @@ fn stopping_and_changing_files_end_the_work() {
         assert!(matches!(changed, Err(CreateError::Changed { path }) if path.ends_with("b")));
     }
 }
+
+/// The threads that hash read the file before and after the change: its hashes would match no version of it.
+#[test]
+fn a_file_that_changes_without_another_length_ends_the_work() {
+    let (_dir, root) = tree(&[("a", noise(100_000, 7)), ("b", noise(100_000, 8))]);
+    let create =
+        |plan: &CreatePlan| plan.create(&CreateOptions::default(), &AtomicU64::new(0), &AtomicBool::new(false));
+    let plan = CreatePlan::scan(&root, &[]).unwrap();
+    assert!(create(&plan).is_ok());
+    let file = fs::File::options().write(true).open(root.join("b")).unwrap();
+    file.set_modified(std::time::SystemTime::now() + std::time::Duration::from_secs(1)).unwrap();
+    assert!(matches!(create(&plan), Err(CreateError::Changed { path }) if path.ends_with("b")));
+    // It has been hashed already when it changes. A fast machine may be done before the change, so try a few times.
+    let (_dir, root) = tree(&[("a", noise(100, 7)), ("b", vec![8; 32 << 20])]);
+    let is_noticed = || {
+        let (plan, progress) = (CreatePlan::scan(&root, &[]).unwrap(), AtomicU64::new(0));
+        let file = fs::File::options().write(true).open(root.join("a")).unwrap();
+        let options = CreateOptions { threads: 1, ..CreateOptions::default() };
+        let created = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while progress.load(std::sync::atomic::Ordering::Relaxed) < 100 {
+                    std::thread::yield_now();
+                }
+                file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+            });
+            plan.create(&options, &progress, &AtomicBool::new(false))
+        });
+        file.set_modified(std::time::SystemTime::now()).unwrap();
+        matches!(created, Err(CreateError::Changed { path }) if path.ends_with("a"))
+    };
+    assert!((0..50).any(|_| is_noticed()));
+}
