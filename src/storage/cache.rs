@@ -12,6 +12,7 @@ use std::time::SystemTime;
 
 use parking_lot::{Mutex, RwLock};
 
+use crate::storage::late_errors::{CachedFile, LateErrors};
 use crate::util::atomics::{Counter, Flag, Gauge, Time};
 
 /// An open file, and whether it is open for writing.
@@ -31,7 +32,7 @@ impl OpenFile {
 
 #[derive(Debug, Default)]
 struct CacheEntry {
-    handle: RwLock<Option<Arc<OpenFile>>>,
+    handle: RwLock<Option<Arc<CachedFile>>>,
     used: Flag,
     dirty: Flag,
     /// The number of threads in the middle of a write.
@@ -114,16 +115,19 @@ pub(super) struct FileCache {
     /// The open files, oldest first.
     pub(super) ring: Mutex<VecDeque<usize>>,
     max_open: usize,
+    /// The errors that a file system reports after a write.
+    pub(super) late_errors: Arc<LateErrors>,
 }
 
 impl FileCache {
     pub fn new(files: usize, max_open: usize) -> FileCache {
         let entries = std::iter::repeat_with(CacheEntry::default).take(files).collect();
-        FileCache { entries, ring: Mutex::new(VecDeque::new()), max_open: max_open.max(1) }
+        let late_errors = Arc::default();
+        FileCache { entries, ring: Mutex::new(VecDeque::new()), max_open: max_open.max(1), late_errors }
     }
 
     /// The file, if it is open and, for `is_for_writing`, open for writing.
-    pub fn get(&self, file: usize, is_for_writing: bool) -> Option<Arc<OpenFile>> {
+    pub fn get(&self, file: usize, is_for_writing: bool) -> Option<Arc<CachedFile>> {
         let entry = self.entries.get(file)?;
         let handle = entry.handle.read().as_ref().filter(|handle| handle.is_writable || !is_for_writing).cloned()?;
         // Load first: a store by every thread for every block would bounce the cache line between cores.
@@ -134,8 +138,8 @@ impl FileCache {
     }
 
     /// Caches a file that was just opened. If another thread was faster, returns its handle and closes ours.
-    pub fn put(&self, file: usize, handle: OpenFile) -> Arc<OpenFile> {
-        let handle = Arc::new(handle);
+    pub fn put(&self, file: usize, handle: OpenFile) -> Arc<CachedFile> {
+        let handle = Arc::new(CachedFile::new(handle, file, &self.late_errors));
         let Some(entry) = self.entries.get(file) else { return handle };
         let mut ring = self.ring.lock();
         let mut held = entry.handle.write();
@@ -151,15 +155,17 @@ impl FileCache {
                 let evicted = if ring.len() < self.max_open { None } else { self.evict(&mut ring) };
                 *entry.handle.write() = Some(Arc::clone(&handle));
                 ring.push_back(file);
+                // Before the lock is released, so that whoever syncs all files finds this one.
+                self.late_errors.begin_closing(evicted.as_ref());
                 drop(ring);
-                // Closing may take long on a network file system, so do it without the lock.
-                drop(evicted);
+                // Syncing and closing may take long on a network file system, so do it without the lock.
+                self.late_errors.finish_closing(evicted);
             }
         }
         handle
     }
 
-    fn evict(&self, ring: &mut VecDeque<usize>) -> Option<Arc<OpenFile>> {
+    fn evict(&self, ring: &mut VecDeque<usize>) -> Option<Arc<CachedFile>> {
         for _ in 0..ring.len() {
             let spared = ring.front().and_then(|&file| self.entries.get(file)).is_some_and(|s| s.used.swap(false));
             if !spared {
@@ -249,6 +255,15 @@ impl FileCache {
     #[cfg(any(test, feature = "internals"))]
     pub fn take_dirty(&self, file: usize) -> bool {
         self.entries.get(file).is_some_and(|entry| entry.dirty.swap(false))
+    }
+
+    /// Syncs the files on remote file systems that were written to; see [`LateErrors`].
+    pub fn sync_remote(&self) {
+        let ring = self.ring.lock();
+        let open = ring.iter().filter_map(|file| self.entries.get(*file)?.handle.read().clone());
+        let open: Vec<Arc<CachedFile>> = open.chain(self.late_errors.closing()).collect();
+        drop(ring);
+        open.iter().for_each(|handle| handle.sync());
     }
 
     /// Closes all files.

@@ -145,9 +145,10 @@ impl Storage {
         self.cache.is_changed(file) || self.root.metadata(self.name(file)).is_ok_and(|found| may_be(&found))
     }
 
-    /// Whether another program is known to have changed a file that was not rehashed completely since.
+    /// Whether another program is known to have changed a file that was not rehashed completely since, or the file system has lost
+    /// data of it.
     pub fn is_changed(&self, file: usize) -> bool {
-        self.cache.is_changed(file)
+        self.cache.is_changed(file) || self.cache.late_errors.has_failed(file)
     }
 
     /// Checks the file at the temporary name of a new marker.

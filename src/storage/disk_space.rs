@@ -1,10 +1,12 @@
 //! Checks free disk space at the start, rather than failing after hours.
 
+use std::collections::HashSet;
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use rustix::fs::SeekFrom;
+use rustix::fs::{SeekFrom, StatVfs};
 
 use crate::storage::error::StorageError;
 use crate::storage::files::Storage;
@@ -25,9 +27,7 @@ impl Storage {
         if needed == 0 {
             return Ok(());
         }
-        // If the folder does not exist yet, check the nearest existing folder above it.
-        let there = self.root.path().ancestors().map(|path| if path == Path::new("") { Path::new(".") } else { path });
-        let Some(found) = there.map(rustix::fs::statvfs).find_map(Result::ok) else { return Ok(()) };
+        let Some(found) = self.file_system() else { return Ok(()) };
         let free = found.f_bavail.saturating_mul(found.f_frsize);
         if found.f_blocks == 0 || needed <= free {
             return Ok(());
@@ -35,13 +35,51 @@ impl Storage {
         Err(StorageError::NoSpace { path: self.root.path().to_owned(), needed, free })
     }
 
+    /// The download folder's file system. If the folder does not exist yet, that of the nearest existing folder above it.
+    fn file_system(&self) -> Option<StatVfs> {
+        let there = self.root.path().ancestors().map(|path| if path == Path::new("") { Path::new(".") } else { path });
+        there.map(rustix::fs::statvfs).find_map(Result::ok)
+    }
+
+    /// Checks that the file system has room for the entries of all missing files and folders: other programs could not create any file
+    /// there otherwise.
+    fn check_free_inodes(&self, have: &Bitfield) -> Result<(), StorageError> {
+        // Some file systems create inodes as needed and report none.
+        let Some(found) = self.file_system().filter(|found| found.f_files > 0) else { return Ok(()) };
+        let free = found.f_favail;
+        let path = || self.root.path().to_owned();
+        self.lacking_inodes(have, free)
+            .map_or(Ok(()), |needed| Err(StorageError::NoInodes { path: path(), needed, free }))
+    }
+
+    /// The number of inodes for all missing files and folders and the marker, if it is more than `free`.
+    fn lacking_inodes(&self, have: &Bitfield, free: u64) -> Option<u64> {
+        let files = self.layout.files().iter().enumerate();
+        let lacking = files.filter(|(file, spec)| {
+            !spec.is_pad && self.wants(*file) && (spec.length == 0 || !self.layout.is_complete(*file, have))
+        });
+        let lacking: Vec<(usize, &Path)> = lacking.map(|(file, spec)| (file, spec.path.as_path())).collect();
+        let folders: HashSet<&Path> = lacking.iter().flat_map(|(_, path)| path.ancestors().skip(1)).collect();
+        // The exact figure needs a look at every file, so compute it only if the simple one is too large.
+        if (lacking.len() + folders.len() + 1) as u64 <= free {
+            return None;
+        }
+        let is_missing =
+            |name: &Path| self.root.metadata(name).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        let files = lacking.iter().filter(|(file, _)| is_missing(self.name(*file))).count();
+        let folders = folders.iter().filter(|folder| is_missing(folder)).count();
+        let needed = if files == 0 { 0 } else { (files + folders + 1) as u64 };
+        Some(needed).filter(|needed| *needed > free)
+    }
+
     /// Checks that there is disk space for all `wanted` pieces, given the pieces in `have`. Call it after the
     /// check.
     ///
     /// # Errors
-    /// [`StorageError::NoSpace`] if there is not; those of [`Storage::check_fs_limits`].
+    /// [`StorageError::NoSpace`] or [`StorageError::NoInodes`] if there is not; those of [`Storage::check_fs_limits`].
     pub fn check_disk_space_for(&self, have: &Bitfield, wanted: &Bitfield) -> Result<(), StorageError> {
         self.check_fs_limits(have)?;
+        self.check_free_inodes(have)?;
         let missing = wanted.iter().filter(|piece| !have.has(*piece));
         let bytes = missing.map(|piece| u64::from(self.layout.piece_size(piece))).sum();
         // The exact figure needs a look at every file, so compute it only if the simple one is too large.

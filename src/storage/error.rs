@@ -134,6 +134,16 @@ pub enum StorageError {
         /// The bytes free on the file system.
         free: u64,
     },
+    /// The file system has no room for the entries of the missing files.
+    #[error("not enough free inodes in {}: {needed} are needed for the files, {free} are free; delete some files, choose another folder, or select fewer files", shown(.path))]
+    NoInodes {
+        /// The download folder.
+        path: PathBuf,
+        /// The number of files and folders to create.
+        needed: u64,
+        /// How many the file system has room for.
+        free: u64,
+    },
     /// A file larger than the file system or the process's limit allows.
     #[error("cannot create {}: its size of {} is more than the file system or the file size limit (ulimit -f) allows", shown(.path), size(*.length))]
     FileTooLarge {
@@ -198,7 +208,9 @@ impl StorageError {
     pub fn kind(&self) -> StorageErrorKind {
         match self {
             StorageError::Io { source, .. } => kind(source),
-            StorageError::NoSpace { .. } | StorageError::FileTooLarge { .. } => StorageErrorKind::DiskFull,
+            StorageError::NoSpace { .. } | StorageError::NoInodes { .. } | StorageError::FileTooLarge { .. } => {
+                StorageErrorKind::DiskFull
+            }
             StorageError::Escapes { .. } => StorageErrorKind::Escapes,
             StorageError::NotAFolder { .. } => StorageErrorKind::NotAFolder,
             StorageError::NotAFile { .. } | StorageError::InTheWay { .. } | StorageError::SameName { .. } => {

@@ -21,6 +21,11 @@ pub(super) fn is_taken(folder: impl AsFd, seen: &FileSnapshot, now: &Metadata) -
     seen.has_same_size_and_mtime(now) && (seen.is_renamed(now) || may_be_copied())
 }
 
+/// Like [`take`], for the file that was `seen`. A symbolic link is looked at itself.
+pub(super) fn take_seen<'a>(at: NameIn<'a>, seen: &FileSnapshot) -> io::Result<Option<FileTakenAway<'a>>> {
+    take(at, |name| look((at.0, name)).map(|found| is_taken(at.0, seen, &found)))
+}
+
 impl Root {
     /// Removes a file of the download folder if it is the one that was `seen`. Returns whether it did.
     pub fn remove_if(&self, name: &Path, seen: &FileSnapshot) -> io::Result<bool> {

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 
 use crate::storage::cache::{FileCache, OpenFile, WriteGuard};
 use crate::storage::error::{Operation, StorageError, StorageErrorKind};
+use crate::storage::late_errors::CachedFile;
 use crate::storage::layout::Layout;
 use crate::storage::open::{Access, Root};
 use crate::storage::ownership::Refusal;
@@ -177,12 +178,14 @@ impl Storage {
             self.placement.extend_part_file_to(offset + len);
         }
         self.cache.mark_dirty(file_index);
+        handle.mark_written();
         Ok(())
     }
 
     /// Checks before each write that the lock is still held, and that the file is as btsync left it.
     fn check_before_write(&self, file_index: usize, file: &File, writing: &WriteGuard<'_>) -> Result<(), StorageError> {
         self.check_lock(Some(writing.began()))?;
+        self.check_late_errors()?;
         let furthest = self.cache.furthest(file_index);
         if let Ok(found) = rustix::fs::fstat(file) {
             self.check_new_links(file_index, &found, writing.began())?;
@@ -296,7 +299,7 @@ impl Storage {
         self.failed(Operation::Read, file, why)
     }
 
-    pub(super) fn handle(&self, file_index: usize, is_for_writing: bool) -> Result<Arc<OpenFile>, StorageError> {
+    pub(super) fn handle(&self, file_index: usize, is_for_writing: bool) -> Result<Arc<CachedFile>, StorageError> {
         if let Some(handle) = self.cache.get(file_index, is_for_writing) {
             return Ok(handle);
         }
@@ -318,7 +321,7 @@ impl Storage {
     }
 
     /// The file's handle, if it is already open for writing.
-    pub(super) fn cached(&self, file_index: usize) -> Option<Arc<OpenFile>> {
+    pub(super) fn cached(&self, file_index: usize) -> Option<Arc<CachedFile>> {
         self.cache.get(file_index, true)
     }
 

@@ -22,6 +22,7 @@ use crate::storage::cache::{OpenFile, clock};
 use crate::storage::changes::{is_on_fuse, may_be_marker, mtime};
 use crate::storage::error::{Operation, StorageError};
 use crate::storage::files::Storage;
+use crate::storage::late_errors::CachedFile;
 use crate::storage::marker::{self, Marker};
 use crate::storage::open::Root;
 use crate::storage::other_downloads::FolderLock;
@@ -293,7 +294,7 @@ impl Storage {
         &self,
         file_index: usize,
         handle: &OpenFile,
-    ) -> Result<Option<Arc<OpenFile>>, StorageError> {
+    ) -> Result<Option<Arc<CachedFile>>, StorageError> {
         let deadline = Instant::now() + LOCK_TIMEOUT;
         // `Storage::lock` has already warned about a file system without locks.
         while let Ok(false) = try_lock(&handle.file) {

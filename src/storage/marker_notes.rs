@@ -50,12 +50,19 @@ impl Storage {
     pub fn record_complete_files(&self, have: &Bitfield) {
         let Some(marker) = &self.marker.content else { return };
         let mut recorded_complete = self.marker.notes.complete.lock();
-        let mut notes = Vec::new();
+        let (mut notes, mut is_synced) = (Vec::new(), false);
         for (number, spec) in self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.is_pad) {
             let path_hash = marker::path_hash(&spec.path);
             let is_named = marker.created.get(&path_hash).or_else(|| marker.used_existing.get(&path_hash));
             let Some(identity) = is_named.filter(|_| !recorded_complete.contains(&number)) else { continue };
             if self.layout.is_complete(number, have) {
+                if !is_synced {
+                    is_synced = true;
+                    self.cache.sync_remote();
+                }
+                if self.cache.late_errors.has_failed(number) {
+                    continue;
+                }
                 notes.push(MarkerNote::Completed(path_hash, *identity, self.completed_at(number)));
                 recorded_complete.insert(number);
             }

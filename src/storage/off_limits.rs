@@ -2,25 +2,20 @@
 //! btsync's own output goes to, and those in the folders of btsync's configuration and records. Checked before btsync creates
 //! anything.
 
-use std::collections::{HashMap, HashSet};
-use std::ffi::OsString;
-use std::fs::{self, Metadata};
+use std::collections::HashMap;
+use std::fs;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::storage::error::{Operation, StorageError};
 use crate::storage::files::Storage;
 use crate::storage::lock::is_write_action;
+use crate::storage::open_elsewhere::{FileId, SearchedFiles, file_id};
 use crate::storage::ownership::{FileAction, Refusal};
 use crate::storage::private_folders::PrivateFolders;
 use crate::storage::snapshot::FileSnapshot;
 use crate::storage::survey::Survey;
-use crate::util::cold_sort;
-
-/// A file's device and inode.
-type FileId = (u64, u64);
 
 impl Storage {
     /// Checks whether a file to be written is off limits. `may_overwrite`: the user allowed btsync to overwrite existing files.
@@ -36,15 +31,16 @@ impl Storage {
     ) -> Result<(), StorageError> {
         let written = || actions.iter().enumerate().filter(|(_, action)| is_write_action(**action));
         self.check_not_private(written().map(|(number, _)| number), private)?;
+        self.safeguards.may_replace_open.set(may_overwrite);
         let outputs = outputs();
-        let mut empty: HashMap<FileId, usize> = HashMap::new();
+        let mut empty = SearchedFiles::default();
         for (number, action) in written().filter(|(_, action)| **action != FileAction::Create) {
             let found = match self.root.metadata(self.name(number)) {
                 Ok(found) => found,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(self.failed(Operation::Open, number, error)),
             };
-            if outputs.contains(&id(&found)) {
+            if outputs.contains(&file_id(&found)) {
                 return Err(self.in_the_way(number, Refusal::IsOurOutput));
             }
             // A file without data may be one that another program has just emptied.
@@ -56,12 +52,13 @@ impl Storage {
                 self.check_permission(number)?;
             }
             if !may_overwrite && is_empty() {
-                empty.insert(id(&found), number);
+                empty.add(number, self.name(number), &found);
             }
         }
-        let mut open = self.written_by_others(&empty);
-        cold_sort::sort(&mut open);
-        open.first().map_or(Ok(()), |number| Err(self.in_the_way(*number, Refusal::OpenElsewhere)))
+        empty
+            .open_elsewhere(&self.root)
+            .first()
+            .map_or(Ok(()), |number| Err(self.in_the_way(*number, Refusal::OpenElsewhere)))
     }
 
     /// Checks whether any file of the torrent is in one of these folders of btsync's own.
@@ -95,40 +92,11 @@ impl Storage {
         folders.find(|folder| private.covers_folder(folder)).map_or(Ok(()), |folder| Err(refused(folder)))
     }
 
-    /// Those of these files that another process has open for writing, as far as the system reveals it.
-    fn written_by_others(&self, files: &HashMap<FileId, usize>) -> Vec<usize> {
-        let names: HashSet<OsString> =
-            files.values().filter_map(|number| Some(self.name(*number).file_name()?.to_owned())).collect();
-        let own = std::process::id().to_string();
-        let processes = if files.is_empty() { None } else { self.root.with_retry(|| fs::read_dir("/proc")).ok() };
-        let processes = processes.into_iter().flatten().flatten();
-        let is_process = |name: &OsString| name.to_str().is_some_and(|name| name.parse::<u32>().is_ok() && name != own);
-        let folders = processes.filter(|entry| is_process(&entry.file_name())).map(|entry| entry.path().join("fd"));
-        let open = folders
-            .filter_map(|folder| self.root.with_retry(|| fs::read_dir(&folder)).ok())
-            .flatten()
-            .flatten()
-            .filter_map(|entry| {
-                let path = entry.path();
-                // The link's permissions show how the file was opened. Compare names first, because metadata of other files may
-                // take long.
-                let is_open_for_writing = fs::symlink_metadata(&path).is_ok_and(|link| link.mode() & 0o200 != 0);
-                let target = fs::read_link(&path).ok().filter(|_| is_open_for_writing)?;
-                target.file_name().filter(|name| names.contains(*name))?;
-                files.get(&id(&fs::metadata(&path).ok()?)).copied()
-            });
-        open.collect()
-    }
-
     /// Whether the download folder still has its path.
     pub(super) fn is_root_in_place(&self) -> bool {
         let Ok(held) = self.root.folder().and_then(rustix::fs::fstat) else { return true };
-        fs::metadata(self.root.path()).is_ok_and(|found| (held.st_dev, held.st_ino) == id(&found))
+        fs::metadata(self.root.path()).is_ok_and(|found| (held.st_dev, held.st_ino) == file_id(&found))
     }
-}
-
-fn id(found: &Metadata) -> FileId {
-    (found.dev(), found.ino())
 }
 
 /// The files that standard input, output and error are connected to.

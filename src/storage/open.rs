@@ -85,8 +85,8 @@ impl Root {
         }
     }
 
-    /// Creates one folder, relative to the download folder, whose parent exists.
-    pub fn create_folder(&self, name: &Path) -> Result<(), StorageError> {
+    /// Creates one folder, relative to the download folder, whose parent exists. Returns whether it did not exist before.
+    pub fn create_folder(&self, name: &Path) -> Result<bool, StorageError> {
         let failed = |errno: Errno| match errno {
             Errno::NOTDIR => StorageError::NotAFolder { path: self.path.join(name) },
             Errno::LOOP => self.escapes(name),
@@ -95,13 +95,13 @@ impl Root {
         let open = |name| self.followed(name, |name| self.open_beneath(name, FOLDER)).map_err(failed);
         match open(name) {
             Err(error) if error.kind() == StorageErrorKind::Missing => {}
-            opened => return opened.map(drop),
+            opened => return opened.map(|_| false),
         }
         let parent = open(name.parent().unwrap_or(Path::new("")))?;
         match create_marked(parent, name) {
             // Another process was faster.
-            Err(Errno::EXIST) => open(name).map(drop),
-            made => made.map_err(failed),
+            Err(Errno::EXIST) => open(name).map(|_| false),
+            made => made.map(|()| true).map_err(failed),
         }
     }
 

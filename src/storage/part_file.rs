@@ -155,8 +155,13 @@ impl Storage {
             (FileAction::ReplaceEmpty, Some(seen)) => {
                 let failed = |error| self.failed(Operation::Open, file_index, error);
                 let now = self.root.metadata_inside(name).map_err(failed)?;
-                if !seen.is_untouched(&now) || !self.root.remove_if(name, seen).map_err(failed)? {
+                let old = seen.is_untouched(&now).then(|| self.set_aside(file_index, name, seen)).transpose();
+                let Some(old) = old.map_err(failed)?.flatten() else {
                     return Err(self.in_the_way(file_index, Refusal::Changed));
+                };
+                if let Some(used) = self.remove_set_aside(vec![old]).first() {
+                    self.give_back(used);
+                    return Err(self.in_the_way(file_index, Refusal::OpenElsewhere));
                 }
             }
             _ => return Ok(()),

@@ -1,10 +1,8 @@
-//! Changes the disk once it is decided which files btsync may write to (`ownership.rs`): creates folders and files, allocates
-//! space, and copies bytes of newly wanted files out of the part file.
+//! Prepares the files that `creation.rs` has created and those that btsync continues: sets their lengths, allocates space, and copies
+//! bytes of newly wanted files out of the part file.
 
-use std::collections::HashSet;
-use std::fs::{File, Permissions};
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::AtomicBool;
 
 use rustix::fs::{FallocateFlags, SeekFrom};
@@ -13,9 +11,9 @@ use rustix::io::Errno;
 use crate::storage::CHUNK;
 use crate::storage::cache::{OpenFile, clock};
 use crate::storage::disk_space::is_allocated;
-use crate::storage::download_mark;
 use crate::storage::error::{Operation, StorageError, shown};
 use crate::storage::files::Storage;
+use crate::storage::late_errors::sync_if_remote;
 use crate::storage::layout::FileSpec;
 use crate::storage::open::Access;
 use crate::storage::ownership::{FileAction, Refusal};
@@ -23,7 +21,6 @@ use crate::storage::placement::PartRange;
 use crate::storage::snapshot::{FileSnapshot, identity, is_same};
 use crate::storage::stop_check::StopCheck;
 use crate::storage::survey::Survey;
-use crate::util::paths::is_watched_name;
 
 /// When disk space is allocated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,6 +46,8 @@ pub struct PreparedFiles {
     pub repaired: Vec<String>,
     /// Files that may have got data out of the part file: their pieces must be hashed.
     pub restored_files: Vec<usize>,
+    /// Notes for the user, one line each.
+    pub notes: Vec<String>,
 }
 
 impl Storage {
@@ -88,55 +87,6 @@ impl Storage {
         self.resize_files(&actions, &survey, stop)
     }
 
-    /// Creates the files to be created, with their folders, and replaces those to be replaced by a copy; updates `survey` to
-    /// match. Does not write to existing files. Call [`Storage::record_ownership`] next: a file that a dying process leaves
-    /// behind here holds no data and belongs to nobody.
-    ///
-    /// # Errors
-    /// The system's error; [`StorageError::InTheWay`] if a file has just appeared; with [`Allocation::Falloc`] also
-    /// [`StorageError::NoSpace`], before any file is created.
-    pub fn create_files(
-        &self,
-        actions: &[FileAction],
-        survey: &mut Survey,
-        stop: &dyn StopCheck,
-    ) -> Result<(), StorageError> {
-        if self.allocation == Allocation::Falloc {
-            self.check_disk_space(self.unallocated(stop))?;
-        }
-        let mut known = HashSet::new();
-        let is_layered = self.is_layered();
-        for ((file, spec), action) in self.layout.files().iter().enumerate().zip(actions) {
-            if stop.is_stopped() {
-                return Ok(());
-            }
-            if *action == FileAction::Continue && is_layered {
-                self.copy_up(file, survey);
-            }
-            let made = match action {
-                FileAction::Leave | FileAction::Compare | FileAction::Ignore => continue,
-                FileAction::Continue => match self.mark_continued(file, spec) {
-                    Some(marked) => marked,
-                    None => continue,
-                },
-                FileAction::Create => {
-                    self.create_folders(spec.path.parent(), &mut known)?;
-                    self.create_file(file, spec, self.has_bytes_to_restore(survey))?
-                }
-                FileAction::Copy | FileAction::ReplaceEmpty => {
-                    self.replace_file(file, spec, (*action, survey.file(file)))?
-                }
-            };
-            let found = made.file.metadata().map_err(|error| self.failed(Operation::Open, file, error))?;
-            if let Some(seen) = survey.files.get_mut(file) {
-                *seen = Some(FileSnapshot::of(&found));
-            }
-            self.safeguards.pinned.keep(file, made.file);
-        }
-        self.create_special_entries(stop);
-        Ok(())
-    }
-
     /// Gives the files to be written their length and allocates their space. Copies bytes of newly wanted files out of the part
     /// file, and removes a part file that is no longer needed. `survey` is the one that [`Storage::create_files`] updated.
     ///
@@ -148,7 +98,8 @@ impl Storage {
         survey: &Survey,
         stop: &dyn StopCheck,
     ) -> Result<PreparedFiles, StorageError> {
-        let mut prepared = PreparedFiles::default();
+        let notes = self.note_plain_files().into_iter().collect();
+        let mut prepared = PreparedFiles { notes, ..PreparedFiles::default() };
         let part_file = self.open_part_file();
         let filled = part_file.as_ref().filter(|_| self.has_bytes_to_restore(survey));
         for ((file, spec), action) in self.layout.files().iter().enumerate().zip(actions) {
@@ -198,49 +149,6 @@ impl Storage {
         0
     }
 
-    fn create_folders<'a>(&self, folder: Option<&'a Path>, known: &mut HashSet<&'a Path>) -> Result<(), StorageError> {
-        let Some(folder) = folder.filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
-        if known.insert(folder) {
-            self.create_folders(folder.parent(), known)?;
-            self.root.create_folder(folder)?;
-        }
-        Ok(())
-    }
-
-    /// Creates a file. If the part file may have data for it, the file stays empty until that was copied.
-    fn create_file(&self, file: usize, spec: &FileSpec, has_part_file: bool) -> Result<OpenFile, StorageError> {
-        let handle = self.root.open(&spec.path, Access::New)?;
-        download_mark::set_download_mark(&handle.file, self.layout.final_name(file).unwrap_or(&spec.path));
-        if self.layout.is_executable(file) {
-            let found = handle.file.metadata().map_err(|error| self.failed(Operation::Open, file, error))?;
-            // Executable for everyone who may read it under the umask.
-            let mode = found.mode() | (found.mode() & 0o444) >> 2;
-            if let Err(error) = handle.file.set_permissions(Permissions::from_mode(mode)) {
-                log::debug!("cannot make {} executable: {error}", shown(&spec.path));
-            }
-        }
-        if !has_part_file {
-            self.resize(file, &handle.file, 0, spec.length)?;
-        }
-        Ok(handle)
-    }
-
-    /// Marks an existing file if its name requires that, because the download will put the torrent's data into it.
-    fn mark_continued(&self, file: usize, spec: &FileSpec) -> Option<OpenFile> {
-        let name = self.layout.final_name(file).unwrap_or(&spec.path);
-        if !self.wants(file) || !is_watched_name(name) {
-            return None;
-        }
-        // If it cannot be opened, the first write reports why.
-        let there = self.root.open(&spec.path, Access::Read).ok()?;
-        // A mark changes the file's ctime for other programs, so set it only once.
-        if download_mark::has_download_mark(&there.file) {
-            return None;
-        }
-        download_mark::set_download_mark(&there.file, name);
-        Some(there)
-    }
-
     /// Gives an existing file its length and space, and its data from the part file.
     fn fit_file(
         &self,
@@ -272,6 +180,7 @@ impl Storage {
             && self.copy_from_part_file(file, &handle.file, found, part_file)?
         {
             prepared.restored_files.push(file);
+            sync_if_remote(&handle.file).map_err(|error| self.failed(Operation::Write, file, error))?;
         }
         self.resize(file, &handle.file, found, length)?;
         if found > length {
@@ -283,7 +192,7 @@ impl Storage {
     }
 
     /// Gives a file of `found` bytes its length and space.
-    fn resize(&self, number: usize, file: &File, found: u64, length: u64) -> Result<(), StorageError> {
+    pub(super) fn resize(&self, number: usize, file: &File, found: u64, length: u64) -> Result<(), StorageError> {
         if found > length || (found < length && self.allocation == Allocation::Sparse) {
             self.set_length(number, file, found, length)?;
         }

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
 use std::os::fd::AsFd as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::RenameFlags;
 use rustix::io::Errno;
@@ -17,6 +17,7 @@ use crate::storage::exact_files;
 use crate::storage::file_rights::take_over_rights;
 use crate::storage::files::Storage;
 use crate::storage::fs_limits::{OVERLAY, file_system_type};
+use crate::storage::late_errors::sync_if_remote;
 use crate::storage::layout::FileSpec;
 use crate::storage::lock::try_lock;
 use crate::storage::open::{Access, Root, file_name};
@@ -26,13 +27,14 @@ use crate::storage::survey::Survey;
 
 impl Storage {
     /// Replaces the file by a copy, or by a new file of zeros if it holds no data. The new file has the original's permissions
-    /// and is no longer than the torrent says. The original must still be as it was `seen`.
+    /// and is no longer than the torrent says. The original must still be as it was `seen`. If it held no data, it may have a temporary
+    /// name afterwards, which is the second result: [`Storage::remove_replaced`] removes it.
     pub(super) fn replace_file(
         &self,
         file: usize,
         spec: &FileSpec,
         (action, seen): (FileAction, Option<&FileSnapshot>),
-    ) -> Result<OpenFile, StorageError> {
+    ) -> Result<(OpenFile, Option<PathBuf>), StorageError> {
         let failed = |error| self.failed(Operation::Copy, file, error);
         let original = self.root.open(&spec.path, Access::Read)?.file;
         if matches!(try_lock(&original), Ok(false)) {
@@ -49,31 +51,35 @@ impl Storage {
             self.make_like((file, spec), action, &copy.file, (&original, &found))?;
             if action != FileAction::ReplaceEmpty {
                 io::copy(&mut (&original).take(spec.length), &mut &copy.file)?;
+                sync_if_remote(&copy.file)?;
             }
             Ok((copy.file.metadata()?, found))
         });
         let replaced = copied.map_err(failed).and_then(|(ours, found)| {
             let now = self.root.metadata_inside(&spec.path).map_err(failed)?;
-            let Some(seen) = seen.filter(|seen| seen.is_untouched(&now)) else { return Ok((Placement::Refused, ours)) };
+            let Some(seen) = seen.filter(|seen| seen.is_untouched(&now)) else {
+                return Ok((Placement::Refused, None, ours));
+            };
             let names = (temporary_name.as_path(), spec.path.as_path());
-            let placed = put_in_place(&self.root, names, seen, (&ours, action))?;
+            let keeps_old = action == FileAction::ReplaceEmpty && !self.safeguards.may_replace_open.is_set();
+            let (placed, old) = put_in_place(&self.root, names, seen, (&ours, action, keeps_old))?;
             if let Placement::New(new) = &placed {
                 self.make_like((file, spec), action, &new.file, (&original, &found)).map_err(failed)?;
             }
-            Ok((placed, ours))
+            Ok((placed, old, ours))
         });
         let ours = match &replaced {
-            Ok((Placement::Copy, _)) => None,
-            Ok((_, ours)) => Some(ours.clone()),
+            Ok((Placement::Copy, ..)) => None,
+            Ok((.., ours)) => Some(ours.clone()),
             Err(_) => copy.file.metadata().ok(),
         };
         if let Some(ours) = ours {
             remove_if(&self.root, &temporary_name, |there| is_same(identity(&ours), identity(there)));
         }
         match replaced? {
-            (Placement::Copy, _) => Ok(copy),
-            (Placement::New(new), _) => Ok(new),
-            (Placement::Refused, _) => Err(self.in_the_way(file, Refusal::Changed)),
+            (Placement::Copy, old, _) => Ok((copy, old)),
+            (Placement::New(new), old, _) => Ok((new, old)),
+            (Placement::Refused, ..) => Err(self.in_the_way(file, Refusal::Changed)),
         }
     }
 
@@ -128,34 +134,38 @@ enum Placement {
     Refused,
 }
 
-/// Exchanges our file `temporary_name` with the file at `name`, and removes the latter if it is the file that was `seen`.
-/// Otherwise both get their names back. Files that another program puts in place of either meanwhile stay.
+/// Exchanges our file `temporary_name` with the file at `name`, and removes the latter if it is the file that was `seen`, or, with
+/// `keeps_old`, returns its temporary name. Otherwise both get their names back. Files that another program puts in place of either
+/// meanwhile stay.
 fn put_in_place(
     root: &Root,
     (temporary_name, name): (&Path, &Path),
     seen: &FileSnapshot,
-    (ours, action): (&Metadata, FileAction),
-) -> Result<Placement, StorageError> {
+    (ours, action, keeps_old): (&Metadata, FileAction, bool),
+) -> Result<(Placement, Option<PathBuf>), StorageError> {
     let failed = |error| StorageError::io(Operation::Copy, &root.path().join(name))(error);
     // Another hard link changes the file, too.
     let is_it = |there: &Metadata| seen.has_same_identity_and_size(there) && seen.has_same_size_and_mtime(there);
     match root.rename_with(temporary_name, name, RenameFlags::EXCHANGE) {
         Err(error) if cannot_exchange(&error) => {
-            return put_without_exchange(root, (temporary_name, name), seen, action);
+            return put_without_exchange(root, (temporary_name, name), seen, (action, keeps_old));
         }
         exchanged => exchanged.map_err(failed)?,
     }
     if root.metadata_inside(temporary_name).is_ok_and(|there| is_it(&there)) {
+        if keeps_old {
+            return Ok((Placement::Copy, Some(temporary_name.to_owned())));
+        }
         if let Err(error) = root.remove(temporary_name) {
             log::warn!("{}: cannot be removed: {error}", root.path().join(temporary_name).display());
         }
-        return Ok(Placement::Copy);
+        return Ok((Placement::Copy, None));
     }
     // `name` is now our file, unless another program has replaced it: then that newer file stays.
     if root.metadata_inside(name).is_ok_and(|there| is_same(identity(ours), identity(&there))) {
         root.rename_with(temporary_name, name, RenameFlags::EXCHANGE).map_err(failed)?;
     }
-    Ok(Placement::Refused)
+    Ok((Placement::Refused, None))
 }
 
 /// Like [`put_in_place`]. First takes the old file away, so that the name is free, and then takes the name only if it still is.
@@ -163,8 +173,8 @@ fn put_without_exchange(
     root: &Root,
     (temporary_name, name): (&Path, &Path),
     seen: &FileSnapshot,
-    action: FileAction,
-) -> Result<Placement, StorageError> {
+    (action, keeps_old): (FileAction, bool),
+) -> Result<(Placement, Option<PathBuf>), StorageError> {
     let failed = |error| StorageError::io(Operation::Copy, &root.path().join(name))(error);
     let folder = root.folder_of(name).map_err(|errno| failed(errno.into()))?;
     let at = |name| (folder.as_fd(), file_name(name));
@@ -174,7 +184,7 @@ fn put_without_exchange(
         Ok(exact_files::is_taken(&folder, seen, &found))
     };
     let taken = root.with_retry(|| exact_files::take(at(name), is_it)).map_err(failed)?;
-    let Some(old) = taken else { return Ok(Placement::Refused) };
+    let Some(old) = taken else { return Ok((Placement::Refused, None)) };
     let placed = if action == FileAction::ReplaceEmpty {
         // Some file systems of FUSE can only create a file without replacing another, and not rename one.
         root.open(name, Access::New).map(Placement::New)
@@ -189,8 +199,11 @@ fn put_without_exchange(
         Err(StorageError::InTheWay { .. }) => Placement::Refused,
         placed => placed.inspect_err(|_| old.give_back())?,
     };
+    if keeps_old && !matches!(placed, Placement::Refused) {
+        return Ok((placed, Some(name.with_file_name(old.temporary_name()))));
+    }
     old.remove().unwrap_or_else(|error| log::warn!("{}: cannot be removed: {error}", name.display()));
-    Ok(placed)
+    Ok((placed, None))
 }
 
 /// Whether an error says that the system or the file system cannot exchange names.

@@ -1,28 +1,38 @@
 //! Undoes a start that was refused after its first files were created, because another program has changed one of the others.
 
+use std::collections::HashSet;
 use std::sync::atomic::AtomicBool;
+
+use rustix::fs::AtFlags;
 
 use crate::storage::changes::mtime;
 use crate::storage::files::Storage;
 use crate::storage::marker::{self, Marker};
-use crate::storage::open::Access;
+use crate::storage::open::{Access, file_name};
 use crate::storage::ownership::FileAction;
+use crate::storage::set_aside::{FileSetAside, MAX_SET_ASIDE};
 use crate::storage::snapshot::{FileSnapshot, identity, is_same};
 use crate::storage::survey::{Survey, has_data};
 
 impl Storage {
     /// Undoes [`Storage::create_files`] and [`Storage::record_ownership`] after they or [`Storage::resize_files`] have refused a
     /// file: removes created files that hold no data, and restores the `earlier` marker, with its time and the notes of the stop,
-    /// or removes it. `survey` is the one that [`Storage::create_files`] updated. Folders stay.
+    /// or removes it. `survey` is the one that [`Storage::create_files`] updated. Folders that it created and
+    /// that are empty again are removed, too.
     pub fn roll_back(&self, actions: &[FileAction], survey: &Survey, earlier: Option<Marker>) {
         let mut new_marker = earlier.unwrap_or_default();
         new_marker.used_existing.clear();
         // Before the marker was written, a file to be replaced may still be the user's.
         let is_marked = self.safeguards.writable_identities.is_some();
+        let created = |(file, action): (usize, &FileAction)| match action {
+            FileAction::Create => Some((file, *survey.file(file)?)),
+            _ => None,
+        };
+        let gone = self.remove_unused(actions.iter().enumerate().filter_map(created));
         for ((file, spec), action) in self.layout.files().iter().enumerate().zip(actions) {
             let Some(seen) = survey.file(file) else { continue };
             let stays = match action {
-                FileAction::Create => !self.remove_unused(file, seen),
+                FileAction::Create => !gone.contains(&file),
                 FileAction::Copy | FileAction::ReplaceEmpty => is_marked,
                 FileAction::Leave | FileAction::Continue | FileAction::Compare | FileAction::Ignore => false,
             };
@@ -32,14 +42,16 @@ impl Storage {
             }
         }
         self.note_resized(&mut new_marker);
-        if let Some(part_file) =
-            survey.part_file.as_ref().filter(|part_file| part_file.size == 0 && !self.placement.is_foreign())
-        {
-            self.remove_unused(self.layout.files().len(), part_file);
-        }
+        let part_file = survey.part_file.filter(|part_file| part_file.size == 0 && !self.placement.is_foreign());
+        self.remove_unused(part_file.map(|part_file| (self.layout.files().len(), part_file)).into_iter());
         if let Err(error) = self.release_with(new_marker) {
             log::debug!("{error}; the marker stays as it is");
             self.release();
+        }
+        for folder in std::mem::take(&mut *self.safeguards.created_folders.lock()).iter().rev() {
+            // A folder that is not empty stays.
+            let above = self.root.folder_of(folder);
+            let _ = above.and_then(|above| rustix::fs::unlinkat(above, file_name(folder), AtFlags::REMOVEDIR));
         }
     }
 
@@ -57,15 +69,48 @@ impl Storage {
         }
     }
 
-    /// Removes a file that btsync has just created, if it is still that file and nobody has written to it. Returns whether it is
-    /// gone.
-    fn remove_unused(&self, file: usize, seen: &FileSnapshot) -> bool {
-        let name = self.name(file);
-        let Ok(handle) = self.root.open(name, Access::Read) else { return true };
-        let Ok(found) = handle.file.metadata() else { return false };
+    /// Removes files that btsync has just created: those that are still the files that were seen, and that nobody has written to or
+    /// has open for writing. Returns the numbers of those that are gone.
+    pub(super) fn remove_unused(&self, files: impl Iterator<Item = (usize, FileSnapshot)>) -> HashSet<usize> {
+        let (mut gone, mut set_aside) = (HashSet::new(), Vec::new());
+        for (number, seen) in files {
+            match self.set_unused_aside(number, &seen) {
+                Some(Some(file)) => set_aside.push(file),
+                Some(None) => drop(gone.insert(number)),
+                None => {}
+            }
+            if set_aside.len() >= MAX_SET_ASIDE {
+                self.remove_unused_aside(std::mem::take(&mut set_aside), &mut gone);
+            }
+        }
+        self.remove_unused_aside(set_aside, &mut gone);
+        gone
+    }
+
+    /// Gives a file a temporary name if it is the one that was seen and holds no data. `Some(None)` if there is no such file any more.
+    fn set_unused_aside(&self, number: usize, seen: &FileSnapshot) -> Option<Option<FileSetAside>> {
+        let name = self.name(number);
+        let Ok(handle) = self.root.open(name, Access::Read) else { return Some(None) };
+        let found = handle.file.metadata().ok()?;
         let is_unused = is_same(seen.identity, identity(&found))
             && has_data(&handle.file, 0, found.len(), &AtomicBool::new(false)).is_ok_and(|has_data| !has_data);
-        is_unused && self.root.remove_if(name, &FileSnapshot::of(&found)).is_ok_and(|is_removed| is_removed)
+        let seen = Some(FileSnapshot::of(&found)).filter(|_| is_unused)?;
+        match self.set_aside(number, name, &seen) {
+            Ok(set_aside) => set_aside.map(Some),
+            // A full disk may have no room for the other name, and some file systems of FUSE do not rename.
+            Err(_) => {
+                let is_free = !self.root.is_open_elsewhere(name, &found);
+                let is_gone = is_free && self.root.remove_if(name, &seen).is_ok_and(|is_removed| is_removed);
+                is_gone.then_some(None)
+            }
+        }
+    }
+
+    fn remove_unused_aside(&self, set_aside: Vec<FileSetAside>, gone: &mut HashSet<usize>) {
+        let numbers: Vec<usize> = set_aside.iter().map(|file| file.number).collect();
+        let used = self.remove_set_aside(set_aside);
+        used.iter().for_each(|file| self.give_back(file));
+        gone.extend(numbers.into_iter().filter(|number| used.iter().all(|file| file.number != *number)));
     }
 }
 

@@ -281,11 +281,20 @@ impl FileOpener<'_> {
     ) -> Result<(), TorrentError> {
         let earlier = self.storage.read_marker(&self.metainfo.info_hash)?;
         let prepared = self.prepare((actions, part_file_action), &mut survey, have).inspect_err(|error| {
-            if matches!(error.kind(), StorageErrorKind::Exists | StorageErrorKind::InUse) {
+            // A full disk may have no room for the earlier marker, which then must stay as it is.
+            let is_undone = match error.kind() {
+                StorageErrorKind::Exists | StorageErrorKind::InUse => true,
+                StorageErrorKind::DiskFull => earlier.is_none(),
+                _ => false,
+            };
+            if is_undone {
                 self.storage.roll_back(actions, &survey, earlier);
             }
         })?;
-        let Some(PreparedFiles { repaired, restored_files, .. }) = prepared else { return Ok(()) };
+        let Some(PreparedFiles { repaired, restored_files, notes, .. }) = prepared else { return Ok(()) };
+        for what in notes {
+            send_event(self.events, Event::Note { what });
+        }
         for what in repaired {
             send_event(self.events, Event::Repaired { what });
         }
@@ -309,6 +318,7 @@ impl FileOpener<'_> {
         if self.wanted.is_within(have) && !self.is_stopped() {
             // Only files without content had to be created, or the part file contained all that was missing.
             let is_over = || self.is_stopped();
+            self.storage.sync_remote()?;
             if !self.storage.check_files_until(&is_over)? {
                 return Ok(());
             }

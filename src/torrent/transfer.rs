@@ -282,6 +282,7 @@ impl<'c, 'a> Transfer<'c, 'a> {
         let (storage, stop) = (self.context.pieces.storage(), &*self.context.settings.run);
         let are_many = storage.layout().files().len() > MANY_FILES;
         let is_over = || are_many && stop.is_stopped();
+        storage.sync_remote()?;
         if !storage.check_files_until(&is_over)? {
             return Ok(false);
         }
@@ -326,8 +327,10 @@ impl<'c, 'a> Transfer<'c, 'a> {
         send_event(&self.peer_manager.events, Event::Stopping);
         self.web_seeds.stop(self.context);
         let (context, resume_store, is_late) = (self.context, self.resume_store, skip_after_stop(&*inner.run));
+        let mut synced = Ok(());
         self.peer_manager.shut_down(context, messages, || {
             self.web_seeds.join();
+            synced = context.pieces.storage().sync_remote();
             if !context.pieces.is_complete() {
                 context.pieces.storage().record_complete_files(&context.pieces.to_resume().0);
             }
@@ -336,7 +339,7 @@ impl<'c, 'a> Transfer<'c, 'a> {
                 resume_store.finish(context.pieces.storage(), context.pieces.to_resume(), is_late);
             }
         });
-        match self.failure {
+        match self.failure.or(synced.err()) {
             Some(error) => Err(error),
             None if !inner.run.is_stopped() => Ok(Outcome::Completed),
             // If the last block arrived during the shutdown, the files have not been checked: the next run does that.

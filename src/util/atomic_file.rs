@@ -86,7 +86,7 @@ pub fn replace_private(path: &Path, bytes: &[u8], is_ours: impl Fn(&[u8]) -> boo
 pub fn replace_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let fill = |file: &mut File| {
         file.write_all(bytes)?;
-        if_supported(file.sync_data())
+        if_can_sync(file.sync_data())
     };
     replace(path, PRIVATE_FILE, WriteMode::Replace, fill)?;
     #[cfg(test)]
@@ -101,7 +101,7 @@ pub fn replace_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
 pub fn create_private(path: &Path, bytes: &[u8]) -> Result<(), WriteFailure> {
     replace(path, PRIVATE_FILE, WriteMode::CreateNew, |file| {
         file.write_all(bytes)?;
-        if_supported(file.sync_data())
+        if_can_sync(file.sync_data())
     })
 }
 
@@ -110,14 +110,17 @@ pub fn create_private(path: &Path, bytes: &[u8]) -> Result<(), WriteFailure> {
 /// # Errors
 /// If the folder cannot be opened, or the disk fails.
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
-    if_supported(File::open(folder)?.sync_all())?;
+    if_can_sync(File::open(folder)?.sync_all())?;
     #[cfg(test)]
     synced::add(folder);
     Ok(())
 }
 
-/// Some file systems cannot sync.
-fn if_supported(synced: io::Result<()>) -> io::Result<()> {
+/// The result of a sync. Some file systems cannot sync, which is no error.
+///
+/// # Errors
+/// The error of the sync.
+pub fn if_can_sync(synced: io::Result<()>) -> io::Result<()> {
     match synced {
         Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP)) => {
             Ok(())
@@ -216,10 +219,9 @@ pub fn write(path: &Path, bytes: &[u8], mode: WriteMode) -> Result<(), WriteFail
                 copy_attributes(path, file);
             }
             file.set_permissions(before.permissions())?;
-            // Sync before the rename destroys the old content.
-            file.sync_all()?;
         }
-        Ok(())
+        // Before the rename destroys old content. And a network file system may report only now that it has no space for the data.
+        if_can_sync(file.sync_all())
     })
 }
 

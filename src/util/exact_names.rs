@@ -59,6 +59,11 @@ pub fn take(at: NameIn<'_>, is_it: impl Fn(&OsStr) -> io::Result<bool>) -> io::R
 }
 
 impl FileTakenAway<'_> {
+    /// The random name that the file has now.
+    pub fn temporary_name(&self) -> &str {
+        &self.temporary
+    }
+
     /// Removes the file.
     ///
     /// # Errors

@@ -102,3 +102,24 @@ fn a_disk_that_is_too_small_is_refused_and_one_that_says_nothing_is_not() {
     assert_eq!(rustix::fs::statvfs("/proc").unwrap().f_blocks, 0, "it has no disk");
     below(Path::new("/proc")).check_disk_space(u64::MAX).unwrap();
 }
+
+#[test]
+fn files_that_exist_need_no_inode() {
+    let dir = tempdir().unwrap();
+    let spec = |path: &str| FileSpec { path: path.into(), length: 9, is_pad: false };
+    let layout = Layout::new(16, ["t/a", "t/u/b", "t/u/c", "d"].map(spec).to_vec()).unwrap();
+    let it = Storage::new(dir.path().join("out"), layout.clone(), 4);
+    let none = Bitfield::new(layout.piece_count());
+    let missing = |it: &Storage, free: u64| it.lacking_inodes(&none, free);
+    // Four files, the download folder, two folders and the marker.
+    assert_eq!((missing(&it, 6), missing(&it, 8)), (Some(8), None));
+    std::fs::create_dir_all(dir.path().join("out/t/u")).unwrap();
+    std::fs::write(dir.path().join("out/t/u/b"), "").unwrap();
+    assert_eq!((missing(&it, 3), missing(&it, 4)), (Some(4), None));
+    it.prepare().unwrap();
+    assert_eq!(missing(&it, 0), None, "nothing has to be created");
+    let it = Storage::new(dir.path().join("out2"), layout, 4).select(&[false, false, false, true], Path::new(".parts"));
+    assert_eq!(missing(&it, 2), Some(3));
+    let error = StorageError::NoInodes { path: "/x".into(), needed: 3, free: 2 };
+    assert_eq!(error.kind(), StorageErrorKind::DiskFull);
+}

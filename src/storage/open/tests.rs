@@ -99,7 +99,7 @@ fn a_folder_swapped_for_a_link_all_the_time_never_lets_us_out() {
         for round in 0.. {
             let name = PathBuf::from(format!("d/new{round}"));
             let opened = root.open(&name, Access::New).map(drop);
-            let folder = root.create_folder(&name.with_extension("folder"));
+            let folder = root.create_folder(&name.with_extension("folder")).map(drop);
             for result in [opened, folder] {
                 match result.map_err(|error| error.kind()) {
                     Ok(()) => made += 1,

@@ -4,11 +4,12 @@
 use std::fs::{self, Permissions};
 use std::io::{IoSlice, Write as _};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
 
 use tempfile::{TempDir, tempdir};
 
 use super::*;
-use crate::storage::{Layout, StorageErrorKind};
+use crate::storage::{Layout, StorageErrorKind, download_mark};
 
 const MIB: u64 = 1 << 20;
 
@@ -283,4 +284,18 @@ fn an_empty_file_gives_its_name_to_a_new_one_unless_somebody_writes_to_it() {
     assert!(matches!(made, Err(StorageError::InTheWay { why: Refusal::Changed, .. })), "{made:?}");
     assert_eq!(fs::read(&path).unwrap(), b"mine\0\0\0");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn no_file_in_a_folder_of_the_users_becomes_executable() {
+    let dir = tempdir().unwrap();
+    fs::create_dir_all(dir.path().join("bin")).unwrap();
+    let spec = |path: &str| FileSpec { path: path.into(), length: 9, is_pad: false };
+    let paths = ["bin/ls", "bin/new/tool", "game/run", "tool", "game/data"];
+    let layout = Layout::new(16, paths.map(spec).to_vec()).unwrap().with_executable(vec![0, 1, 2, 3]);
+    let prepared = Storage::new(dir.path().to_owned(), layout, 4).prepare().unwrap();
+    let is_executable = |path: &str| fs::metadata(dir.path().join(path)).unwrap().mode() & 0o111 != 0;
+    assert_eq!(paths.map(is_executable), [false, false, true, true, false]);
+    let note = "the folder bin existed before, so bin/ls (and 1 more) is not made executable";
+    assert_eq!(prepared.notes, [note]);
 }

@@ -21,7 +21,7 @@ fn a_file_that_replaces_another_at_the_last_moment_keeps_its_name() {
     fs::write(at("document"), "precious").unwrap();
     fs::rename(at("document"), at("a")).unwrap();
     let names = (Path::new("copy"), Path::new("a"));
-    let put = |seen| put_in_place(&root, names, seen, (&ours, FileAction::Copy)).unwrap();
+    let put = |seen| put_in_place(&root, names, seen, (&ours, FileAction::Copy, false)).unwrap().0;
     assert!(matches!(put(&seen), Placement::Refused));
     assert_eq!(fs::read(at("a")).unwrap(), b"precious");
     let of = |name: &str| identity(&fs::metadata(at(name)).unwrap());
@@ -47,7 +47,7 @@ fn a_replacing_file_keeps_its_name_if_names_cannot_be_exchanged() {
             fs::write(at(name), text).unwrap();
         }
         let names = (Path::new("copy"), Path::new("a"));
-        let put = |seen: &FileSnapshot| put_without_exchange(&root, names, seen, action).unwrap();
+        let put = |seen: &FileSnapshot| put_without_exchange(&root, names, seen, (action, false)).unwrap().0;
         let seen = FileSnapshot::of(&fs::metadata(at("a")).unwrap());
         fs::rename(at("document"), at("a")).unwrap();
         assert!(matches!(put(&seen), Placement::Refused) && at("copy").exists());
