@@ -57,7 +57,7 @@ impl SearchedFiles {
         for process in list(Path::new("/proc")).filter(|entry| is_process(&entry.file_name())).map(|entry| entry.path())
         {
             let descriptors =
-                list(&process.join("fd")).filter_map(|entry| self.by_descriptor(&process, &entry.file_name()));
+                list(&process.join("fd")).filter_map(|entry| self.by_descriptor(root, &process, &entry.file_name()));
             open.extend(descriptors);
             if let Ok(maps) = root.with_retry(|| fs::read(process.join("maps"))) {
                 open.extend(maps.split(|byte| *byte == b'\n').filter_map(|line| self.by_mapping(line)));
@@ -65,17 +65,17 @@ impl SearchedFiles {
         }
         let devices =
             list(Path::new("/sys/block")).filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b"loop"));
-        open.extend(devices.filter_map(|device| self.by_loop_device(&device.path())));
+        open.extend(devices.filter_map(|device| self.by_loop_device(root, &device.path())));
         open.into_iter().collect()
     }
 
     /// The file that a descriptor of a process is open for writing to.
-    fn by_descriptor(&self, process: &Path, descriptor: &OsStr) -> Option<usize> {
+    fn by_descriptor(&self, root: &Root, process: &Path, descriptor: &OsStr) -> Option<usize> {
         let link = process.join("fd").join(descriptor);
         // The link's permissions show how the file was opened.
         fs::symlink_metadata(&link).ok().filter(|link| link.mode() & 0o200 != 0)?;
         // Metadata of other files may take long, for example if their server does not answer.
-        let shown = fs::read_to_string(process.join("fdinfo").join(descriptor)).ok();
+        let shown = root.with_retry(|| fs::read_to_string(process.join("fdinfo").join(descriptor))).ok();
         let inode = shown.as_deref().and_then(shown_inode);
         let may_be_it = match inode {
             Some(inode) => self.inodes.contains(&inode),
@@ -105,9 +105,9 @@ impl SearchedFiles {
     }
 
     /// The file in which a loop device keeps its data.
-    fn by_loop_device(&self, device: &Path) -> Option<usize> {
-        let path = fs::read(device.join("loop/backing_file")).ok()?;
-        let is_read_only = fs::read(device.join("ro")).is_ok_and(|flag| flag.trim_ascii() == b"1");
+    fn by_loop_device(&self, root: &Root, device: &Path) -> Option<usize> {
+        let path = root.with_retry(|| fs::read(device.join("loop/backing_file"))).ok()?;
+        let is_read_only = root.with_retry(|| fs::read(device.join("ro"))).is_ok_and(|flag| flag.trim_ascii() == b"1");
         let path = path.strip_suffix(b"\n").filter(|_| !is_read_only)?;
         self.by_path(Path::new(OsStr::from_bytes(path))).ok().flatten()
     }

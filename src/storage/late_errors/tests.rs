@@ -32,6 +32,8 @@ fn an_error_of_closing_a_file_ends_the_next_write() {
     assert!(error.to_string().contains("/a: "), "{error}");
     assert!(it.is_changed(0) && !it.is_changed(1), "no resume data may call it verified");
     it.sync_remote().unwrap();
+    // A local file system.
+    let dir = tempfile::tempdir().unwrap();
     let it = storage(dir.path(), None);
     (0..3).for_each(|file| write(&it, file).unwrap());
     it.sync_remote().unwrap();

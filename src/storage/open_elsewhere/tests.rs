@@ -96,10 +96,11 @@ fn a_loop_devices_file_is_in_use() {
     fs::create_dir_all(device.join("loop")).unwrap();
     let mut files = SearchedFiles::default();
     files.add(5, &path, &fs::metadata(&path).unwrap());
-    assert_eq!(files.by_loop_device(&device), None);
+    let root = Root::new(dir.path().to_owned());
+    assert_eq!(files.by_loop_device(&root, &device), None);
     fs::write(device.join("loop/backing_file"), format!("{}\n", path.display())).unwrap();
     fs::write(device.join("ro"), "0\n").unwrap();
-    assert_eq!(files.by_loop_device(&device), Some(5));
+    assert_eq!(files.by_loop_device(&root, &device), Some(5));
     fs::write(device.join("ro"), "1\n").unwrap();
-    assert_eq!(files.by_loop_device(&device), None);
+    assert_eq!(files.by_loop_device(&root, &device), None);
 }
