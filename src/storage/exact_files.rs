@@ -12,7 +12,7 @@ use crate::storage::open::{Root, file_name};
 use crate::storage::snapshot::FileSnapshot;
 use crate::util::exact_names::{self, NameIn};
 
-pub(super) use crate::util::exact_names::{look, random_name, remove_if, take};
+pub(super) use crate::util::exact_names::{FileTakenAway, look, random_name, remove_if, take};
 
 /// Whether `now` is the file that was `seen` before btsync renamed it, with its length and its modification time.
 pub(super) fn is_taken(folder: impl AsFd, seen: &FileSnapshot, now: &Metadata) -> bool {

@@ -105,9 +105,9 @@ mod tests {
                     out.clear();
                 }
                 let Some(datagram) = queue.pop_front() else { break };
-                theirs.receive(now, ours_at, &datagram);
+                theirs.receive(now, ours_at, None, &datagram);
                 while let Some(transmit) = theirs.transmit(now, &mut out) {
-                    out.chunks(transmit.segment).for_each(|datagram| ours.receive(now, theirs_at, datagram));
+                    out.chunks(transmit.segment).for_each(|datagram| ours.receive(now, theirs_at, None, datagram));
                     out.clear();
                 }
             }

@@ -1,7 +1,6 @@
 //! Looking at names, and creating and removing folders, without following any symbolic link.
 
-use std::collections::BTreeSet;
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
