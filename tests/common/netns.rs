@@ -7,6 +7,9 @@ use std::panic::Location;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::common::TestDir;
+use crate::common::process::Running;
+
 /// Set in the process in which a test runs again, in its namespace or alone.
 const INNER_RUN: &str = "BTSYNC_NETNS";
 
@@ -160,6 +163,44 @@ impl RemoteMachine {
         let mut command = Command::new("nsenter");
         command.args(["-t", &self.0.id().to_string(), "-n", "--"]).arg(program);
         command
+    }
+}
+
+/// A slow and lossy path to a [`RemoteMachine`], beside its cable. There the near end has 10.90.0.1 and all addresses that
+/// the test has, and the far end 10.90.0.2.
+pub struct SlowPath(Running);
+
+/// What scripts/tun_relay.py needs.
+pub const TUN_RELAY: &str = "scripts/tun_relay.py";
+
+impl SlowPath {
+    /// Starts the relay with these options; see its head. The address of `host` moves to the path's interface, because clients look
+    /// up the size of packets there.
+    pub fn new(temp: &TestDir, far: &RemoteMachine, host: u8, options: &[&str]) -> SlowPath {
+        let mut command = Command::new("python3");
+        command.arg(find(TUN_RELAY).expect("it is in the repository")).arg(far.pid().to_string()).args(options);
+        let relay = SlowPath(temp.start("relay", &mut command));
+        super::until("the relay is ready", || relay.0.log().contains("ready\n"));
+        let moved = address(host);
+        let script = format!("set -e; ip addr del {moved}/24 dev lo; ip addr add {moved}/32 dev slow");
+        assert!(Command::new("sh").args(["-c", &script]).status().expect("sh").success(), "cannot move {moved}");
+        relay
+    }
+
+    /// Whether the relay can be used here; if not, reports the test as not run.
+    pub fn is_possible(test: &str) -> bool {
+        let tun = std::fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun");
+        if let Err(error) = &tun {
+            not_run(test, &format!("no access to /dev/net/tun: {error}"));
+        }
+        tun.is_ok()
+    }
+
+    /// The packets that the relay has lost on purpose.
+    pub fn lost(&self) -> usize {
+        let log = self.0.log();
+        let counts = log.split("\"lost\": ").skip(1).filter_map(|rest| rest.split(',').next()?.parse::<usize>().ok());
+        counts.sum()
     }
 }
 

@@ -1,8 +1,11 @@
 //! btsync with libtorrent and Transmission over uTP, as seeder and as leecher. libtorrent uses no TCP; with Transmission, btsync uses
-//! none.
+//! none. Once in one network, and once over a path that delays, loses and reorders packets.
 
-use crate::common::netns::in_network_namespace;
+use std::path::Path;
+
+use crate::common::netns::{RemoteMachine, SlowPath, in_network_namespace};
 use crate::common::payload::Payload;
+use crate::common::process::{Running, without_settings};
 use crate::common::real::{Client, TrackerKind};
 use crate::common::{TestDir, free_port};
 use crate::transfers::arrives;
@@ -45,6 +48,71 @@ fn we_seed(client: Client) {
     let _leecher = client.start_with(&temp, OTHER, &torrent, &out, their_options);
     arrives(&payload, &out);
     seeder.terminate(0);
+}
+
+/// The round trip takes 50 ms. Of a thousand packets, ten are lost and ten are overtaken.
+const POOR: [&str; 3] = ["delay=25", "loss=10", "late=10"];
+
+/// btsync on the far machine.
+fn btsync_there(far: &RemoteMachine, temp: &TestDir, torrent: &Path, folder: &Path, more: &[&str]) -> Running {
+    let mut command = far.command(Path::new(env!("CARGO_BIN_EXE_btsync")));
+    command
+        .arg(torrent)
+        .arg(folder)
+        .args(["--no-dht", "--no-lsd", "--listen-port", &free_port().to_string()])
+        .args(more);
+    without_settings(&mut command).env("XDG_CACHE_HOME", temp.path("far-cache"));
+    temp.start("there", &mut command)
+}
+
+fn they_seed_far_away(client: Client) {
+    let (temp, payload, far) = (TestDir::new(), Payload::edge_cases(), RemoteMachine::new());
+    let path = SlowPath::new(&temp, &far, OTHER, &POOR);
+    let tracker = TrackerKind::Ours.start(&temp, &payload);
+    let theirs = temp.folder_with("seeder", &payload);
+    let torrent = temp.torrent(&payload, &tracker.url());
+    let _seeder = client.start_with(&temp, OTHER, &torrent, &theirs, options(client).0);
+    tracker.wait_for_seeds(payload.info_hash(), 1);
+    let out = temp.folder("out");
+    btsync_there(&far, &temp, &torrent, &out, &["--transport", "utp"]).expect_exit(0);
+    payload.assert_at(&out);
+    assert!(path.lost() > 0, "the packets took the lossy path");
+}
+
+fn we_seed_far_away(client: Client) {
+    let (temp, payload, far) = (TestDir::new(), Payload::edge_cases(), RemoteMachine::new());
+    let path = SlowPath::new(&temp, &far, OTHER, &POOR);
+    let tracker = TrackerKind::Ours.start(&temp, &payload);
+    let ours = temp.folder_with("seeder", &payload);
+    let torrent = temp.torrent(&payload, &tracker.url());
+    let mut seeder = btsync_there(&far, &temp, &torrent, &ours, &["--transport", "utp", "--seed"]);
+    tracker.wait_for_seeds(payload.info_hash(), 1);
+    let out = temp.folder("out");
+    let _leecher = client.start_with(&temp, OTHER, &torrent, &out, options(client).0);
+    arrives(&payload, &out);
+    assert!(path.lost() > 0, "the packets took the lossy path");
+    seeder.terminate(0);
+}
+
+macro_rules! over_a_poor_path {
+    ($($name:ident: $run:ident, $client:ident;)*) => {$(
+        #[test]
+        fn $name() {
+            let programs = [Client::$client.program(), "python3", "nsenter"];
+            in_network_namespace(stringify!($name), &programs, || {
+                if SlowPath::is_possible(stringify!($name)) {
+                    $run(Client::$client);
+                }
+            });
+        }
+    )*};
+}
+
+over_a_poor_path! {
+    libtorrent_seeds_over_a_poor_path: they_seed_far_away, Libtorrent;
+    libtorrent_fetches_over_a_poor_path: we_seed_far_away, Libtorrent;
+    transmission_seeds_over_a_poor_path: they_seed_far_away, Transmission;
+    transmission_fetches_over_a_poor_path: we_seed_far_away, Transmission;
 }
 
 macro_rules! both_ways {
