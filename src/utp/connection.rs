@@ -114,6 +114,8 @@ pub struct UtpConnection {
     /// How many packets with data have arrived; the first ones are acknowledged at once.
     data_packets: u32,
     timeout_at: Option<UtpTime>,
+    /// Since when the peer has been silent, if the last packet may be sent again before the timeout.
+    tail_since: Option<UtpTime>,
     ack_at: Option<UtpTime>,
     /// When the phase has lasted too long.
     phase_ends: Option<UtpTime>,
@@ -220,6 +222,7 @@ impl UtpConnection {
             is_syn_due: false,
             data_packets: 0,
             timeout_at: None,
+            tail_since: None,
             ack_at: None,
             phase_ends: None,
             last_sent: now,
@@ -381,7 +384,7 @@ impl UtpConnection {
         self.phase = UtpPhase::Closed;
         self.send = SendBuffer::new(self.send.next_seq());
         (self.is_ack_due, self.is_syn_due) = (false, false);
-        (self.timeout_at, self.ack_at, self.phase_ends) = (None, None, None);
+        (self.timeout_at, self.tail_since, self.ack_at, self.phase_ends) = (None, None, None, None);
         if self.is_released {
             self.signals.is_over = true;
         } else {

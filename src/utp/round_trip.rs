@@ -4,6 +4,9 @@
 const INITIAL_TIMEOUT: u64 = 1_000_000;
 const MIN_TIMEOUT: u64 = 500_000;
 const MAX_TIMEOUT: u64 = 30_000_000;
+/// The least time before the last packet is sent again, and how long other clients may delay an acknowledgement.
+const MIN_PROBE_TIMEOUT: u64 = 30_000;
+const PEER_ACK_DELAY: u64 = 100_000;
 
 /// The round trip time of a connection, in microseconds.
 #[derive(Clone, Copy, Debug, Default)]
@@ -41,6 +44,13 @@ impl RoundTrip {
     pub fn timeout(&self) -> u64 {
         let timeout = self.smooth.map_or(INITIAL_TIMEOUT, |smooth| (smooth + self.variation * 4).max(MIN_TIMEOUT));
         (timeout << self.backoff.min(8)).min(MAX_TIMEOUT)
+    }
+
+    /// How long to wait for an acknowledgement of the last packet before it is sent again, to learn whether packets are lost. With a
+    /// single packet on its way, the peer may wait for another before it acknowledges. None before the first measurement.
+    pub fn probe_timeout(&self, is_single: bool) -> Option<u64> {
+        let delay = if is_single { PEER_ACK_DELAY } else { 0 };
+        Some((self.smooth? * 2 + self.variation * 2).max(MIN_PROBE_TIMEOUT) + delay)
     }
 
     /// The next timeout is twice as long.

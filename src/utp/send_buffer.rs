@@ -170,6 +170,11 @@ impl SendBuffer {
         self.in_flight
     }
 
+    /// How many packets are on their way.
+    pub fn in_flight_packets(&self) -> usize {
+        self.in_flight_packets
+    }
+
     /// Whether packets are on their way.
     pub fn has_in_flight(&self) -> bool {
         self.in_flight_packets > 0
@@ -181,7 +186,6 @@ impl SendBuffer {
     }
 
     /// How many packets are lost and not sent again.
-    #[cfg(any(test, feature = "internals"))]
     pub fn lost_packets(&self) -> usize {
         self.lost_packets
     }
@@ -351,6 +355,17 @@ impl SendBuffer {
         let is_original = |packet: &SentPacket| packet.fate == Fate::InFlight && packet.transmissions == 1;
         if self.packets.front().is_some_and(is_original) {
             self.lose(0, &mut outcome);
+        }
+        outcome
+    }
+
+    /// Nothing was heard for a while: takes the last packet on its way for lost, so that it is sent again. Probes of larger datagrams
+    /// do not count.
+    pub fn lose_last(&mut self) -> LossOutcome {
+        let mut outcome = LossOutcome::default();
+        let is_candidate = |packet: &SentPacket| packet.fate == Fate::InFlight && !packet.is_probe;
+        if let Some(index) = self.packets.iter().rposition(is_candidate) {
+            self.lose(index, &mut outcome);
         }
         outcome
     }

@@ -10,7 +10,25 @@ impl UtpConnection {
     /// When [`UtpConnection::handle_deadlines`] has something to do.
     pub fn next_deadline(&self) -> Option<UtpTime> {
         let keep_alive = (self.phase == UtpPhase::Open).then(|| self.last_sent.after(self.keep_alive));
-        [self.timeout_at, self.ack_at, self.phase_ends, keep_alive].into_iter().flatten().min()
+        [self.timeout_at, self.tail_probe_at(), self.ack_at, self.phase_ends, keep_alive].into_iter().flatten().min()
+    }
+
+    /// When the last packet is sent again, as in RFC 8985: its acknowledgement tells which packets are lost, sooner than the timeout.
+    fn tail_probe_at(&self) -> Option<UtpTime> {
+        let since = self.tail_since.filter(|_| self.phase == UtpPhase::Open && self.send.has_in_flight())?;
+        let may_probe = self.timeouts == 0 && self.send.lost_packets() == 0;
+        let wait = self.round_trip.probe_timeout(self.send.in_flight_packets() == 1).filter(|_| may_probe)?;
+        // Not if the timeout comes first.
+        Some(since.after(wait)).filter(|at| self.timeout_at.is_none_or(|timeout| *at < timeout))
+    }
+
+    fn probe_tail(&mut self, now: UtpTime) {
+        self.tail_since = None;
+        let losses = self.send.lose_last();
+        if losses.newest_order.is_some() {
+            self.on_losses(now, losses);
+            self.is_fast_retransmit_due = true;
+        }
     }
 
     /// Does what is due.
@@ -22,6 +40,9 @@ impl UtpConnection {
         }
         if is_due(self.ack_at) {
             (self.ack_at, self.is_ack_due) = (None, true);
+        }
+        if is_due(self.tail_probe_at()) {
+            self.probe_tail(now);
         }
         if is_due(self.timeout_at) {
             self.timeout_at = None;

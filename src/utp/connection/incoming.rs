@@ -209,6 +209,7 @@ impl UtpConnection {
         (self.timeouts, self.duplicate_acks, self.timeout_at) = (0, 0, None);
         self.acked_bytes += outcome.bytes as u64;
         self.has_new_figures = true;
+        self.tail_since = Some(now);
         if outcome.is_overtaken {
             self.ledbat.not_lost();
         }

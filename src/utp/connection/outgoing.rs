@@ -136,6 +136,7 @@ impl UtpConnection {
             }
             SendPlan::New(len) => {
                 self.is_window_probe_due = false;
+                self.tail_since = Some(now);
                 (self.send.send_new(now, len, len < full && len > 0, false), 0)
             }
             SendPlan::Probe(size) => {

@@ -113,6 +113,49 @@ fn the_largest_datagram_of_the_path_is_found_without_harm() {
 }
 
 #[test]
+fn a_lost_last_packet_is_sent_again_before_the_timeout() {
+    for (round_trip, longest) in [(20, 200), (100, 400)] {
+        let mut world = World::new(round_trip / 2 * MS, &UtpConfig::new(false));
+        let key = world.connect(1 << 20);
+        world.sides[0].user(key).is_finishing = false;
+        world.run_while(|world| world.read(1) < 1 << 20);
+        world.run_until(world.now + 1_000 * MS);
+        world.links[0].loss = 1000;
+        world.sides[0].user(key).to_write += 100;
+        world.pump();
+        world.links[0].loss = 0;
+        let took = world.run_while(|world| world.read(1) < (1 << 20) + 100);
+        assert!(took <= longest * MS, "{round_trip} ms: {took}");
+    }
+}
+
+/// Messages of a few bytes, one at a time, as requests of blocks are.
+#[test]
+#[ignore = "prints figures"]
+fn figures_of_single_messages() {
+    for (round_trip, loss) in [(20, 10), (100, 10), (100, 50)] {
+        let mut world = World::new(round_trip / 2 * MS, &UtpConfig::new(false));
+        for link in &mut world.links {
+            link.loss = loss;
+        }
+        let key = world.connect(100);
+        world.sides[0].user(key).is_finishing = false;
+        let mut times = Vec::new();
+        for count in 1..=2000 {
+            world.sides[0].user(key).to_write = count * 100;
+            times.push(world.run_while(|world| world.read(1) < count * 100));
+        }
+        times.sort_unstable();
+        println!(
+            "{round_trip} ms, loss {loss} per mille: mean {} us, 99.5 % {} us, sent {}",
+            times.iter().sum::<u64>() / 2000,
+            times[1989],
+            world.sides[0].sent_packets
+        );
+    }
+}
+
+#[test]
 fn a_dead_path_closes_the_connection() {
     let mut world = World::new(5 * MS, &UtpConfig::new(false));
     let key = world.connect(50 << 20);
