@@ -5,7 +5,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: build run docs test page-test bench-service bench-seeks bench-web-seed bench compare compare-swarms soak check lint deny msrv fuzz tsan cross-hash-test install uninstall static deb clean
+.PHONY: build run docs test page-test bench-service bench-seeks bench-web-seed bench-utp utp-figures bench compare compare-swarms soak check lint deny msrv fuzz tsan cross-hash-test install uninstall static deb clean
 
 build:
 	$(CARGO) build --release
@@ -44,6 +44,16 @@ docs:
 # A download from one web seed beside curl, and what hashing costs alone. Use an idle machine.
 bench-web-seed: build
 	unshare -rn sh -c 'ip link set lo up && exec scripts/bench-web-seed.py'
+
+# uTP over a lossy path, on loopback and beside TCP, compared with libtorrent and Transmission, and the wake-ups of an idle connection.
+# `make bench-utp PARTS=loss` measures one of them; scripts/measure-utp.py names them. Takes half an hour. Use an idle machine.
+PARTS ?=
+bench-utp: build
+	unshare -rn sh -c 'ip link set lo up && exec scripts/measure-utp.py $(PARTS)'
+
+# Throughput, delays and shares of uTP in a simulated network: the figures in docs/dev/utp.md.
+utp-figures:
+	$(CARGO) test --release --lib utp::tests::congestion -- --ignored --nocapture
 
 # All benchmarks: micro, loopback, startup, tracker. `make bench BENCH=micro ARGS=picker` runs some. Use an idle machine.
 # BENCH_MIB and BENCH_ROUNDS size the loopback run.
