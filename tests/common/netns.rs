@@ -170,20 +170,21 @@ impl RemoteMachine {
 /// the test has, and the far end 10.90.0.2.
 pub struct SlowPath(Running);
 
-/// What scripts/tun_relay.py needs.
-pub const TUN_RELAY: &str = "scripts/tun_relay.py";
+/// The relay.
+const TUN_RELAY: &str = "scripts/tun_relay.py";
 
 impl SlowPath {
-    /// Starts the relay with these options; see its head. The address of `host` moves to the path's interface, because clients look
-    /// up the size of packets there.
-    pub fn new(temp: &TestDir, far: &RemoteMachine, host: u8, options: &[&str]) -> SlowPath {
+    /// The address of the near end.
+    pub const NEAR: &str = "10.90.0.1";
+    /// The address of the far end.
+    pub const FAR: &str = "10.90.0.2";
+
+    /// Starts the relay with these options; see its head.
+    pub fn new(temp: &TestDir, far: &RemoteMachine, options: &[&str]) -> SlowPath {
         let mut command = Command::new("python3");
         command.arg(find(TUN_RELAY).expect("it is in the repository")).arg(far.pid().to_string()).args(options);
         let relay = SlowPath(temp.start("relay", &mut command));
         super::until("the relay is ready", || relay.0.log().contains("ready\n"));
-        let moved = address(host);
-        let script = format!("set -e; ip addr del {moved}/24 dev lo; ip addr add {moved}/32 dev slow");
-        assert!(Command::new("sh").args(["-c", &script]).status().expect("sh").success(), "cannot move {moved}");
         relay
     }
 

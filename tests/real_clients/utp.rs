@@ -3,10 +3,10 @@
 
 use std::path::Path;
 
-use crate::common::netns::{RemoteMachine, SlowPath, in_network_namespace};
+use crate::common::netns::{RemoteMachine, SlowPath, address, in_network_namespace};
 use crate::common::payload::Payload;
 use crate::common::process::{Running, without_settings};
-use crate::common::real::{Client, TrackerKind};
+use crate::common::real::{Client, TrackerKind, libtorrent};
 use crate::common::{TestDir, free_port};
 use crate::transfers::arrives;
 
@@ -53,42 +53,51 @@ fn we_seed(client: Client) {
 /// The round trip takes 50 ms. Of a thousand packets, ten are lost and ten are overtaken.
 const POOR: [&str; 3] = ["delay=25", "loss=10", "late=10"];
 
-/// btsync on the far machine.
+/// btsync on the far machine, with uTP only.
 fn btsync_there(far: &RemoteMachine, temp: &TestDir, torrent: &Path, folder: &Path, more: &[&str]) -> Running {
     let mut command = far.command(Path::new(env!("CARGO_BIN_EXE_btsync")));
-    command
-        .arg(torrent)
-        .arg(folder)
-        .args(["--no-dht", "--no-lsd", "--listen-port", &free_port().to_string()])
-        .args(more);
+    command.arg(torrent).arg(folder).args(["--no-dht", "--no-lsd", "--transport", "utp"]).args(more);
     without_settings(&mut command).env("XDG_CACHE_HOME", temp.path("far-cache"));
     temp.start("there", &mut command)
 }
 
+/// The other client at the near end. libtorrent announces nothing, because no route leads to everywhere; it dials or is dialled.
+fn start_here(client: Client, temp: &TestDir, torrent: &Path, folder: &Path, (port, peer): (u16, u16)) -> Running {
+    if client.program() != Client::Libtorrent.program() {
+        return client.start_at(temp, (OTHER, port), torrent, folder, options(client).0);
+    }
+    let mut command = libtorrent(SlowPath::NEAR, &port.to_string(), torrent, folder);
+    command.args(options(client).0).arg(format!("peer={}:{peer}", SlowPath::FAR));
+    temp.start("here", &mut command)
+}
+
 fn they_seed_far_away(client: Client) {
     let (temp, payload, far) = (TestDir::new(), Payload::edge_cases(), RemoteMachine::new());
-    let path = SlowPath::new(&temp, &far, OTHER, &POOR);
+    let path = SlowPath::new(&temp, &far, &POOR);
     let tracker = TrackerKind::Ours.start(&temp, &payload);
     let theirs = temp.folder_with("seeder", &payload);
     let torrent = temp.torrent(&payload, &tracker.url());
-    let _seeder = client.start_with(&temp, OTHER, &torrent, &theirs, options(client).0);
-    tracker.wait_for_seeds(payload.info_hash(), 1);
+    let (port, ours) = (free_port(), free_port());
+    let _seeder = start_here(client, &temp, &torrent, &theirs, (port, ours));
     let out = temp.folder("out");
-    btsync_there(&far, &temp, &torrent, &out, &["--transport", "utp"]).expect_exit(0);
+    let is_libtorrent = client.program() == Client::Libtorrent.program();
+    let peer = if is_libtorrent { format!("{}:{port}", SlowPath::NEAR) } else { format!("{}:{port}", address(OTHER)) };
+    btsync_there(&far, &temp, &torrent, &out, &["--listen-port", &ours.to_string(), "--peer", &peer]).expect_exit(0);
     payload.assert_at(&out);
     assert!(path.lost() > 0, "the packets took the lossy path");
 }
 
 fn we_seed_far_away(client: Client) {
     let (temp, payload, far) = (TestDir::new(), Payload::edge_cases(), RemoteMachine::new());
-    let path = SlowPath::new(&temp, &far, OTHER, &POOR);
+    let path = SlowPath::new(&temp, &far, &POOR);
     let tracker = TrackerKind::Ours.start(&temp, &payload);
-    let ours = temp.folder_with("seeder", &payload);
+    let folder = temp.folder_with("seeder", &payload);
     let torrent = temp.torrent(&payload, &tracker.url());
-    let mut seeder = btsync_there(&far, &temp, &torrent, &ours, &["--transport", "utp", "--seed"]);
+    let ours = free_port();
+    let mut seeder = btsync_there(&far, &temp, &torrent, &folder, &["--seed", "--listen-port", &ours.to_string()]);
     tracker.wait_for_seeds(payload.info_hash(), 1);
     let out = temp.folder("out");
-    let _leecher = client.start_with(&temp, OTHER, &torrent, &out, options(client).0);
+    let _leecher = start_here(client, &temp, &torrent, &out, (free_port(), ours));
     arrives(&payload, &out);
     assert!(path.lost() > 0, "the packets took the lossy path");
     seeder.terminate(0);
