@@ -128,6 +128,7 @@ impl AnsweringSocket {
     ///
     /// # Errors
     /// Those of the socket.
+    #[cfg(any(test, feature = "internals"))]
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.socket.local_addr()
     }

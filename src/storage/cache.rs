@@ -263,7 +263,9 @@ impl FileCache {
         let open = ring.iter().filter_map(|file| self.entries.get(*file)?.handle.read().clone());
         let open: Vec<Arc<CachedFile>> = open.chain(self.late_errors.closing()).collect();
         drop(ring);
-        open.iter().for_each(|handle| handle.sync());
+        for handle in open {
+            handle.sync();
+        }
     }
 
     /// Closes all files.

@@ -113,7 +113,7 @@ impl Storage {
     /// Whether a file may be executable: not in a folder of the user's, from which programs may run files by their names alone, such as
     /// `bin` or `.git/hooks`.
     fn may_be_executable(&self, path: &Path) -> bool {
-        let top = path.iter().next().map(Path::new).unwrap_or(path);
+        let top = path.iter().next().map_or(path, Path::new);
         top == path || self.safeguards.created_folders.lock().contains(top)
     }
 
@@ -121,7 +121,7 @@ impl Storage {
     pub(super) fn note_plain_files(&self) -> Option<String> {
         let plain = std::mem::take(&mut *self.safeguards.plain_files.lock());
         let path = &self.layout.files().get(*plain.first()?)?.path;
-        let folder = shown(path.iter().next().map(Path::new).unwrap_or(path));
+        let folder = shown(path.iter().next().map_or(path, Path::new));
         let more = if plain.len() > 1 { format!(" (and {} more)", plain.len() - 1) } else { String::new() };
         Some(format!("the folder {folder} existed before, so {}{more} is not made executable", shown(path)))
     }

@@ -47,7 +47,7 @@ pub(super) struct CachedFile {
 
 impl CachedFile {
     pub fn new(open: OpenFile, number: usize, late_errors: &Arc<LateErrors>) -> CachedFile {
-        let is_remote = open.is_writable && (is_on_remote(&open.file) || late_errors.is_simulated());
+        let is_remote = open.is_writable && (is_on_remote(&open.file) || late_errors.simulated().is_some());
         let late_errors = is_remote.then(|| Arc::clone(late_errors));
         CachedFile { open, number, late_errors, is_unsynced: Flag::default(), turn: Mutex::default() }
     }
@@ -86,24 +86,17 @@ impl Drop for CachedFile {
 }
 
 impl LateErrors {
-    #[cfg(not(test))]
-    fn is_simulated(&self) -> bool {
-        false
+    /// The error that tests simulate.
+    #[cfg_attr(not(test), expect(clippy::unused_self, reason = "only tests simulate one"))]
+    fn simulated(&self) -> Option<rustix::io::Errno> {
+        #[cfg(test)]
+        return *self.simulated.lock();
+        #[cfg(not(test))]
+        None
     }
 
-    #[cfg(not(test))]
     fn sync(&self, file: &File) -> io::Result<()> {
-        if_can_sync(file.sync_data())
-    }
-
-    #[cfg(test)]
-    fn is_simulated(&self) -> bool {
-        self.simulated.lock().is_some()
-    }
-
-    #[cfg(test)]
-    fn sync(&self, file: &File) -> io::Result<()> {
-        self.simulated.lock().map_or_else(|| if_can_sync(file.sync_data()), |errno| Err(errno.into()))
+        self.simulated().map_or_else(|| if_can_sync(file.sync_data()), |errno| Err(errno.into()))
     }
 
     /// Records an error.

@@ -171,6 +171,7 @@ impl Layout {
     }
 
     /// Allows changes of the files for which `stays` is false.
+    #[cfg_attr(not(feature = "service"), expect(dead_code, reason = "only the service removes and moves files"))]
     pub fn retain_read_only(&mut self, stays: impl Fn(usize) -> bool) {
         self.read_only.retain(|file| stays(*file));
     }

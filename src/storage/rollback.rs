@@ -14,6 +14,16 @@ use crate::storage::set_aside::{FileSetAside, MAX_SET_ASIDE};
 use crate::storage::snapshot::{FileSnapshot, identity, is_same};
 use crate::storage::survey::{Survey, has_data};
 
+/// A file that btsync has just created and that may be removed.
+enum UnusedFile {
+    /// It has a temporary name.
+    SetAside(FileSetAside),
+    /// There is no such file any more.
+    Gone,
+    /// It is another one, or somebody uses it.
+    Stays,
+}
+
 impl Storage {
     /// Undoes [`Storage::create_files`] and [`Storage::record_ownership`] after they or [`Storage::resize_files`] have refused a
     /// file: removes created files that hold no data, and restores the `earlier` marker, with its time and the notes of the stop,
@@ -75,9 +85,9 @@ impl Storage {
         let (mut gone, mut set_aside) = (HashSet::new(), Vec::new());
         for (number, seen) in files {
             match self.set_unused_aside(number, &seen) {
-                Some(Some(file)) => set_aside.push(file),
-                Some(None) => drop(gone.insert(number)),
-                None => {}
+                UnusedFile::SetAside(file) => set_aside.push(file),
+                UnusedFile::Gone => drop(gone.insert(number)),
+                UnusedFile::Stays => {}
             }
             if set_aside.len() >= MAX_SET_ASIDE {
                 self.remove_unused_aside(std::mem::take(&mut set_aside), &mut gone);
@@ -87,29 +97,32 @@ impl Storage {
         gone
     }
 
-    /// Gives a file a temporary name if it is the one that was seen and holds no data. `Some(None)` if there is no such file any more.
-    fn set_unused_aside(&self, number: usize, seen: &FileSnapshot) -> Option<Option<FileSetAside>> {
+    /// Gives a file a temporary name if it is the one that was seen and holds no data.
+    fn set_unused_aside(&self, number: usize, seen: &FileSnapshot) -> UnusedFile {
         let name = self.name(number);
-        let Ok(handle) = self.root.open(name, Access::Read) else { return Some(None) };
-        let found = handle.file.metadata().ok()?;
+        let Ok(handle) = self.root.open(name, Access::Read) else { return UnusedFile::Gone };
+        let Ok(found) = handle.file.metadata() else { return UnusedFile::Stays };
         let is_unused = is_same(seen.identity, identity(&found))
             && has_data(&handle.file, 0, found.len(), &AtomicBool::new(false)).is_ok_and(|has_data| !has_data);
-        let seen = Some(FileSnapshot::of(&found)).filter(|_| is_unused)?;
-        match self.set_aside(number, name, &seen) {
-            Ok(set_aside) => set_aside.map(Some),
-            // A full disk may have no room for the other name, and some file systems of FUSE do not rename.
-            Err(_) => {
-                let is_free = !self.root.is_open_elsewhere(name, &found);
-                let is_gone = is_free && self.root.remove_if(name, &seen).is_ok_and(|is_removed| is_removed);
-                is_gone.then_some(None)
-            }
+        if !is_unused {
+            return UnusedFile::Stays;
         }
+        let seen = FileSnapshot::of(&found);
+        if let Ok(set_aside) = self.set_aside(number, name, &seen) {
+            return set_aside.map_or(UnusedFile::Stays, UnusedFile::SetAside);
+        }
+        // A full disk may have no room for the other name, and some file systems of FUSE do not rename.
+        let is_free = !self.root.is_open_elsewhere(name, &found);
+        let is_gone = is_free && self.root.remove_if(name, &seen).is_ok_and(|is_removed| is_removed);
+        if is_gone { UnusedFile::Gone } else { UnusedFile::Stays }
     }
 
     fn remove_unused_aside(&self, set_aside: Vec<FileSetAside>, gone: &mut HashSet<usize>) {
         let numbers: Vec<usize> = set_aside.iter().map(|file| file.number).collect();
         let used = self.remove_set_aside(set_aside);
-        used.iter().for_each(|file| self.give_back(file));
+        for file in &used {
+            self.give_back(file);
+        }
         gone.extend(numbers.into_iter().filter(|number| used.iter().all(|file| file.number != *number)));
     }
 }

@@ -103,7 +103,9 @@ impl Storage {
         let used = self.remove_set_aside(old);
         let is_used = |number: usize| used.iter().any(|file| file.number == number);
         self.remove_unused(ours.into_iter().filter(|(number, _)| is_used(*number)));
-        used.iter().for_each(|file| self.give_back(file));
+        for file in &used {
+            self.give_back(file);
+        }
         used.first().map_or(Ok(()), |file| Err(self.in_the_way(file.number, Refusal::OpenElsewhere)))
     }
 }

@@ -69,11 +69,13 @@ impl UtpEndpoint {
     }
 
     /// Starts to connect. [`UtpEvent::Connected`] or [`UtpEvent::Closed`] follows. Data may be written at once.
+    #[cfg(any(test, feature = "internals"))]
     pub fn connect(&mut self, now: UtpTime, addr: SocketAddr) -> Result<UtpKey, UtpConnectError> {
         self.dial(now, addr, UtpDial::Direct)
     }
 
-    /// The same for a connection of any kind.
+    /// Starts to connect directly or through a router. [`UtpEvent::Connected`] or [`UtpEvent::Closed`] follows. Data may be written at
+    /// once.
     pub fn dial(&mut self, now: UtpTime, addr: SocketAddr, dial: UtpDial) -> Result<UtpKey, UtpConnectError> {
         self.now = now;
         if self.table.len() >= self.config.max_connections {

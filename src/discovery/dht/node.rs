@@ -236,6 +236,7 @@ impl Dht {
     }
 
     /// Handles a packet received from `from`.
+    #[cfg(any(test, feature = "internals"))]
     pub fn on_packet(&mut self, now: Duration, from: SocketAddr, bytes: &[u8]) {
         self.on_message(now, from, bytes.len(), KrpcMessage::decode(bytes));
     }

@@ -90,7 +90,8 @@ fn owned_ranges(metainfo: &Metainfo, resume: &Dict) -> Vec<Range<u64>> {
     let blocks = progress.and_then(|it| values::bytes(it, "blocks").or_else(|| values::bytes(it, "bitfield")));
     let has_all = progress.is_some_and(|it| values::bytes(it, "have") == Some(b"all"));
     if has_all || blocks == Some(b"all") {
-        return vec![0..metainfo.total()];
+        let all = 0..metainfo.total();
+        return Vec::from([all]);
     }
     let Some(blocks) = blocks.filter(|blocks| *blocks != b"none") else { return Vec::new() };
     // Before version 4, a piece has whole blocks.
