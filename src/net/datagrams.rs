@@ -35,7 +35,7 @@ impl DatagramSocket {
     ///
     /// # Errors
     /// If the system does not support that.
-    pub fn new(socket: UdpSocket) -> io::Result<DatagramSocket> {
+    pub fn from_socket(socket: UdpSocket) -> io::Result<DatagramSocket> {
         let state = UdpSocketState::new((&socket).into())?;
         Ok(DatagramSocket { socket, state })
     }
@@ -119,8 +119,8 @@ impl AnsweringSocket {
     ///
     /// # Errors
     /// If the system does not support that.
-    pub fn new(socket: UdpSocket) -> io::Result<AnsweringSocket> {
-        let socket = DatagramSocket::new(socket)?;
+    pub fn from_socket(socket: UdpSocket) -> io::Result<AnsweringSocket> {
+        let socket = DatagramSocket::from_socket(socket)?;
         Ok(AnsweringSocket { socket, buffer: vec![0; MAX_MESSAGE], message: RecvMeta::default(), used: 0 })
     }
 
@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn an_answer_comes_from_the_address_that_was_asked() {
         let (server, addr) = bound(Ipv4Addr::UNSPECIFIED.into());
-        let mut server = AnsweringSocket::new(server).expect("a socket");
+        let mut server = AnsweringSocket::from_socket(server).expect("a socket");
         let (client, client_addr) = bound(local(1));
         for last in [1, 7] {
             let asked = SocketAddr::new(local(last), addr.port());
@@ -209,8 +209,8 @@ mod tests {
     #[test]
     fn merged_datagrams_are_returned_one_by_one() {
         let (server, addr) = bound(local(1));
-        let mut server = AnsweringSocket::new(server).expect("a socket");
-        let mut client = DatagramSocket::new(bound(local(1)).0).expect("a socket");
+        let mut server = AnsweringSocket::from_socket(server).expect("a socket");
+        let mut client = DatagramSocket::from_socket(bound(local(1)).0).expect("a socket");
         let datagrams = OutgoingDatagrams { from: None, to: addr, bytes: b"onetwothreeee", segment: Some(3) };
         client.send(&datagrams).expect("a system with GSO");
         let mut received = Vec::new();
@@ -227,7 +227,7 @@ mod tests {
     #[test]
     fn an_address_that_is_not_ours_leaves_the_choice_to_the_system() {
         let (client, client_addr) = bound(local(1));
-        let mut server = DatagramSocket::new(bound(Ipv4Addr::UNSPECIFIED.into()).0).expect("a socket");
+        let mut server = DatagramSocket::from_socket(bound(Ipv4Addr::UNSPECIFIED.into()).0).expect("a socket");
         let segments = server.state().max_gso_segments();
         for foreign in [[192, 0, 2, 1], [255; 4], [224, 0, 0, 1]] {
             let answer =

@@ -13,7 +13,7 @@ use crate::storage::layout::FileSpec;
 use crate::storage::open::Access;
 use crate::storage::ownership::FileAction;
 use crate::storage::prepare::Allocation;
-use crate::storage::set_aside::{FileSetAside, MAX_SET_ASIDE, ReplacedFile};
+use crate::storage::set_aside::{FileSetAside, MAX_SET_ASIDE, ReplacedOriginal};
 use crate::storage::snapshot::FileSnapshot;
 use crate::storage::stop_check::StopCheck;
 use crate::storage::survey::Survey;
@@ -55,7 +55,7 @@ impl Storage {
         actions: &[FileAction],
         survey: &mut Survey,
         (is_selected, stop): (&dyn Fn(FileAction) -> bool, &dyn StopCheck),
-        replaced: &mut Vec<ReplacedFile>,
+        replaced: &mut Vec<ReplacedOriginal>,
     ) -> Result<(), StorageError> {
         let mut known = HashSet::new();
         let is_layered = self.is_layered();
@@ -89,7 +89,7 @@ impl Storage {
             if let Some(seen) = survey.files.get_mut(file) {
                 let seen = seen.replace(ours);
                 let old = old.zip(seen).map(|(name, seen)| FileSetAside { number: file, name, seen });
-                replaced.extend(old.map(|old| ReplacedFile { old, ours }));
+                replaced.extend(old.map(|old| ReplacedOriginal { old, ours }));
             }
             self.safeguards.pinned.keep(file, made.file);
             if replaced.len() >= MAX_SET_ASIDE {

@@ -29,7 +29,7 @@ pub(super) struct FileSetAside {
 
 /// A file without data that btsync has replaced by one of its own.
 #[derive(Debug)]
-pub(super) struct ReplacedFile {
+pub(super) struct ReplacedOriginal {
     pub old: FileSetAside,
     /// The file that has its name now.
     pub ours: FileSnapshot,
@@ -94,12 +94,12 @@ impl Storage {
     ///
     /// # Errors
     /// [`StorageError::InTheWay`] with the first of the latter.
-    pub(super) fn remove_replaced(&self, replaced: Vec<ReplacedFile>) -> Result<(), StorageError> {
+    pub(super) fn remove_replaced(&self, replaced: Vec<ReplacedOriginal>) -> Result<(), StorageError> {
         if replaced.is_empty() {
             return Ok(());
         }
         let (ours, old): (Vec<_>, Vec<_>) =
-            replaced.into_iter().map(|ReplacedFile { old, ours }| ((old.number, ours), old)).unzip();
+            replaced.into_iter().map(|ReplacedOriginal { old, ours }| ((old.number, ours), old)).unzip();
         let used = self.remove_set_aside(old);
         let is_used = |number: usize| used.iter().any(|file| file.number == number);
         self.remove_unused(ours.into_iter().filter(|(number, _)| is_used(*number)));

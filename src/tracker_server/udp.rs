@@ -38,7 +38,7 @@ pub(crate) fn bind(listen: SocketAddr) -> io::Result<AnsweringSocket> {
         socket.set_only_v6(false)?;
     }
     socket.bind(&listen.into())?;
-    AnsweringSocket::new(socket.into())
+    AnsweringSocket::from_socket(socket.into())
 }
 
 /// Answers datagrams until the other end of `shutdown_pipe` is closed.

@@ -33,7 +33,7 @@ pub(super) fn dht_link(socket: &UdpSocket) -> io::Result<(DhtSender, DhtLink)> {
     let (sender, received) = UnixDatagram::pair()?;
     sender.set_nonblocking(true)?;
     received.set_nonblocking(true)?;
-    Ok((DhtSender(sender), DhtLink { received, socket: DatagramSocket::new(socket.try_clone()?)? }))
+    Ok((DhtSender(sender), DhtLink { received, socket: DatagramSocket::from_socket(socket.try_clone()?)? }))
 }
 
 impl DhtSender {

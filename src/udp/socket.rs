@@ -33,7 +33,7 @@ impl BatchSocket {
     /// # Errors
     /// If the socket does not support that.
     pub fn new(socket: UdpSocket) -> io::Result<BatchSocket> {
-        let socket = DatagramSocket::new(socket)?;
+        let socket = DatagramSocket::from_socket(socket)?;
         let (state, raw) = (socket.state(), socket.socket());
         state.enable_transport_errors(raw.into())?;
         // The default buffers are enough for a slow network.

@@ -38,7 +38,7 @@ impl DhtSocket {
     /// # Errors
     /// Those of the socket.
     pub fn direct(socket: UdpSocket) -> io::Result<DhtSocket> {
-        Ok(DhtSocket::Direct(AnsweringSocket::new(socket)?))
+        Ok(DhtSocket::Direct(AnsweringSocket::from_socket(socket)?))
     }
 
     /// A socket without an association yet. When one has ended, this sends to `lost`.
