@@ -7,7 +7,7 @@ _btsync_commands='create info list magnet edit verify tracker serve dht doctor h
 _btsync_options() {
     case $1 in
         create) echo '-o= --output= -a= --announce= --piece-length= --private --comment= --web-seed= --source=
-            --exclude= --pad-files --node= --no-date --force -h --help' ;;
+            --exclude= --pad-files --v1 --v2 --hybrid --node= --no-date --force -h --help' ;;
         info) echo '--json -h --help' ;;
         list) echo '--select= --select-file= --exclude= --json --peer= --stop-timeout= -h --help' ;;
         magnet) echo '--no-trackers --peer= -h --help' ;;

@@ -69,6 +69,26 @@ if ! .venv/bin/python -c 'import libtorrent' >/dev/null 2>&1; then
         || say "no libtorrent: pip failed"
 fi
 
+# The torrents of libtorrent's own tests, from Debian's source package; nothing of them is part of the program. The source list
+# and what apt reads with it are in a temporary folder, so this needs no root and changes nothing on the machine.
+fetch_test_torrents() {
+    local folder keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+    folder=$(mktemp -d)
+    mkdir -p "$folder/parts" "$folder/lists/partial"
+    printf 'deb-src [signed-by=%s] http://deb.debian.org/debian stable main\n' "$keyring" >"$folder/parts/source.list"
+    (
+        cd "$folder"
+        options=(-qq -o Dir::Etc::sourcelist=- -o "Dir::Etc::sourceparts=$folder/parts" -o "Dir::State::lists=$folder/lists")
+        apt-get "${options[@]}" update && apt-get "${options[@]}" source --download-only libtorrent-rasterbar \
+            && tar -xf libtorrent-rasterbar_*.orig.tar.* --wildcards --strip-components=3 '*/test/test_torrents/*.torrent'
+    ) >/dev/null 2>&1 && mkdir -p .venv/libtorrent-test-torrents && mv "$folder"/*.torrent .venv/libtorrent-test-torrents/
+    rm -rf "$folder"
+}
+if have apt-get && [ ! -d .venv/libtorrent-test-torrents ]; then
+    say "fetching the test torrents of libtorrent, with apt-get source"
+    fetch_test_torrents || say "no test torrents of libtorrent: apt-get source failed"
+fi
+
 if [ ! -x .venv/bin/stig ] || ! .venv/bin/python -c 'import transmission_rpc' >/dev/null 2>&1; then
     say "installing tests/rpc/requirements.txt into .venv, by pip"
     .venv/bin/pip install --quiet --disable-pip-version-check --requirement tests/rpc/requirements.txt >&2 || say "pip failed"

@@ -1,26 +1,32 @@
-//! SHA-1 of several streams at once on one core.
+//! SHA-1 of several streams at once on one core; SHA-256 of blocks, and their trees ([`merkle`]).
 //!
 //! One stream leaves most of a processor idle, because each step waits for the one before it. [`update_all`] therefore takes the
 //! new data of several streams and hashes up to 16 of them in parallel. The streams may differ in length, and begin and end at
 //! different times. For a single stream it uses the `sha1` crate's compression function.
 
 mod kernels;
+pub mod merkle;
 mod piece_lanes;
 mod piece_threads;
 mod schedule;
+mod sha256;
 
 use crate::types::Sha1Hash;
 
 pub use kernels::{Kernel, Kernels, MAX_WIDTH};
-pub use piece_lanes::{FinishedPiece, LANE_BYTES, PieceLanes};
+pub use piece_lanes::{FinishedPiece, LANE_BYTES, PieceBytes, PieceDigest, PieceLanes};
 pub use piece_threads::{NextPiece, PieceWork, hash_pieces};
 pub use schedule::compress_lanes;
+pub use sha256::{digest_blocks, sha256};
 
 /// The length of the blocks that SHA-1 works on, in bytes.
 pub const SHA1_BLOCK: usize = 64;
 
 /// The five words of SHA-1's state.
 type State = [u32; 5];
+
+/// The eight words of SHA-256's state.
+type Sha256State = [u32; 8];
 
 const INITIAL_STATE: State = [0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476, 0xc3d2_e1f0];
 

@@ -150,7 +150,7 @@ pub use client::{
 pub use discovery::port_mapping::status::{MappingFailure, MappingProtocol, MappingState, PortMappingStatus};
 pub use metainfo::{
     FileEntry, FilePattern, Magnet, MagnetError, Metainfo, MetainfoError, PeerAddress, SelectError, Selection,
-    TorrentEdit,
+    TorrentEdit, TorrentVersion,
 };
 pub use net::address_filter::BlockListStats;
 pub use net::bind::Bind;
@@ -161,7 +161,7 @@ pub use strategy::rate_limiter::Limits;
 pub use torrent::{AddOptions, Outcome, SeedGoal, Source, Torrent, TorrentError, TorrentHandle};
 pub use torrent::{Event, Events, FileView, PeerSearchStats, PeerView, Snapshot, Stage, TrackerState};
 pub use torrent::{FlawedFile, Verification, Verifier};
-pub use types::{Dscp, Encryption, InfoHash, PieceIndex, PieceState, Transport, Transports};
+pub use types::{Dscp, Encryption, InfoHash, InfoHashV2, PieceIndex, PieceState, Transport, Transports};
 
 /// Creates torrent files.
 pub mod create {

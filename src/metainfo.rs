@@ -26,10 +26,13 @@ pub use magnet::{Magnet, MagnetError, PeerAddress};
 pub(crate) use paths::is_own_file;
 pub use paths::{PathError, safe_component};
 pub use select::{FilePattern, SelectError, Selection};
-pub use torrent::{FileEntry, Metainfo, SpecialEntry};
+pub use torrent::{FileEntry, FileRoot, Metainfo, SpecialEntry, TorrentVersion, V2Hashes};
 
 /// The largest torrent file accepted, in bytes: enough for one and a half million pieces or half a million files.
 pub const TORRENT_FILE_MAX: usize = 32 << 20;
+
+/// The most pieces of a torrent with a v2 half (BEP 52), whose info dictionary does not grow with them.
+pub(crate) const V2_PIECES_MAX: u32 = 1 << 21;
 
 #[cfg(test)]
 mod tests;

@@ -73,7 +73,7 @@ mod sync;
 mod touched;
 
 pub(crate) use cache::clock;
-pub use check::{CheckProgress, check, check_pieces, check_rest, hash_blocks, hash_range};
+pub use check::{CheckProgress, check, check_pieces, check_rest, check_v2, hash_blocks, hash_range};
 #[cfg(feature = "service")]
 pub use data_files::{FileEvidence, FileJobError, KeptFile, MovedFile};
 pub use decision::DecisionInput;

@@ -45,7 +45,7 @@ use crossbeam_channel::{Receiver, bounded};
 
 use crate::client::Registration;
 use crate::discovery::tracker::http::host_limit::limit_nodes;
-use crate::metainfo::{Magnet, MagnetError, Metainfo, MetainfoError, SelectError};
+use crate::metainfo::{Magnet, MagnetError, Metainfo, MetainfoError, SelectError, TorrentVersion};
 use crate::peer::{MAX_QUEUED_MESSAGES, StopReason, TorrentMessage};
 use crate::storage::{LayoutError, StorageError};
 use crate::types::InfoHash;
@@ -100,6 +100,9 @@ pub enum TorrentError {
     /// The metadata of a magnet link has the right hash, but is no torrent that btsync accepts.
     #[error("the link's metadata: {0}")]
     Metadata(MetainfoError),
+    /// The torrent, or the magnet link, is for BitTorrent v2 only (BEP 52).
+    #[error("btsync cannot download v2-only torrents yet")]
+    V2Only,
     /// The selection of files does not fit the torrent.
     #[error(transparent)]
     Select(#[from] SelectError),
@@ -143,6 +146,15 @@ impl Source {
     /// If it is no magnet link of a torrent that btsync supports.
     pub fn magnet(link: &str) -> Result<Source, MagnetError> {
         Ok(Magnet::parse(link)?.into())
+    }
+
+    /// Checks that btsync can download the torrent.
+    pub(crate) fn check_version(&self) -> Result<(), TorrentError> {
+        let has_v1 = match self {
+            Source::Metainfo(torrent) => torrent.version() != TorrentVersion::V2,
+            Source::Magnet(magnet) => magnet.has_v1(),
+        };
+        if has_v1 { Ok(()) } else { Err(TorrentError::V2Only) }
     }
 
     /// The torrent's info-hash.
@@ -259,6 +271,7 @@ impl Torrent {
         let Torrent { source, mut config, inner, events, event_receiver, messages, client, claim_position } = self;
         drop(event_receiver); // only the caller's receivers remain
         let _ = inner.main_thread.set(std::thread::current().id());
+        source.check_version().inspect_err(|_| events.finish())?;
         // On this thread, because it may take long.
         config.search.resolve_link_hosts(&config.client.route);
         let weak_client = Arc::downgrade(&client); // weak: a client for one torrent ends with it

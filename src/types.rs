@@ -14,9 +14,13 @@ pub use partial_piece::PartialPiece;
 /// The length of a block, the unit of requests, in bytes (BEP 3; every client uses 16 KiB).
 pub const BLOCK_SIZE: u32 = 16 * 1024;
 
-/// The SHA-1 of a torrent's exact info dictionary (BEP 3), which identifies its swarm.
+/// What identifies a swarm: the SHA-1 of a torrent's exact info dictionary (BEP 3), or its SHA-256 shortened to 20 bytes (BEP 52).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct InfoHash(pub [u8; 20]);
+
+/// The SHA-256 of a v2 torrent's exact info dictionary (BEP 52).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct InfoHashV2(pub [u8; 32]);
 
 /// A peer's ID in its handshake (BEP 20): 20 arbitrary bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -24,6 +28,9 @@ pub struct PeerId(pub [u8; 20]);
 
 /// The expected SHA-1 of a piece.
 pub type Sha1Hash = [u8; 20];
+
+/// A SHA-256 in a tree of BitTorrent v2 (BEP 52).
+pub type Sha256Hash = [u8; 32];
 
 /// The index of a piece in its torrent, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -204,6 +211,25 @@ impl InfoHash {
     }
 }
 
+impl InfoHashV2 {
+    /// The info-hash of 64 hexadecimal digits.
+    pub fn from_hex(text: &str) -> Option<InfoHashV2> {
+        from_hex(text).map(InfoHashV2)
+    }
+
+    /// 64 lower-case hexadecimal digits.
+    pub fn hex(&self) -> String {
+        hex(&self.0)
+    }
+
+    /// What identifies the swarm to trackers, the DHT and peers: the first 20 bytes.
+    pub fn truncated(&self) -> InfoHash {
+        let mut hash = [0; 20];
+        hash.copy_from_slice(&self.0[..20]);
+        InfoHash(hash)
+    }
+}
+
 impl PeerId {
     /// Whether both IDs look like the same client program, of any version (BEP 20).
     pub fn is_same_client(&self, other: &PeerId) -> bool {
@@ -258,6 +284,18 @@ impl fmt::Debug for InfoHash {
 impl fmt::Debug for PeerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PeerId({})", self.0.escape_ascii())
+    }
+}
+
+impl fmt::Display for InfoHashV2 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.hex())
+    }
+}
+
+impl fmt::Debug for InfoHashV2 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "InfoHashV2({})", self.hex())
     }
 }
 

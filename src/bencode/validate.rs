@@ -6,8 +6,8 @@ use crate::bencode::scan::{ScanError, Scanner};
 /// The maximum nesting of lists and dictionaries in a message or a tracker's response.
 pub const MESSAGE_DEPTH: usize = 32;
 
-/// The maximum nesting in a torrent file: a hybrid's `file tree` (BEP 52) takes a level for every folder.
-pub const FILE_DEPTH: usize = 64;
+/// The maximum nesting in a torrent file: a `file tree` (BEP 52) takes a level for every part of a path, of which there may be 100.
+pub const FILE_DEPTH: usize = 108;
 
 /// Why bytes are not bencode, or not acceptable; positions are in bytes from 0.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

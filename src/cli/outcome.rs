@@ -55,7 +55,7 @@ fn progress_text(now: &Snapshot) -> String {
 pub(crate) fn failure(error: &TorrentError) -> Failure {
     let code = match error {
         TorrentError::Storage(error) => storage_exit(error),
-        TorrentError::Layout(_) | TorrentError::Metadata(_) => Exit::BadTorrent,
+        TorrentError::Layout(_) | TorrentError::Metadata(_) | TorrentError::V2Only => Exit::BadTorrent,
         TorrentError::Client(ClientError::Interface { .. } | ClientError::Listen { .. }) => Exit::Network,
         TorrentError::Select(_)
         | TorrentError::InvalidPath(_)

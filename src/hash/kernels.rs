@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use crate::hash::{INITIAL_STATE, Lane, SHA1_BLOCK, State, compress_one};
+use crate::hash::{INITIAL_STATE, Lane, SHA1_BLOCK, Sha256State, State, compress_one};
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
@@ -21,6 +21,8 @@ mod avx512;
 mod avx512vl;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+#[cfg(target_arch = "x86_64")]
+mod sha256_ni;
 #[cfg(target_arch = "x86_64")]
 mod sha_ni;
 #[cfg(target_arch = "x86_64")]
@@ -95,10 +97,7 @@ impl Kernel {
         #[cfg(target_arch = "x86_64")]
         {
             kinds.push(KernelKind::Sse2);
-            if is_x86_feature_detected!("sha")
-                && is_x86_feature_detected!("sse4.1")
-                && is_x86_feature_detected!("ssse3")
-            {
+            if has_sha_instructions() {
                 kinds.extend([KernelKind::ShaNi2, KernelKind::ShaNi4]);
             }
             if is_x86_feature_detected!("avx2") {
@@ -172,6 +171,24 @@ impl Kernel {
             KernelKind::Neon => run(lanes, count, |states, blocks| unsafe { neon::compress(states, blocks) }),
         }
     }
+}
+
+/// Hashes the blocks of two streams with SHA-256. Both must have equally many.
+pub(super) fn compress_two(states: &mut [Sha256State; 2], blocks: [&[[u8; 64]]; 2]) {
+    #[cfg(target_arch = "x86_64")]
+    if has_sha_instructions() {
+        // SAFETY: the processor has the features that the function needs.
+        return unsafe { sha256_ni::compress_2(states, blocks) };
+    }
+    for (state, blocks) in states.iter_mut().zip(blocks) {
+        sha2::block_api::compress256(state, blocks);
+    }
+}
+
+/// Whether the kernels with the SHA instructions run on this processor.
+#[cfg(target_arch = "x86_64")]
+fn has_sha_instructions() -> bool {
+    is_x86_feature_detected!("sha") && is_x86_feature_detected!("sse4.1") && is_x86_feature_detected!("ssse3")
 }
 
 /// Hands the first `count` blocks of each lane to `compress`. Empty places repeat the first lane; what they yield is discarded.

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use crate::hash::{Kernels, Sha1Stream, StreamUpdate, update_all};
-use crate::types::Sha1Hash;
+use crate::hash::{Kernels, Sha1Stream, StreamUpdate, digest_blocks, update_all};
+use crate::types::{Sha1Hash, Sha256Hash};
 
 /// Bytes of each piece to read at once: large enough to make the system call cheap, small enough for 16 pieces to stay in a core's
 /// L2 cache until they are hashed.
@@ -19,9 +19,37 @@ pub struct PieceLanes {
 #[derive(Debug)]
 struct PieceLane {
     piece: u32,
-    /// The bytes that are still to be read.
-    bytes: Range<u64>,
+    /// What is still to be read and hashed.
+    rest: PieceBytes,
     stream: Sha1Stream,
+    leaves: Vec<Sha256Hash>,
+}
+
+/// What to hash of a piece.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PieceBytes {
+    /// The bytes of the piece.
+    pub bytes: Range<u64>,
+    /// Whether to hash them with SHA-1, as v1 does.
+    pub wants_sha1: bool,
+    /// The bytes before this offset are hashed with SHA-256, each block of 16 KiB by itself, as v2 does.
+    pub data_end: u64,
+}
+
+impl PieceBytes {
+    /// A piece of a v1 torrent.
+    pub fn v1(bytes: Range<u64>) -> PieceBytes {
+        PieceBytes { bytes, wants_sha1: true, data_end: 0 }
+    }
+}
+
+/// The hashes of a piece.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PieceDigest {
+    /// Its SHA-1, if wanted.
+    pub sha1: Option<Sha1Hash>,
+    /// The SHA-256 of each of its blocks, if wanted.
+    pub leaves: Vec<Sha256Hash>,
 }
 
 /// A piece that has left its lane.
@@ -29,8 +57,8 @@ struct PieceLane {
 pub struct FinishedPiece<E> {
     /// The piece.
     pub piece: u32,
-    /// Its hash, or why its bytes could not be read.
-    pub result: Result<Sha1Hash, E>,
+    /// Its hashes, or why its bytes could not be read.
+    pub result: Result<PieceDigest, E>,
     /// How many of its bytes were not read.
     pub unread: u64,
 }
@@ -57,10 +85,10 @@ impl PieceLanes {
         self.lanes.is_empty()
     }
 
-    /// Adds a piece that lies in `bytes`.
-    pub fn push(&mut self, piece: u32, bytes: Range<u64>) {
+    /// Adds a piece.
+    pub fn push(&mut self, piece: u32, bytes: PieceBytes) {
         debug_assert!(self.has_room(), "more pieces than lanes");
-        self.lanes.push(PieceLane { piece, bytes, stream: Sha1Stream::new() });
+        self.lanes.push(PieceLane { piece, rest: bytes, stream: Sha1Stream::new(), leaves: Vec::new() });
     }
 
     /// Reads the next bytes of each piece with `read`, which gets an offset and must fill the buffer, and hashes them. Returns the
@@ -78,24 +106,30 @@ impl PieceLanes {
         let mut updates = Vec::with_capacity(self.lanes.len());
         let mut ended = Vec::new();
         for (number, (lane, chunk)) in self.lanes.iter_mut().zip(buffer.chunks_exact_mut(LANE_BYTES)).enumerate() {
-            let length = (lane.bytes.end - lane.bytes.start).min(LANE_BYTES as u64);
+            let PieceBytes { bytes, wants_sha1, data_end } = &mut lane.rest;
+            let length = (bytes.end - bytes.start).min(LANE_BYTES as u64);
             let chunk = &mut chunk[..length as usize];
-            if let Err(error) = read(lane.bytes.start, chunk) {
+            if let Err(error) = read(bytes.start, chunk) {
                 ended.push((number, Some(error)));
                 continue;
             }
-            lane.bytes.start += length;
-            if lane.bytes.is_empty() {
+            let data = data_end.saturating_sub(bytes.start).min(length);
+            digest_blocks(&chunk[..data as usize], &mut lane.leaves);
+            bytes.start += length;
+            if bytes.is_empty() {
                 ended.push((number, None));
             }
-            updates.push(StreamUpdate { stream: &mut lane.stream, data: chunk });
+            if *wants_sha1 {
+                updates.push(StreamUpdate { stream: &mut lane.stream, data: chunk });
+            }
         }
         update_all(&mut updates);
         // From the last: removing one moves those behind it.
         for (number, error) in ended.into_iter().rev() {
             let lane = self.lanes.remove(number);
-            let unread = lane.bytes.end - lane.bytes.start;
-            let result = error.map_or_else(|| Ok(lane.stream.finish()), Err);
+            let unread = lane.rest.bytes.end - lane.rest.bytes.start;
+            let sha1 = lane.rest.wants_sha1.then(|| lane.stream.finish());
+            let result = error.map_or_else(|| Ok(PieceDigest { sha1, leaves: lane.leaves }), Err);
             finished.push(FinishedPiece { piece: lane.piece, result, unread });
         }
         finished.reverse();
@@ -121,7 +155,7 @@ mod tests {
             while lanes.has_room()
                 && let Some((piece, range)) = waiting.next()
             {
-                lanes.push(piece as u32, range.start as u64..range.end as u64);
+                lanes.push(piece as u32, PieceBytes::v1(range.start as u64..range.end as u64));
             }
             if lanes.is_empty() {
                 break;
@@ -133,7 +167,7 @@ mod tests {
             for finished in finished {
                 assert_eq!(finished.unread, 0);
                 assert_eq!(
-                    hashes[finished.piece as usize].replace(finished.result.unwrap()),
+                    hashes[finished.piece as usize].replace(finished.result.unwrap().sha1.unwrap()),
                     None,
                     "a piece leaves once"
                 );
@@ -144,11 +178,32 @@ mod tests {
     }
 
     #[test]
+    fn only_the_data_of_a_piece_is_hashed_in_blocks() {
+        let bytes: Vec<u8> = (0..300_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        let mut lanes = PieceLanes::new(1);
+        let mut buffer = vec![0; LANE_BYTES];
+        for (wants_sha1, data_end) in [(true, 300_000), (false, 262_144), (true, 100_000), (true, 65_536)] {
+            lanes.push(1, PieceBytes { bytes: 65_536..300_000, wants_sha1, data_end });
+            let mut finished = Vec::new();
+            while !lanes.is_empty() {
+                finished.extend(lanes.advance(&mut buffer, |offset, chunk| {
+                    chunk.copy_from_slice(&bytes[offset as usize..offset as usize + chunk.len()]);
+                    Ok::<(), ()>(())
+                }));
+            }
+            let leaf = |block: &[u8]| Sha256Hash::from(sha2::Sha256::digest(block));
+            let leaves = bytes[65_536..data_end as usize].chunks(16_384).map(leaf).collect();
+            let sha1 = wants_sha1.then(|| Sha1::digest(&bytes[65_536..]).into());
+            assert_eq!(finished.pop().unwrap().result, Ok(PieceDigest { sha1, leaves }));
+        }
+    }
+
+    #[test]
     fn a_piece_that_cannot_be_read_leaves_and_the_others_go_on() {
         let mut lanes = PieceLanes::new(usize::MAX);
         let mut buffer = vec![0; lanes.width() * LANE_BYTES];
         let far = 3 * LANE_BYTES as u64;
-        lanes.push(7, 0..far);
+        lanes.push(7, PieceBytes::v1(0..far));
         let mut turn = |lanes: &mut PieceLanes| {
             lanes.advance(&mut buffer, |offset, _| if offset < far / 2 { Ok(()) } else { Err("unreadable") })
         };

@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::thread;
 
-use crate::hash::piece_lanes::{FinishedPiece, LANE_BYTES, PieceLanes};
+use crate::hash::piece_lanes::{FinishedPiece, LANE_BYTES, PieceBytes, PieceLanes};
 use crate::util::atomics::{Counter, Flag};
 use crate::util::slab::Slab;
 
@@ -16,8 +16,8 @@ const STACK: usize = 256 * 1024;
 /// What to do with a piece that is next.
 #[derive(Debug)]
 pub enum NextPiece<T> {
-    /// Hash the bytes in this range.
-    Hash(Range<u64>),
+    /// Hash these bytes.
+    Hash(PieceBytes),
     /// Hash nothing: it has this result, if any.
     Skip(Option<T>),
 }
@@ -173,7 +173,7 @@ mod tests {
                 return Ok(NextPiece::Skip(Some((piece, None))));
             }
             let start = u64::from(piece) * self.length;
-            Ok(NextPiece::Hash(start..(start + self.length).min(self.data.len() as u64)))
+            Ok(NextPiece::Hash(PieceBytes::v1(start..(start + self.length).min(self.data.len() as u64))))
         }
 
         fn read(&self, (): &mut (), offset: u64, buffer: &mut [u8]) -> Result<(), u32> {
@@ -186,7 +186,7 @@ mod tests {
         }
 
         fn finish(&self, finished: FinishedPiece<u32>) -> Result<Option<Self::Found>, u32> {
-            Ok(Some((finished.piece, Some(finished.result?))))
+            Ok(Some((finished.piece, finished.result?.sha1)))
         }
     }
 

@@ -8,13 +8,18 @@ use std::{fs, io, thread};
 use sha1::{Digest, Sha1};
 
 use crate::bencode::encode;
+use crate::hash::sha256;
+use crate::metainfo::V2_PIECES_MAX;
 use crate::metainfo::edit::TopLevelEditor;
 use crate::metainfo::glob::Glob;
 use crate::metainfo::hashing;
 use crate::metainfo::source_files;
 use crate::metainfo::source_files::CreateEntry;
-use crate::metainfo::torrent::{PIECE_LENGTH_MAX, TORRENT_FILE_MAX};
-use crate::types::{InfoHash, Sha1Hash};
+use crate::metainfo::torrent::{PIECE_LENGTH_MAX, TORRENT_FILE_MAX, TorrentVersion};
+use crate::types::{InfoHash, InfoHashV2};
+use v2::RootedFile;
+
+mod v2;
 
 /// The smallest piece length that btsync creates, in bytes: one block.
 pub const PIECE_LENGTH_MIN: u32 = 16 << 10;
@@ -29,6 +34,8 @@ const TARGET_PIECE_COUNT: u64 = 2000;
 #[derive(Clone, Debug, Default)]
 #[cfg_attr(not(feature = "internals"), non_exhaustive)]
 pub struct CreateOptions {
+    /// The version of BitTorrent.
+    pub version: TorrentVersion,
     /// Bytes per piece, a power of two of at least 16 KiB; `None` chooses by the total size.
     pub piece_length: Option<u32>,
     /// Trackers by tier (BEP 12).
@@ -43,7 +50,8 @@ pub struct CreateOptions {
     pub nodes: Vec<(String, u16)>,
     /// A text in the info dictionary that gives the same files another info-hash, for use with another tracker.
     pub source: Option<String>,
-    /// Whether to add pad files so that every file starts at a piece boundary (BEP 47).
+    /// Whether to add pad files so that every file starts at a piece boundary (BEP 47). A hybrid torrent has them in any case; one
+    /// for v2 only needs none.
     pub adds_pad_files: bool,
     /// The name of the creating program.
     pub created_by: Option<String>,
@@ -59,8 +67,10 @@ pub struct CreateOptions {
 pub struct CreatedTorrent {
     /// The bytes of the torrent file.
     pub bytes: Vec<u8>,
-    /// The info-hash, which identifies the swarm.
+    /// The info-hash, which identifies the swarm; for v2 only, the v2 hash shortened to 20 bytes.
     pub info_hash: InfoHash,
+    /// The info-hash of the v2 half.
+    pub info_hash_v2: Option<InfoHashV2>,
     /// Bytes per piece.
     pub piece_length: u32,
     /// The number of pieces.
@@ -262,31 +272,57 @@ impl CreatePlan {
         if !piece_length.is_power_of_two() || !(PIECE_LENGTH_MIN..=PIECE_LENGTH_MAX).contains(&piece_length) {
             return Err(CreateError::PieceLength(piece_length));
         }
-        let padded = options.adds_pad_files.then(|| source_files::padded(&self.files, piece_length));
-        let files = padded.as_ref().unwrap_or(&self.files);
+        let padded = match options.version {
+            TorrentVersion::V1 if !options.adds_pad_files => None,
+            TorrentVersion::V1 | TorrentVersion::V2 => Some(source_files::padded(&self.files, piece_length)),
+            TorrentVersion::Hybrid => Some(v2::padded_behind(&self.files, piece_length)),
+        };
+        let files = padded.as_deref().unwrap_or(&self.files);
         // Fail now rather than after an hour of hashing.
         let pieces = total(files)?.div_ceil(u64::from(piece_length));
-        if pieces > (TORRENT_FILE_MAX / 20) as u64 {
+        let (hash_length, most) = match options.version {
+            TorrentVersion::V1 => (20, u32::MAX),
+            TorrentVersion::V2 => (32, V2_PIECES_MAX),
+            TorrentVersion::Hybrid => (20 + 32, V2_PIECES_MAX),
+        };
+        if pieces > (TORRENT_FILE_MAX as u64 / hash_length).min(u64::from(most)) {
             return Err(CreateError::TooBig);
         }
         let threads = match options.threads {
             0 => thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
         };
-        let hashes = hashing::hash(files, piece_length, threads, progress, stop)?;
-        let info = self.info(files, piece_length, &hashes, options);
-        let bytes = encode_torrent(options, &info);
+        let hashes = hashing::hash(files, piece_length, (options.version, threads), progress, stop)?;
+        let has_v2 = options.version != TorrentVersion::V1;
+        let rooted = has_v2.then(|| v2::rooted(&self.files, piece_length, hashes.v2));
+        let v1 = (options.version != TorrentVersion::V2).then_some((files, hashes.v1.as_flattened()));
+        let info = self.info(v1, rooted.as_deref(), piece_length, options);
+        let bytes = encode_torrent(options, &info, rooted.as_deref());
         if bytes.len() > TORRENT_FILE_MAX {
             return Err(CreateError::TooBig);
         }
-        let info_hash = InfoHash(Sha1::digest(&info).into());
-        Ok(CreatedTorrent { bytes, info_hash, piece_length, pieces: hashes.len() as u32, total: self.total })
+        let info_hash_v2 = has_v2.then(|| InfoHashV2(sha256(&info)));
+        let info_hash = match info_hash_v2 {
+            Some(hash) if v1.is_none() => hash.truncated(),
+            _ => InfoHash(Sha1::digest(&info).into()),
+        };
+        Ok(CreatedTorrent { bytes, info_hash, info_hash_v2, piece_length, pieces: pieces as u32, total: self.total })
     }
 
-    /// Encodes the info dictionary.
-    fn info(&self, files: &[CreateEntry], piece_length: u32, hashes: &[Sha1Hash], options: &CreateOptions) -> Vec<u8> {
+    /// Encodes the info dictionary, with the files and hashes of the v1 half and the files of the v2 half.
+    fn info(
+        &self,
+        v1: Option<(&[CreateEntry], &[u8])>,
+        v2: Option<&[RootedFile<'_>]>,
+        piece_length: u32,
+        options: &CreateOptions,
+    ) -> Vec<u8> {
         let mut out = vec![b'd'];
-        if self.is_multi_file {
+        if let Some(files) = v2 {
+            encode::bytes(&mut out, b"file tree");
+            v2::encode_tree(&mut out, &self.name, files);
+        }
+        if let Some((files, _)) = v1.filter(|_| self.is_multi_file) {
             encode::bytes(&mut out, b"files");
             encode::list(&mut out, files, |out, file| {
                 out.push(b'd');
@@ -300,16 +336,22 @@ impl CreatePlan {
                 encode::strings(out, &file.parts);
                 out.push(b'e');
             });
-        } else {
+        } else if v1.is_some() {
             encode::bytes(&mut out, b"length");
             encode::int(&mut out, self.total);
+        }
+        if v2.is_some() {
+            encode::bytes(&mut out, b"meta version");
+            encode::int(&mut out, 2);
         }
         encode::bytes(&mut out, b"name");
         encode::bytes(&mut out, self.name.as_bytes());
         encode::bytes(&mut out, b"piece length");
         encode::int(&mut out, piece_length);
-        encode::bytes(&mut out, b"pieces");
-        encode::bytes(&mut out, hashes.as_flattened());
+        if let Some((_, hashes)) = v1 {
+            encode::bytes(&mut out, b"pieces");
+            encode::bytes(&mut out, hashes);
+        }
         if options.is_private {
             encode::bytes(&mut out, b"private");
             encode::int(&mut out, 1);
@@ -324,7 +366,7 @@ impl CreatePlan {
 }
 
 /// Encodes the torrent file around an encoded info dictionary.
-fn encode_torrent(options: &CreateOptions, info: &[u8]) -> Vec<u8> {
+fn encode_torrent(options: &CreateOptions, info: &[u8], v2: Option<&[RootedFile<'_>]>) -> Vec<u8> {
     let mut top = TopLevelEditor::default();
     top.trackers(&options.tiers);
     top.comment(options.comment.as_deref());
@@ -332,6 +374,10 @@ fn encode_torrent(options: &CreateOptions, info: &[u8]) -> Vec<u8> {
     top.nodes(&options.nodes);
     top.web_seeds(&options.web_seeds);
     top.info(info);
+    let layers = v2.map(v2::encode_piece_layers);
+    if let Some(layers) = &layers {
+        top.piece_layers(layers);
+    }
     top.to_bytes()
 }
 

@@ -12,8 +12,10 @@ use crate::metainfo::paths::PathError;
 use crate::util::printable_text::printable;
 
 mod files;
+mod tree;
 
-pub(super) use files::{DecodedFile, EntryKind, FileList, FileSink};
+pub(super) use files::{DecodedFile, DecodedPath, EntryKind, FileList, FileSink};
+pub(super) use tree::FileTree;
 
 /// The most tracker or web seed URLs kept.
 const URLS_MAX: usize = 1000;
@@ -189,6 +191,8 @@ pub(super) struct TopLevel {
     pub url_list: Vec<String>,
     pub httpseeds: Vec<String>,
     pub nodes: Vec<(String, u16)>,
+    /// The position of `piece layers` (BEP 52).
+    pub piece_layers: Option<Range<usize>>,
     /// The content and position of `info`, if it is a dictionary. Its files were counted and checked, but not kept.
     pub info: Option<(Info, Range<usize>)>,
 }
@@ -233,6 +237,12 @@ impl TopLevel {
                     Ok(())
                 },
                 b"nodes" => |top, s| nodes(s).map(|it| top.nodes = it),
+                b"piece layers" => |top, s| {
+                    let start = s.position();
+                    s.value().and_then(|value| s.skip(value))?;
+                    top.piece_layers = Some(start..s.position());
+                    Ok(())
+                },
                 b"url-list" => |top, s| s.value().and_then(|v| urls(s, v, URLS_MAX)).map(|it| top.url_list = it),
                 _ => |_, s| s.value().and_then(|value| s.skip(value)),
             };
@@ -256,6 +266,9 @@ pub(super) struct Info {
     pub attr: Field<Vec<u8>>,
     pub private: Field<i64>,
     pub meta_version: Field<i64>,
+    /// The files of the v2 half (BEP 52), counted and checked, and their position in the input.
+    pub file_tree: Field<FileTree>,
+    pub file_tree_range: Range<usize>,
 }
 
 impl Info {
@@ -278,6 +291,12 @@ impl Info {
                 b"attr" => |info, s, _| bytes(s, NAME_READ_MAX).map(|it| info.attr = it),
                 b"private" => |info, s, _| int(s).map(|it| info.private = it),
                 b"meta version" => |info, s, _| int(s).map(|it| info.meta_version = it),
+                b"file tree" => |info, s, _| {
+                    let start = s.position();
+                    info.file_tree = FileTree::read(s, FileSink::Count)?;
+                    info.file_tree_range = start..s.position();
+                    Ok(())
+                },
                 _ => |_, s, _| s.value().and_then(|value| s.skip(value)),
             };
             entry(&mut info, scanner, &mut sink)?;

@@ -80,6 +80,11 @@ impl<'a> TopLevelEditor<'a> {
         self.0.insert(b"info", Cow::Borrowed(info));
     }
 
+    /// Sets `piece layers`, already bencoded (BEP 52).
+    pub fn piece_layers(&mut self, layers: &'a [u8]) {
+        self.0.insert(b"piece layers", Cow::Borrowed(layers));
+    }
+
     /// Sets `announce`, and `announce-list` if there is more than one tracker (BEP 12).
     pub fn trackers(&mut self, tiers: &[Vec<String>]) {
         let tiers: Vec<&Vec<String>> = tiers.iter().filter(|tier| !tier.is_empty()).collect();

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use crate::bencode::scan::ScanError;
 use crate::bencode::validate::BencodeError;
-use crate::metainfo::TORRENT_FILE_MAX;
 use crate::metainfo::paths::PathError;
+use crate::metainfo::{TORRENT_FILE_MAX, V2_PIECES_MAX};
 
 /// Why a file is not a valid torrent. Displays as one line that does not name the file, except for `Io`.
 #[derive(Debug, thiserror::Error)]
@@ -50,10 +50,30 @@ pub enum MetainfoError {
         /// The required type.
         kind: &'static str,
     },
-    /// The torrent is v2 only (BEP 52).
-    #[error("a BitTorrent v2 torrent (BEP 52), which is not supported yet; a hybrid torrent works")]
-    V2Only,
-    /// The piece length is zero, negative or larger than `PIECE_LENGTH_MAX`.
+    /// The torrent's `meta version` is newer than 2 (BEP 52).
+    #[error("a torrent of version {0}, which btsync does not know")]
+    UnknownVersion(i64),
+    /// An entry of a v2 torrent's `file tree` (BEP 52) is not acceptable.
+    #[error("not a valid torrent: in `file tree`, `{path}` {why}")]
+    FileTree {
+        /// The path in the tree; `/` for the tree itself.
+        path: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// The torrent's `piece layers` (BEP 52) do not fit its files.
+    #[error("not a valid torrent: its `piece layers` {0}")]
+    PieceLayers(&'static str),
+    /// The halves of a hybrid torrent (BEP 52) describe different files.
+    #[error("refused: the v1 and v2 halves of the torrent describe different files: {0}")]
+    HalvesDiffer(String),
+    /// The metadata has the v1 hash of a magnet link, but not its v2 hash.
+    #[error("it does not have the v2 hash of the link")]
+    OtherV2Hash,
+    /// A v2 torrent has more pieces than btsync supports.
+    #[error("not a valid torrent: it has more than {V2_PIECES_MAX} pieces")]
+    TooManyPieces,
+    /// The piece length is zero, negative or larger than `PIECE_LENGTH_MAX`; with v2, also no power of two or less than 16 KiB.
     #[error("not a valid torrent: the piece length {0} is not allowed")]
     PieceLength(i64),
     /// The length of `pieces` is not a multiple of 20.

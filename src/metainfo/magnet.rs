@@ -1,4 +1,4 @@
-//! Magnet links (BEP 9, BEP 53): the torrent's identity and hints before its metadata is available. Pure parsing and formatting.
+//! Magnet links (BEP 9, BEP 53, and BEP 52 for v2 hashes): the torrent's identity and hints before its metadata is available. Pure parsing and formatting.
 //! Links are untrusted: sizes are bounded, and a malformed tracker or peer entry is dropped without affecting the rest. A
 //! malformed hash or file selection is an error, because a guess would download something else than the user meant.
 
@@ -9,9 +9,8 @@ use std::ops::RangeInclusive;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, percent_decode_str, utf8_percent_encode};
 
 use crate::metainfo::{Metainfo, printable};
-use crate::types::InfoHash;
+use crate::types::{InfoHash, InfoHashV2};
 use crate::util::cold_sort;
-use crate::util::hex::from_hex;
 
 /// The longest link accepted, in bytes.
 pub const MAX_LINK: usize = 64 * 1024;
@@ -21,6 +20,8 @@ pub const MAX_ENTRIES: usize = 200;
 pub const MAX_RANGES: usize = 10_000;
 /// Longer names are truncated to this many characters.
 const MAX_NAME: usize = 255;
+/// What precedes the digits of a SHA-256 in a multihash: its kind and its length.
+const SHA256_MULTIHASH: &str = "1220";
 /// Percent-encode everything except characters that RFC 3986 allows unescaped in a query value.
 const VALUE: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/').remove(b':');
@@ -34,8 +35,10 @@ const VALUE: &AsciiSet =
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Magnet {
-    /// Identifies the swarm (`xt`).
+    /// Identifies the swarm (`xt`): the v1 hash, or else the v2 hash shortened to 20 bytes.
     pub info_hash: InfoHash,
+    /// The hash of the torrent's v2 half, if the link names it (`xt=urn:btmh:`, BEP 52).
+    pub info_hash_v2: Option<InfoHashV2>,
     /// The name to display until the metadata arrives (`dn`), made safe for a terminal.
     pub name: Option<String>,
     /// Announce URLs (`tr`) of any scheme, without duplicates.
@@ -69,16 +72,16 @@ pub enum MagnetError {
     /// The link is longer than 64 KiB.
     #[error("the magnet link is longer than {MAX_LINK} bytes")]
     TooLong,
-    /// The link has no `xt=urn:btih:`.
-    #[error("the magnet link names no torrent: xt=urn:btih: is missing")]
+    /// The link has neither `xt=urn:btih:` nor `xt=urn:btmh:`.
+    #[error("the magnet link names no torrent: xt=urn:btih: or xt=urn:btmh: is missing")]
     NoHash,
-    /// The link has only a v2 info-hash (BEP 52).
-    #[error("the magnet link names a v2 torrent only (urn:btmh), which is not supported yet")]
-    OnlyV2,
     /// The hash is neither 40 hexadecimal digits nor 32 base32 characters.
     #[error("the magnet link's hash \"{0}\" is neither 40 hexadecimal digits nor 32 characters of base32")]
     Hash(String),
-    /// The link has two different hashes.
+    /// The v2 hash is not the multihash of a SHA-256 in hexadecimal digits.
+    #[error("the magnet link's v2 hash \"{0}\" is not 1220 and 64 hexadecimal digits")]
+    HashV2(String),
+    /// The link has two different hashes of one kind.
     #[error("the magnet link names several torrents")]
     SeveralHashes,
     /// The file selection (`so`) is malformed.
@@ -100,7 +103,8 @@ impl Magnet {
         torrent.web_seeds.iter().for_each(|seed| push_unique(&mut web_seeds, url(seed)));
         let name = Some(torrent.name.clone());
         let (sources, peers) = (Vec::new(), Vec::new());
-        Magnet { info_hash: torrent.info_hash, name, trackers, web_seeds, sources, peers, select: None }
+        let Metainfo { info_hash, info_hash_v2, .. } = *torrent;
+        Magnet { info_hash, info_hash_v2, name, trackers, web_seeds, sources, peers, select: None }
     }
 
     /// Parses a link. Unknown parameters are ignored.
@@ -114,12 +118,12 @@ impl Magnet {
         }
         let query = if Magnet::is_link(link) { link.get(7..).and_then(|rest| rest.strip_prefix('?')) } else { None };
         let query = query.ok_or(MagnetError::NotMagnet)?.split('#').next().unwrap_or_default();
-        let (mut found, mut v2) = (MagnetFields::default(), false);
+        let mut found = MagnetFields::default();
         // Links copied from the source of a web page have `&amp;` for `&`.
         let query = query.replace("&amp;", "&");
         for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
             match key_of(key).as_str() {
-                "xt" => v2 |= found.parse_xt(&decoded(value))?,
+                "xt" => found.parse_xt(&decoded(value))?,
                 // HTML forms encode a space as `+`.
                 "dn" if found.name.is_none() => found.name = name(&decoded(&value.replace('+', " "))),
                 "tr" => push_unique(&mut found.trackers, escaped_url(value).or_else(|| tracker_without_scheme(value))),
@@ -130,17 +134,31 @@ impl Magnet {
                 _ => {}
             }
         }
-        let info_hash = found.info_hash.ok_or(if v2 { MagnetError::OnlyV2 } else { MagnetError::NoHash })?;
-        let MagnetFields { name, trackers, web_seeds, sources, peers, .. } = found;
-        let select = found.select.map(joined);
-        Ok(Magnet { info_hash, name, trackers, web_seeds, sources, peers, select })
+        let MagnetFields { info_hash, info_hash_v2, unknown_v2, name, trackers, web_seeds, sources, peers, select } =
+            found;
+        let swarm = info_hash.or(info_hash_v2.map(|hash| hash.truncated()));
+        let missing = || unknown_v2.map_or(MagnetError::NoHash, MagnetError::HashV2);
+        let (info_hash, select) = (swarm.ok_or_else(missing)?, select.map(joined));
+        Ok(Magnet { info_hash, info_hash_v2, name, trackers, web_seeds, sources, peers, select })
+    }
+
+    /// Whether the link names the torrent's v1 half.
+    pub fn has_v1(&self) -> bool {
+        self.info_hash_v2.is_none_or(|hash| hash.truncated() != self.info_hash)
     }
 }
 
 impl fmt::Display for Magnet {
-    /// Formats the link, with the info-hash in hexadecimal digits.
+    /// Formats the link, with the info-hashes in hexadecimal digits.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "magnet:?xt=urn:btih:{}", self.info_hash)?;
+        f.write_str("magnet:?")?;
+        if self.has_v1() {
+            write!(f, "xt=urn:btih:{}", self.info_hash)?;
+        }
+        if let Some(hash) = self.info_hash_v2 {
+            let separator = if self.has_v1() { "&" } else { "" };
+            write!(f, "{separator}xt=urn:btmh:{SHA256_MULTIHASH}{hash}")?;
+        }
         if let Some(name) = &self.name {
             write!(f, "&dn={}", encoded(name))?;
         }
@@ -203,6 +221,9 @@ impl fmt::Display for PeerAddress {
 #[derive(Default)]
 struct MagnetFields {
     info_hash: Option<InfoHash>,
+    info_hash_v2: Option<InfoHashV2>,
+    /// A v2 hash of an unknown kind: ignored if there is another hash.
+    unknown_v2: Option<String>,
     name: Option<String>,
     trackers: Vec<String>,
     web_seeds: Vec<String>,
@@ -212,18 +233,32 @@ struct MagnetFields {
 }
 
 impl MagnetFields {
-    /// Parses one `xt`; true if it is a v2 hash. Topics of other networks are ignored.
-    fn parse_xt(&mut self, topic: &str) -> Result<bool, MagnetError> {
-        let after = |urn: &str| topic.get(..urn.len()).filter(|head| head.eq_ignore_ascii_case(urn)).map(str::len);
-        if let Some(hash) = after("urn:btih:").and_then(|at| topic.get(at..)) {
-            let shown = || MagnetError::Hash(printable(&hash.chars().take(80).collect::<String>()));
-            let hash = InfoHash(from_hex(hash).or_else(|| base32(hash)).ok_or_else(shown)?);
-            if self.info_hash.is_some_and(|before| before != hash) {
+    /// Parses one `xt`. Topics of other networks are ignored.
+    fn parse_xt(&mut self, topic: &str) -> Result<(), MagnetError> {
+        let after = |urn: &str| {
+            topic.get(..urn.len()).filter(|head| head.eq_ignore_ascii_case(urn)).and_then(|_| topic.get(urn.len()..))
+        };
+        let shown = |hash: &str| printable(&hash.chars().take(80).collect::<String>());
+        if let Some(hash) = after("urn:btih:") {
+            let parsed = InfoHash::from_hex(hash).or_else(|| base32(hash).map(InfoHash));
+            let parsed = parsed.ok_or_else(|| MagnetError::Hash(shown(hash)))?;
+            if self.info_hash.is_some_and(|before| before != parsed) {
                 return Err(MagnetError::SeveralHashes);
             }
-            self.info_hash = Some(hash);
+            self.info_hash = Some(parsed);
         }
-        Ok(after("urn:btmh:").is_some())
+        if let Some(hash) = after("urn:btmh:") {
+            let digits = hash.strip_prefix(SHA256_MULTIHASH);
+            let Some(parsed) = digits.and_then(InfoHashV2::from_hex) else {
+                self.unknown_v2 = Some(shown(hash));
+                return Ok(());
+            };
+            if self.info_hash_v2.is_some_and(|before| before != parsed) {
+                return Err(MagnetError::SeveralHashes);
+            }
+            self.info_hash_v2 = Some(parsed);
+        }
+        Ok(())
     }
 }
 

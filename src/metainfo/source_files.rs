@@ -36,6 +36,13 @@ impl CreateEntry {
     pub fn is_changed(&self, now: &fs::Metadata) -> bool {
         !now.is_file() || now.len() != self.length || (now.mtime(), now.mtime_nsec()) != self.modified
     }
+
+    /// Padding of this length.
+    pub fn pad(length: u64) -> CreateEntry {
+        // The path that BEP 47 recommends.
+        let parts = vec![".pad".to_owned(), length.to_string()];
+        CreateEntry { parts, path: PathBuf::new(), length, modified: (0, 0), is_pad: true }
+    }
 }
 
 /// The path of an existing or future file without links, `.` and `..`; `None` if its folder does not exist.
@@ -111,9 +118,7 @@ pub(crate) fn padded(files: &[CreateEntry], piece_length: u32) -> Vec<CreateEntr
     for file in files {
         if filled > 0 && file.length > 0 {
             let length = piece_length - filled;
-            // The path that BEP 47 recommends.
-            let parts = vec![".pad".to_owned(), length.to_string()];
-            padded.push(CreateEntry { parts, path: PathBuf::new(), length, modified: (0, 0), is_pad: true });
+            padded.push(CreateEntry::pad(length));
             filled = 0;
         }
         filled = (filled + file.length % piece_length) % piece_length;

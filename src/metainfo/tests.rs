@@ -2,6 +2,7 @@
 
 mod nonsense;
 mod refused;
+mod v2;
 
 use crate::bencode::encode;
 use std::path::Path;

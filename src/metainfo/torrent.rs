@@ -7,12 +7,17 @@ use std::path::{Path, PathBuf};
 use crate::bencode::encode;
 pub use crate::metainfo::TORRENT_FILE_MAX;
 use crate::metainfo::error::MetainfoError;
-use crate::types::{InfoHash, PieceIndex, Sha1Hash};
+use crate::types::{InfoHash, InfoHashV2, PieceIndex, Sha1Hash};
 use load::{load, named_after, rewindable, unpacked};
 
 mod colons;
+mod layers;
 mod load;
+pub(crate) mod v2;
 mod validate;
+
+pub(crate) use layers::encode_layers;
+pub use v2::{FileRoot, V2Hashes};
 
 /// The largest piece length accepted, in bytes. No real torrent exceeds it, and a whole piece must fit in a buffer.
 pub const PIECE_LENGTH_MAX: u32 = 512 << 20;
@@ -28,8 +33,12 @@ pub const PIECE_LENGTH_MAX: u32 = 512 << 20;
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(not(feature = "internals"), non_exhaustive)]
 pub struct Metainfo {
-    /// The SHA-1 of [`Metainfo::info`].
+    /// What identifies the swarm: the SHA-1 of [`Metainfo::info`]; for a v2-only torrent, its SHA-256 shortened to 20 bytes.
     pub info_hash: InfoHash,
+    /// The SHA-256 of [`Metainfo::info`], if the torrent has a v2 half (BEP 52).
+    pub info_hash_v2: Option<InfoHashV2>,
+    /// The hashes of the v2 half.
+    pub(crate) v2: Option<Box<V2Hashes>>,
     /// The bytes of the info dictionary exactly as in the file.
     pub info: Vec<u8>,
     /// Trackers by tier (BEP 12); one tier if the file has only `announce`. No tier is empty and no URL occurs twice.
@@ -43,7 +52,7 @@ pub struct Metainfo {
     pub original_name: Option<PathBuf>,
     /// Bytes per piece; the last piece may be shorter.
     pub piece_length: u32,
-    /// The SHA-1 of every piece.
+    /// The SHA-1 of every piece; none in a v2-only torrent.
     pub pieces: Vec<Sha1Hash>,
     /// DHT bootstrap nodes (BEP 5): host and port.
     pub nodes: Vec<(String, u16)>,
@@ -63,6 +72,18 @@ pub struct Metainfo {
     pub web_seeds: Vec<String>,
     /// Web seeds that are scripts (BEP 17).
     pub http_seeds: Vec<String>,
+}
+
+/// Which versions of BitTorrent a torrent is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TorrentVersion {
+    /// Version 1 (BEP 3).
+    #[default]
+    V1,
+    /// Version 2 only (BEP 52).
+    V2,
+    /// Both: two descriptions of the same files.
+    Hybrid,
 }
 
 /// One entry of a torrent's file list: a file, or padding, a link or a folder.
@@ -171,6 +192,20 @@ impl Metainfo {
         load(&mut Cursor::new(bytes), None)
     }
 
+    /// Which versions of BitTorrent the torrent is for.
+    pub fn version(&self) -> TorrentVersion {
+        match self.info_hash_v2 {
+            None => TorrentVersion::V1,
+            Some(hash) if hash.truncated() == self.info_hash => TorrentVersion::V2,
+            Some(_) => TorrentVersion::Hybrid,
+        }
+    }
+
+    /// The hashes of the v2 half.
+    pub(crate) fn v2_hashes(&self) -> Option<&V2Hashes> {
+        self.v2.as_deref()
+    }
+
     /// Restores the leading dot of a hidden name, in the paths of all files too.
     pub fn restore_hidden_name(&mut self) {
         let Some(hidden) = self.hidden_name.take() else { return };
@@ -221,6 +256,10 @@ impl Metainfo {
         }
         encode::bytes(&mut out, b"info");
         out.extend_from_slice(&self.info);
+        if let Some(layers) = self.v2.as_ref().and_then(|v2| v2.layers_to_bytes()) {
+            encode::bytes(&mut out, b"piece layers");
+            out.extend_from_slice(&layers);
+        }
         if !self.web_seeds.is_empty() {
             encode::bytes(&mut out, b"url-list");
             encode::strings(&mut out, &self.web_seeds);
@@ -229,14 +268,14 @@ impl Metainfo {
         out
     }
 
-    /// The total size of all files in bytes, pad files included.
+    /// The total size of all files in bytes, pad files included; in a v2-only torrent, the gaps between files too.
     pub fn total(&self) -> u64 {
         self.files.iter().map(|file| file.length).sum()
     }
 
     /// The number of pieces.
     pub fn piece_count(&self) -> u32 {
-        self.pieces.len() as u32
+        self.v2.as_ref().map_or(self.pieces.len() as u32, |v2| v2.piece_count())
     }
 
     /// The length of a piece in bytes; 0 if the index is out of range.

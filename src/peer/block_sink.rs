@@ -10,7 +10,7 @@ use std::io::IoSlice;
 use std::ops::Range;
 use std::time::Duration;
 
-use crate::hash::{LANE_BYTES, PieceLanes, Sha1Stream};
+use crate::hash::{LANE_BYTES, PieceBytes, PieceLanes, Sha1Stream};
 use crate::peer::connection::DisconnectReason;
 use crate::peer::outbox::WriterCommand;
 use crate::peer::piece_batch::PieceBatch;
@@ -227,13 +227,14 @@ impl<'a> BlockSink<'a> {
                 && let Some(piece) = waiting.next()
             {
                 let start = layout.offset(piece, 0);
-                lanes.push(piece.0, start..start + u64::from(layout.piece_size(piece)));
+                lanes.push(piece.0, PieceBytes::v1(start..start + u64::from(layout.piece_size(piece))));
             }
             if lanes.is_empty() {
                 return Ok(());
             }
             for left in lanes.advance(&mut slab, |offset, part| storage.read_exact_at(offset, part)) {
-                self.settle(PieceIndex(left.piece), self.or_disconnect(left.result)?)?;
+                let hash = self.or_disconnect(left.result)?.sha1.unwrap_or_default();
+                self.settle(PieceIndex(left.piece), hash)?;
             }
         }
     }

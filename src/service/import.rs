@@ -16,7 +16,7 @@ use serde_bencode::value::Value;
 
 use crate::bencode::values::{self, Dict};
 use crate::metainfo::torrent::TORRENT_FILE_MAX;
-use crate::metainfo::{Magnet, Metainfo};
+use crate::metainfo::{Magnet, Metainfo, TorrentVersion};
 use crate::service::control::is_permitted;
 use crate::service::import::begun::{begun_files, merged};
 use crate::service::metainfo_summary::{real_files, summarize, wanted_bytes};
@@ -28,6 +28,7 @@ use crate::service::record::{QUEUE_STEP, RecordTimes, TorrentRecord};
 use crate::service::state_folder::{SavedState, StateFolder};
 use crate::service::text_limits::{MAX_LABEL, MAX_LABELS, MAX_NAME, check_group, check_path};
 use crate::service::trackers::keep_trackers;
+use crate::torrent::TorrentError;
 use crate::types::InfoHash;
 use crate::util::atomic_file::{open_regular, read_at_most};
 use crate::util::atomics::Flag;
@@ -121,6 +122,9 @@ fn limit_texts(record: &mut TorrentRecord) -> Result<String, String> {
 /// Gives the files the names that the other client has given them. Returns the metainfo with the names that they would have here.
 fn keep_names(record: &mut TorrentRecord, torrent: &[u8]) -> Result<Metainfo, String> {
     let theirs = Metainfo::parse(torrent).map_err(|error| error.to_string())?;
+    if theirs.version() == TorrentVersion::V2 {
+        return Err(TorrentError::V2Only.to_string());
+    }
     let mut ours = theirs.clone();
     ours.replace_colons();
     let mut chosen: BTreeMap<u32, PathBuf> = record.files.renamed.drain(..).collect();

@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use crate::discovery::tracker::http::FetchedUrl;
-use crate::metainfo::{Magnet, Metainfo};
+use crate::metainfo::{Magnet, Metainfo, TorrentVersion};
 use crate::service::messages::PreparedTorrent;
 use crate::service::model::{AddSource, ControlError};
 use crate::service::text_limits::check_path;
+use crate::torrent::TorrentError;
 use crate::types::InfoHash;
 use crate::util::atomic_file::open_regular;
 
@@ -58,28 +59,42 @@ fn from_path(path: &Path, rest: PreparedTorrent) -> Result<PreparedTorrent, Cont
     let file = file.ok_or_else(|| refused("not a file".to_owned()))?;
     let metainfo = Metainfo::read_from(file, path).map_err(|error| refused(error.to_string()))?;
     let bytes = metainfo.to_bytes();
-    Ok(with_metainfo(metainfo, bytes, rest))
+    with_metainfo(metainfo, bytes, rest)
 }
 
 fn from_bytes(bytes: Vec<u8>, rest: PreparedTorrent) -> Result<PreparedTorrent, ControlError> {
     let bad = |error: &dyn std::fmt::Display| ControlError::BadTorrent(error.to_string());
     let bytes = Metainfo::unpack(bytes).map_err(|error| bad(&error))?;
     let metainfo = Metainfo::parse(&bytes).map_err(|error| bad(&error))?;
-    Ok(with_metainfo(metainfo, bytes, rest))
+    with_metainfo(metainfo, bytes, rest)
 }
 
-fn with_metainfo(mut metainfo: Metainfo, bytes: Vec<u8>, rest: PreparedTorrent) -> PreparedTorrent {
+fn with_metainfo(
+    mut metainfo: Metainfo,
+    bytes: Vec<u8>,
+    rest: PreparedTorrent,
+) -> Result<PreparedTorrent, ControlError> {
+    if metainfo.version() == TorrentVersion::V2 {
+        return Err(v2_only());
+    }
     metainfo.replace_colons();
-    PreparedTorrent {
+    Ok(PreparedTorrent {
         info_hash: metainfo.info_hash,
         name: metainfo.name.clone(),
         metainfo: Some((metainfo, bytes)),
         ..rest
-    }
+    })
+}
+
+fn v2_only() -> ControlError {
+    ControlError::BadTorrent(TorrentError::V2Only.to_string())
 }
 
 fn from_link(link: &str, rest: PreparedTorrent) -> Result<PreparedTorrent, ControlError> {
     let magnet = Magnet::parse(link).map_err(|error| ControlError::BadTorrent(error.to_string()))?;
+    if !magnet.has_v1() {
+        return Err(v2_only());
+    }
     let name = magnet.name.clone().unwrap_or_else(|| magnet.info_hash.to_string());
     Ok(PreparedTorrent { info_hash: magnet.info_hash, name, link: Some(magnet.to_string()), ..rest })
 }

@@ -5,7 +5,7 @@ use std::num::NonZero;
 use std::sync::OnceLock;
 use std::thread;
 
-use crate::hash::{FinishedPiece, NextPiece, PieceWork, Sha1Stream, digest_all, hash_pieces};
+use crate::hash::{FinishedPiece, NextPiece, PieceBytes, PieceWork, Sha1Stream, digest_all, hash_pieces};
 use crate::storage::error::{StorageError, StorageErrorKind};
 use crate::storage::files::Storage;
 use crate::storage::layout::Layout;
@@ -13,6 +13,10 @@ use crate::storage::stop_check::StopCheck;
 use crate::types::{BLOCK_SIZE, Bitfield, PieceIndex, Sha1Hash};
 use crate::util::atomics::Counter;
 use crate::util::memory;
+
+mod merkle;
+
+pub use merkle::check_v2;
 
 /// The progress of a check, for other threads to read.
 #[derive(Debug, Default)]
@@ -54,7 +58,7 @@ pub fn check_rest(
     let layout = storage.layout();
     progress.done.set(0);
     progress.total.set(layout.total());
-    let zeros = ZeroHashes { layout, full: OnceLock::new() };
+    let zeros = ZeroHashes::new(layout);
     let threads = if threads == 0 { thread::available_parallelism().map_or(1, NonZero::get) } else { threads };
     let drops_cache = memory::crowds_out_others(layout.total());
     let job = CheckJob { storage, hashes, known, progress, drops_cache, stop, zeros };
@@ -160,7 +164,7 @@ impl PieceWork for CheckJob<'_> {
             _ if self.known.has(piece) => true,
             None => false,
             Some(expected) => match self.storage.has_data(offset, size) {
-                Ok(true) => return Ok(NextPiece::Hash(offset..offset + size)),
+                Ok(true) => return Ok(NextPiece::Hash(PieceBytes::v1(offset..offset + size))),
                 Ok(false) => self.zeros.hash(piece) == *expected,
                 Err(error) => ignore_absent(error).map(|()| false)?,
             },
@@ -184,7 +188,7 @@ impl PieceWork for CheckJob<'_> {
             self.storage.drop_from_cache(layout.offset(piece, 0), u64::from(layout.piece_size(piece)));
         }
         match finished.result {
-            Ok(hash) => Ok((self.hashes.get(piece.as_usize()) == Some(&hash)).then_some(piece)),
+            Ok(digest) => Ok((self.hashes.get(piece.as_usize()) == digest.sha1.as_ref()).then_some(piece)),
             Err(error) => ignore_absent(error).map(|()| None),
         }
     }
@@ -202,7 +206,11 @@ struct ZeroHashes<'a> {
     full: OnceLock<Sha1Hash>,
 }
 
-impl ZeroHashes<'_> {
+impl<'a> ZeroHashes<'a> {
+    fn new(layout: &'a Layout) -> ZeroHashes<'a> {
+        ZeroHashes { layout, full: OnceLock::new() }
+    }
+
     fn hash(&self, piece: PieceIndex) -> Sha1Hash {
         let size = self.layout.piece_size(piece);
         if size == self.layout.piece_length() { *self.full.get_or_init(|| hash_zeros(size)) } else { hash_zeros(size) }

@@ -7,7 +7,7 @@ use crossbeam_channel::Receiver;
 use crate::client::ClientError;
 use crate::client::Registration;
 use crate::discovery::tracker::announce::TorrentIdentity;
-use crate::metainfo::{Magnet, Metainfo};
+use crate::metainfo::{Magnet, Metainfo, MetainfoError};
 use crate::peer::super_seed::SuperSeeding;
 use crate::peer::{ContextSettings, PayloadSums, TorrentContext, TorrentMessage};
 use crate::pieces::PieceManager;
@@ -72,7 +72,13 @@ impl<'a> TorrentRun<'a> {
             return Ok(None);
         };
         peer_manager.refuse_incoming(true);
-        let mut torrent = match Metainfo::from_info(&info, tiers, magnet.web_seeds.clone()) {
+        let torrent = Metainfo::from_info(&info, tiers, magnet.web_seeds.clone());
+        // The peers sent what the link's v1 hash names; the link may name something else by its v2 hash.
+        let is_other =
+            |torrent: &Metainfo| magnet.info_hash_v2.is_some() && magnet.info_hash_v2 != torrent.info_hash_v2;
+        let mut torrent = match torrent
+            .and_then(|torrent| if is_other(&torrent) { Err(MetainfoError::OtherV2Hash) } else { Ok(torrent) })
+        {
             Ok(torrent) => torrent,
             Err(error) => {
                 peer_manager.shut_down(&context, &self.messages, || {});

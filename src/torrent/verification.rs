@@ -16,7 +16,7 @@ use crate::types::{Bitfield, PieceIndex};
 /// Upper limit on open files.
 const MAX_OPEN_FILES: usize = 64;
 
-/// A check of a torrent's files in a folder, against the hashes of the torrent.
+/// A check of a torrent's files in a folder, against the hashes of the torrent: those of v1, v2 or both.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -70,7 +70,9 @@ pub struct FlawedFile {
     pub length: u64,
     /// Its length on disk in bytes; `None` if it is missing.
     pub found: Option<u64>,
-    /// Its ranges in pieces whose hash is wrong, in order. If such a piece spans several files, all of them are listed.
+    /// Its ranges in pieces whose hash is wrong, in order. If such a piece spans several files, all of them are listed. In a
+    /// hybrid, a piece must have both hashes. If the torrent lacks the hashes of a file's pieces (v2), the file is right or wrong
+    /// as a whole.
     pub bad: Vec<Range<u64>>,
     /// Its ranges, in order, in pieces that cannot be hashed because another part of them is missing; they may be right.
     pub unknown: Vec<Range<u64>>,
@@ -142,7 +144,11 @@ impl<'a> Verifier<'a> {
         let files = Storage::new(self.folder.clone(), layout.clone(), MAX_OPEN_FILES);
         let files = files.select(&exists, &storage::part_name(&self.metainfo.info_hash));
         files.allow_links_outside(stop);
-        let have = storage::check(&files, &self.metainfo.pieces, 0, &self.progress, stop)?;
+        let hashes = &self.metainfo.pieces;
+        let have = match self.metainfo.v2_hashes() {
+            Some(v2) => storage::check_v2(&files, v2, hashes, &self.progress, stop)?,
+            None => storage::check(&files, hashes, 0, &self.progress, stop)?,
+        };
         let mut pieces = Bitfield::new(layout.piece_count());
         if wanted.contains(&false) {
             let files = wanted.iter().enumerate().filter(|(_, wanted)| **wanted);

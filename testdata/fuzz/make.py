@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Makes the seeds of the fuzz targets: a few honest examples of each form. What fuzzing found is kept beside them, as `found-*`."""
+import hashlib
 import pathlib
 import random
 import struct
@@ -40,11 +41,35 @@ multi = {
     "name": "folder", "piece length": 32768, "pieces": b"h" * 20, "private": 1,
     "files": [{"path": ["x", "y.txt"], "length": 700}, {"path": [".pad", "0"], "attr": "p", "length": 99}],
 }
+
+
+def parent(left, right):
+    return hashlib.sha256(left + right).digest()
+
+
+# A file of three blocks, which are pieces, and a file of one byte in a folder.
+leaves = [hashlib.sha256(block).digest() for block in (b"a" * 16384, b"b" * 16384, b"c")]
+large_root = parent(parent(leaves[0], leaves[1]), parent(leaves[2], bytes(32)))
+tree = {
+    "d": {"small": {"": {"length": 1, "pieces root": hashlib.sha256(b"x").digest()}}},
+    "large": {"": {"length": 32769, "pieces root": large_root}},
+    "none": {"": {"length": 0}},
+}
+layers = {large_root: b"".join(leaves)}
+v2 = {"name": "v2", "piece length": 16384, "meta version": 2}
+halves = [{"path": ["d", "small"], "length": 1}, {"path": [".pad", "16383"], "attr": "p", "length": 16383},
+          {"path": ["large"], "length": 32769}, {"path": ["none"], "length": 0}]
 trackers = [["http://t.example/announce"], ["udp://u.example:6969/announce"]]
 put("metainfo",
     single=bencode({"announce": trackers[0][0], "info": single}),
     multi=bencode({"announce-list": trackers, "comment": "c", "creation date": 9, "info": multi, "url-list": ["http://w.example/"]}),
-    info=bencode(multi))
+    info=bencode(multi),
+    v2=bencode({"info": {**v2, "file tree": tree}, "piece layers": layers}),
+    hybrid=bencode({"info": {**v2, "file tree": tree, "files": halves, "pieces": b"h" * 80}, "piece layers": layers}))
+put("file_tree",
+    tree=bencode(tree),
+    layers=bencode(tree) + bencode(layers),
+    links=bencode({"l": {"": {"attr": "l", "symlink path": ["x", "a"]}}, "x": {"a": {"": {"attr": "x", "length": 0}}}}))
 
 block = struct.pack(">III", 1, 16384, 16384)
 handshake = b"\x13BitTorrent protocol" + bytes([0, 0, 0, 0, 0, 0x10, 0, 5]) + HASH + ID

@@ -15,4 +15,5 @@ mod secrets;
 mod service;
 mod systemd;
 mod tools;
+mod v2;
 mod watch;

@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// The most public types, traits, functions and constants; methods, fields and variants do not count. 68 without the optional
+/// The most public types, traits, functions and constants; methods, fields and variants do not count. 70 without the optional
 /// feature `service`, which has six, and the priorities of files that it needs.
-const MAX_ITEMS: usize = 83;
+const MAX_ITEMS: usize = 85;
 
 const FACE: &str = "
     AddOptions Allocation Bind BlockListStats ClaimPosition Client ClientBuilder ClientError DhtSettings DhtStatus Dscp Encryption Event Events FileEntry FilePattern
-    FileView FlawedFile InfoHash LayoutError Limits Magnet MappingFailure MappingProtocol MappingState MagnetError Metainfo MetainfoError NetworkStatus Operation Outcome
+    FileView FlawedFile InfoHash InfoHashV2 LayoutError Limits Magnet MappingFailure MappingProtocol MappingState MagnetError Metainfo MetainfoError NetworkStatus Operation Outcome
     PeerAddress PeerSearchStats PeerView PieceIndex PieceState PortMapping PortMappingStatus ProxyCheck SeedGoal SelectError Selection Snapshot Source Stage StorageError
-    StorageErrorKind Torrent TorrentEdit TorrentError TorrentHandle TrackerState Transport Transports Verification Verifier
+    StorageErrorKind Torrent TorrentEdit TorrentError TorrentHandle TorrentVersion TrackerState Transport Transports Verification Verifier
     create::CreateError create::CreateOptions create::CreatePlan create::CreatedTorrent create::Glob
     dht::DhtItem dht::DhtService dht::ItemError dht::ItemKey dht::ItemPutResult dht::ItemTarget
     tracker::Announce tracker::AnnounceEvent tracker::AnnounceResponse tracker::FetchedUrl tracker::PeerId

@@ -41,8 +41,9 @@ pub use utp::{utp_endpoint, utp_packet};
 pub type Target = fn(&[u8]) -> bool;
 
 /// Every target with its name, which is also the name of its binary and of its folder in `testdata/fuzz`.
-pub const TARGETS: [(&str, Target); 15] = [
+pub const TARGETS: [(&str, Target); 16] = [
     ("metainfo", metainfo),
+    ("file_tree", file_tree),
     ("messages", messages),
     ("extension", extension),
     ("http_server", http_server),
@@ -103,11 +104,41 @@ pub fn metainfo(bytes: &[u8]) -> bool {
     }
     let again = Metainfo::parse(&torrent.to_bytes()).expect("we read what we write");
     assert_eq!((again.info_hash, again.total()), (torrent.info_hash, total));
+    assert_eq!((again.info_hash_v2, again.version()), (torrent.info_hash_v2, torrent.version()));
     let link = Magnet::of(&torrent).to_string();
     if link.len() <= MAX_LINK {
         assert_eq!(Magnet::parse(&link).map(|link| link.info_hash), Ok(torrent.info_hash));
     }
     true
+}
+
+/// The `file tree` of a v2-only torrent, and the same with `piece layers` after it, as BEP 52 has them.
+pub fn file_tree(bytes: &[u8]) -> bool {
+    const PIECE: u64 = 16 << 10;
+    let length = validate::prefix(bytes).unwrap_or(bytes.len());
+    let (tree, layers) = bytes.split_at(length);
+    let info = [b"d9:file tree", tree, b"12:meta versioni2e4:name1:n12:piece lengthi16384ee"].concat();
+    let with_layers = [b"d4:info", &*info, b"12:piece layers", layers, b"e"].concat();
+    let mut accepted = false;
+    for read in [Metainfo::from_info(&info, Vec::new(), Vec::new()), Metainfo::parse(&with_layers)] {
+        let Ok(torrent) = read else { continue };
+        accepted = true;
+        let (mut start, mut pieces) = (0, 0);
+        for file in &torrent.files {
+            let is_plain = file.path.components().all(|part| matches!(part, Component::Normal(_)));
+            assert!(is_plain, "{}", file.path.display());
+            if !file.is_virtual && file.length > 0 {
+                assert_eq!(start % PIECE, 0, "files start at pieces");
+                pieces += file.length.div_ceil(PIECE);
+            }
+            start += file.length;
+        }
+        assert_eq!(u64::from(torrent.piece_count()), pieces, "no piece has no data");
+        let again = Metainfo::parse(&torrent.to_bytes()).expect("we read what we write");
+        assert_eq!((again.info_hash_v2, &again.files), (torrent.info_hash_v2, &torrent.files));
+        assert_eq!(again.to_bytes(), torrent.to_bytes());
+    }
+    accepted
 }
 
 /// Magnet links. An accepted link must survive writing and parsing.

@@ -83,8 +83,8 @@ fn no_torrent() -> Vec<Case> {
         refused("no dictionary", "ld4:infodeee".into()),
         refused("`pieces` is missing", "d4:infodee".into()),
         refused(
-            "v2 torrent",
-            dictionary(&[("info", &dictionary(&[("meta version", b"i2e"), ("name", &string("a"))]))]),
+            "`file tree` is missing",
+            dictionary(&[("info", &dictionary(&[("meta version", b"i2e"), ("piece length", b"i16384e")]))]),
         ),
         (26, "too large", long(b"d1:a33000000:", b"x", 33 << 20, b"")),
         (26, "no dictionary", long(b"d1:al", b"le", 15 << 20, b"ee")),

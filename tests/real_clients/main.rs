@@ -6,3 +6,4 @@ mod common;
 mod encryption;
 mod transfers;
 mod utp;
+mod v2;

@@ -15,6 +15,7 @@ use crate::cli::signals;
 use crate::cli::terminal::stdout;
 use crate::util::printable_text::printable;
 use btsync::create::{CreateError, CreateOptions, CreatePlan};
+use btsync::{InfoHash, InfoHashV2, TorrentVersion};
 
 /// At most this many notes, for example about skipped files, are printed.
 const NOTES_MAX: usize = 20;
@@ -40,7 +41,17 @@ pub fn run(args: &CreateArgs) -> Result<(), Failure> {
         .map_err(|e| failure(&e))?;
     output_file::write(&output, &made.bytes, args.force)?;
     print_notes(&hints(&options));
-    stdout::print(&format!("{} {}\n", printable(&output.to_string_lossy()), made.info_hash))
+    let hashes = shown_hashes(made.info_hash, made.info_hash_v2);
+    stdout::print(&format!("{} {hashes}\n", printable(&output.to_string_lossy())))
+}
+
+/// The info-hashes of a torrent: one, or first that of the v1 half of a hybrid.
+pub(crate) fn shown_hashes(info_hash: InfoHash, v2: Option<InfoHashV2>) -> String {
+    match v2 {
+        None => info_hash.to_string(),
+        Some(v2) if v2.truncated() == info_hash => v2.to_string(),
+        Some(v2) => format!("{info_hash} {v2}"),
+    }
 }
 
 /// Prints notes for the user on stderr. A closed stderr is not an error.
@@ -59,6 +70,7 @@ fn options(args: &CreateArgs) -> Result<CreateOptions, Failure> {
     check_seeds(&args.web_seed)?;
     let creation_date = if args.no_date { None } else { date(std::env::var_os("SOURCE_DATE_EPOCH").as_deref())? };
     let mut options = CreateOptions::default();
+    options.version = version(args)?;
     options.piece_length = args.piece_length;
     options.tiers = tiers("--announce", &args.announce)?;
     options.is_private = args.private;
@@ -70,6 +82,16 @@ fn options(args: &CreateArgs) -> Result<CreateOptions, Failure> {
     options.created_by = Some(concat!("btsync/", env!("CARGO_PKG_VERSION")).to_owned());
     options.creation_date = creation_date;
     Ok(options)
+}
+
+/// The version that the switches choose.
+fn version(args: &CreateArgs) -> Result<TorrentVersion, Failure> {
+    match (args.v1, args.v2, args.hybrid) {
+        (_, false, false) => Ok(TorrentVersion::V1),
+        (false, true, false) => Ok(TorrentVersion::V2),
+        (false, false, true) => Ok(TorrentVersion::Hybrid),
+        _ => Err(Failure::new(Exit::BadOption, "--v1, --v2 and --hybrid cannot be combined")),
+    }
 }
 
 /// The creation date in seconds since 1970: `SOURCE_DATE_EPOCH` for reproducible torrents, otherwise now.

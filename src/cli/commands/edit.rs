@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 
-use crate::cli::commands::create::{check_seeds, tiers};
+use crate::cli::commands::create::{check_seeds, shown_hashes, tiers};
 use crate::cli::commands::output_file;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::options::{EditArgs, STDIN};
@@ -70,7 +70,8 @@ pub fn run(args: &EditArgs) -> Result<(), Failure> {
             &args.file
         }
     };
-    stdout::print(&format!("{} {}\n", printable(&written.to_string_lossy()), torrent.info_hash))
+    let hashes = shown_hashes(torrent.info_hash, torrent.info_hash_v2);
+    stdout::print(&format!("{} {hashes}\n", printable(&written.to_string_lossy())))
 }
 
 fn read(file: &Path) -> io::Result<Vec<u8>> {

@@ -12,7 +12,7 @@ use crate::cli::source;
 use crate::cli::terminal::stdout;
 use crate::util::printable_text::is_deceptive;
 use crate::util::printable_text::printable;
-use btsync::{FileEntry, Magnet, Metainfo};
+use btsync::{FileEntry, Magnet, Metainfo, TorrentVersion};
 
 /// Reads the torrent file and prints its contents.
 ///
@@ -41,7 +41,7 @@ impl Formatter for EscapingFormatter {
     }
 }
 
-/// The whole JSON object. Paths are relative to the download folder and use `/`.
+/// The whole JSON object. Paths are relative to the download folder and use `/`. `info_hash_v2` occurs only if there is a v2 half.
 #[derive(Serialize)]
 struct TorrentJson<'a> {
     comment: Option<&'a str>,
@@ -50,6 +50,8 @@ struct TorrentJson<'a> {
     #[serde(serialize_with = "serialize_files")]
     files: &'a [FileEntry],
     info_hash: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    info_hash_v2: Option<String>,
     magnet: String,
     name: &'a str,
     nodes: Vec<String>,
@@ -83,6 +85,7 @@ fn write_json(metainfo: &Metainfo, mut out: &mut dyn Write) -> io::Result<()> {
         creation_date: metainfo.creation_date,
         files: &metainfo.files,
         info_hash: metainfo.info_hash.hex(),
+        info_hash_v2: metainfo.info_hash_v2.map(|hash| hash.hex()),
         magnet: Magnet::of(metainfo).to_string(),
         name: &metainfo.name,
         nodes: metainfo.nodes.iter().map(node).collect(),
@@ -101,8 +104,13 @@ fn write_json(metainfo: &Metainfo, mut out: &mut dyn Write) -> io::Result<()> {
 fn write_text(metainfo: &Metainfo, out: &mut dyn Write) -> io::Result<()> {
     let mut line = |label: &str, value: &str| writeln!(out, "{label:<12}{}", printable(value));
     line("name", &metainfo.name)?;
-    line("info hash", &metainfo.info_hash.hex())?;
-    line("size", &size(metainfo.total()))?;
+    if metainfo.version() != TorrentVersion::V2 {
+        line("info hash", &metainfo.info_hash.hex())?;
+    }
+    if let Some(hash) = metainfo.info_hash_v2 {
+        line("v2 hash", &hash.hex())?;
+    }
+    line("size", &size(shown_size(metainfo)))?;
     let pieces = format!("{} x {}", metainfo.piece_count(), short_size(u64::from(metainfo.piece_length)));
     line("pieces", &pieces)?;
     line("private", if metainfo.is_private { "yes" } else { "no" })?;
@@ -132,6 +140,14 @@ fn write_text(metainfo: &Metainfo, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "{:>12}  {}", short_size(file.length), printable(&path_text(file)))?;
     }
     Ok(())
+}
+
+/// The size for people. The gaps between the files of a v2-only torrent are not in the torrent, as padding is.
+fn shown_size(metainfo: &Metainfo) -> u64 {
+    match metainfo.version() {
+        TorrentVersion::V2 => metainfo.files.iter().filter(|file| !file.is_virtual).map(|file| file.length).sum(),
+        _ => metainfo.total(),
+    }
 }
 
 /// Formats a DHT node as `--node` takes it.

@@ -45,6 +45,8 @@ struct ListEvent<'a> {
     event: &'static str,
     files: ListedFiles<'a>,
     info_hash: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    info_hash_v2: Option<String>,
     name: &'a str,
     selected: usize,
     time: f64,
@@ -79,6 +81,7 @@ fn write_event(out: &mut dyn Write, metainfo: &Metainfo, wanted: &[bool], at: Du
         event: "list",
         files: ListedFiles(metainfo, wanted),
         info_hash: metainfo.info_hash.hex(),
+        info_hash_v2: metainfo.info_hash_v2.map(|hash| hash.hex()),
         name: &metainfo.name,
         selected: chosen().count(),
         time: seconds(at),

@@ -156,7 +156,7 @@ fn as_json(metainfo: &Metainfo, verifier: &Verifier, result: &Verification) -> V
             "unknown": runs(&file.unknown),
         })
     };
-    json!({
+    let mut object = json!({
         "info_hash": metainfo.info_hash.hex(),
         "name": metainfo.name,
         "whole": result.is_complete(),
@@ -164,5 +164,9 @@ fn as_json(metainfo: &Metainfo, verifier: &Verifier, result: &Verification) -> V
         "verified": result.verified,
         "unfinished": unfinished(verifier).collect::<Value>(),
         "files": result.files.iter().map(flaw).collect::<Value>(),
-    })
+    });
+    if let Some(hash) = metainfo.info_hash_v2 {
+        object["info_hash_v2"] = Value::String(hash.hex());
+    }
+    object
 }

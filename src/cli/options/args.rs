@@ -46,6 +46,15 @@ pub struct CreateArgs {
     /// align every file to a piece boundary with padding files; BEP 47
     #[argh(switch)]
     pub pad_files: bool,
+    /// create a torrent for BitTorrent v1, which every client can use; the default
+    #[argh(switch)]
+    pub v1: bool,
+    /// create a torrent for BitTorrent v2 only (BEP 52)
+    #[argh(switch)]
+    pub v2: bool,
+    /// create a torrent for BitTorrent v1 and v2
+    #[argh(switch)]
+    pub hybrid: bool,
     /// add a DHT node
     #[argh(option, arg_name = "HOST:PORT", from_str_fn(values::node))]
     pub node: Vec<(String, u16)>,

@@ -279,3 +279,68 @@ fn a_file_that_changes_without_another_length_ends_the_work() {
     };
     assert!((0..50).any(|_| is_noticed()));
 }
+
+#[test]
+fn torrents_for_v2_and_hybrids_have_the_roots_of_their_files() {
+    const PIECE: usize = 32 << 10;
+    let same = noise(3 * PIECE + 1, 31);
+    let contents = [
+        ("a", noise(1, 30)),
+        ("a.b", vec![]),
+        ("b/c/d", same.clone()),
+        ("b/c/e", same),
+        ("b/f", noise(PIECE, 32)),
+        ("g", noise(PIECE + 16_385, 33)),
+        ("h", noise(20_000, 34)),
+        ("i", noise(5 * PIECE, 35)),
+    ];
+    let (_dir, root) = tree(&contents);
+    for version in [TorrentVersion::V2, TorrentVersion::Hybrid] {
+        let options =
+            CreateOptions { version, piece_length: Some(PIECE as u32), threads: 2, ..CreateOptions::default() };
+        let progress = AtomicU64::new(0);
+        let made = create(&root, &options, &progress, &AtomicBool::new(false)).unwrap();
+        assert_eq!(progress.load(Ordering::Relaxed), made.total);
+        let read = Metainfo::parse(&made.bytes).unwrap();
+        assert_eq!((read.info_hash, read.info_hash_v2), (made.info_hash, made.info_hash_v2));
+        assert_eq!((read.version(), read.piece_count()), (version, made.pieces));
+        let v2 = read.v2_hashes().unwrap();
+        let with_data: Vec<_> = contents.iter().filter(|(_, content)| !content.is_empty()).collect();
+        assert_eq!(v2.files().len(), with_data.len());
+        for (file, (path, content)) in v2.files().iter().zip(with_data) {
+            assert_eq!(read.files[file.file as usize].path, Path::new("t").join(path));
+            assert_eq!(file.root, naive_root(content), "{path}");
+            assert!(v2.layer(file).is_some(), "{path}");
+        }
+        // serde_bencode sorts what it writes.
+        let value: serde_bencode::value::Value = serde_bencode::from_bytes(&made.bytes).unwrap();
+        assert!(serde_bencode::to_bytes(&value).unwrap() == made.bytes);
+        let again = create(&root, &CreateOptions { threads: 1, ..options }, &progress, &AtomicBool::new(false));
+        assert_eq!(again.unwrap(), made);
+    }
+}
+
+#[test]
+fn empty_files_have_no_root_and_a_single_file_stands_alone() {
+    let (_dir, root) = tree(&[("one", noise(50_000, 36)), ("none", vec![])]);
+    for version in [TorrentVersion::V2, TorrentVersion::Hybrid] {
+        let options = CreateOptions { version, ..CreateOptions::default() };
+        let (_, one) = make(&root.join("one"), &options);
+        assert_eq!((one.name.as_str(), one.is_multi_file, one.piece_count()), ("one", false, 4));
+        let (_, none) = make(&root.join("none"), &options);
+        assert_eq!(
+            (none.version(), none.piece_count(), none.v2_hashes().map(|v2| v2.files().len())),
+            (version, 0, Some(0))
+        );
+    }
+}
+
+/// The root of a file by the definition.
+fn naive_root(content: &[u8]) -> [u8; 32] {
+    let mut layer: Vec<[u8; 32]> = content.chunks(16 << 10).map(|block| sha2::Sha256::digest(block).into()).collect();
+    layer.resize(layer.len().next_power_of_two(), [0; 32]);
+    while layer.len() > 1 {
+        layer = layer.chunks(2).map(|pair| sha2::Sha256::digest(pair.concat()).into()).collect();
+    }
+    layer[0]
+}

@@ -6,6 +6,7 @@ use crate::bencode::scan::{Scanner, ValueStart};
 use crate::metainfo::decode::{Field, NAME_READ_MAX, Result, bytes, int};
 use crate::metainfo::error::MetainfoError;
 use crate::metainfo::paths::{self, PathError};
+use crate::types::Sha256Hash;
 
 /// The prefix of the names of `BitComet`'s pad files.
 const BITCOMET_PAD: &str = "_____padding_file_";
@@ -63,12 +64,16 @@ pub(in crate::metainfo) struct FileList {
 }
 
 impl FileList {
+    pub fn new(sink: FileSink) -> FileList {
+        FileList { count: 0, entries: 0, sum: Some(0), longest: 0, is_utf8: true, error: None, sink }
+    }
+
     pub fn read<R: BufRead>(scanner: &mut Scanner<R>, sink: FileSink) -> Result<Field<FileList>> {
         let value = scanner.value()?;
         if value != ValueStart::List {
             return scanner.skip(value).map(|()| Field::Mistyped);
         }
-        let mut files = FileList { count: 0, entries: 0, sum: Some(0), longest: 0, is_utf8: true, error: None, sink };
+        let mut files = FileList::new(sink);
         while scanner.has_next_item()? {
             files.entries += 1;
             match scanner.value()? {
@@ -86,7 +91,7 @@ impl FileList {
         Ok(Field::Is(files))
     }
 
-    fn add(&mut self, file: DecodedFile) {
+    pub fn add(&mut self, file: DecodedFile) {
         self.count += usize::from(matches!(file.kind, EntryKind::File | EntryKind::Executable));
         self.sum = self.sum.and_then(|sum| sum.checked_add(file.length)).filter(|&sum| i64::try_from(sum).is_ok());
         self.longest = self.longest.max(file.path.len());
@@ -99,11 +104,11 @@ impl FileList {
 
 /// A decoded path.
 #[derive(Default)]
-struct DecodedPath {
+pub(in crate::metainfo) struct DecodedPath {
     /// Made of safe components only.
-    safe: String,
+    pub safe: String,
     /// The path as in the torrent, from the first component on that differs.
-    original: Option<Vec<u8>>,
+    pub original: Option<Vec<u8>>,
     /// Whether the last component is empty or `.`, which marks a folder.
     ends_in_folder: bool,
     /// Whether a component contains `/` or NUL.
@@ -148,7 +153,7 @@ fn path<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Field<Checked>> {
 
 impl DecodedPath {
     /// Appends a component. An empty one or `.` adds nothing.
-    fn push_component(&mut self, part: &[u8], depth: usize) -> std::result::Result<(), PathError> {
+    pub fn push_component(&mut self, part: &[u8], depth: usize) -> std::result::Result<(), PathError> {
         if depth > paths::DEPTH_MAX {
             return Err(PathError::TooDeep);
         }
@@ -174,19 +179,35 @@ impl DecodedPath {
         }
         if self.safe.len() > paths::PATH_MAX { Err(PathError::TooLong) } else { Ok(()) }
     }
+
+    /// The lengths of both forms, for [`DecodedPath::truncate`].
+    pub fn lengths(&self) -> (usize, Option<usize>) {
+        (self.safe.len(), self.original.as_ref().map(Vec::len))
+    }
+
+    /// Removes the components that were added since the path had these lengths.
+    pub fn truncate(&mut self, (safe, original): (usize, Option<usize>)) {
+        self.safe.truncate(safe);
+        match (&mut self.original, original) {
+            (Some(path), Some(length)) => path.truncate(length),
+            (path, _) => *path = None,
+        }
+    }
 }
 
 #[derive(Default)]
-struct RawFile {
+pub(super) struct RawFile {
     length: Field<i64>,
     path: Field<Checked>,
     path_utf8: Field<Checked>,
     attr: Field<Vec<u8>>,
     target: Field<Checked>,
+    /// `pieces root`, only in the tree of a v2 torrent (BEP 52).
+    root: Field<Vec<u8>>,
 }
 
 impl RawFile {
-    fn read<R: BufRead>(scanner: &mut Scanner<R>) -> Result<RawFile> {
+    pub fn read<R: BufRead>(scanner: &mut Scanner<R>) -> Result<RawFile> {
         type KeyReader<R> = fn(&mut RawFile, &mut Scanner<R>) -> Result<()>;
         let mut file = RawFile::default();
         while let Some(key) = scanner.key()? {
@@ -195,12 +216,43 @@ impl RawFile {
                 b"path" => |file, s| path(s).map(|it| file.path = it),
                 b"path.utf-8" => |file, s| path(s).map(|it| file.path_utf8 = it),
                 b"attr" => |file, s| bytes(s, NAME_READ_MAX).map(|it| file.attr = it),
+                b"pieces root" => |file, s| bytes(s, size_of::<Sha256Hash>()).map(|it| file.root = it),
                 b"symlink path" => |file, s| path(s).map(|it| file.target = it),
                 _ => |_, s| s.value().and_then(|value| s.skip(value)),
             };
             entry(&mut file, scanner)?;
         }
         Ok(file)
+    }
+
+    /// The entry of a tree at this path, and its root if it has data; or what is wrong with it.
+    #[expect(clippy::type_complexity, reason = "two kinds of error: one needs the path")]
+    pub fn into_tree_file(
+        self,
+        path: &DecodedPath,
+    ) -> std::result::Result<(DecodedFile, Option<Sha256Hash>), std::result::Result<MetainfoError, &'static str>> {
+        let attr = self.attr.ok().unwrap_or_default();
+        let original = path.original.clone().map(Box::new);
+        let file = |length, kind| DecodedFile { path: path.safe.clone(), original, length, kind };
+        if attr.contains(&b'l') {
+            let kind = link_to(self.target, &path.safe).map_err(Ok)?;
+            return Ok((file(0, kind), None));
+        }
+        if attr.contains(&b'p') {
+            return Err(Err("is padding, which has no place there"));
+        }
+        let length = self.length.need("length", "an integer").map_err(Ok)?;
+        let length = u64::try_from(length).map_err(|_| Ok(MetainfoError::NegativeLength))?;
+        let root = match self.root {
+            Field::Missing if length == 0 => None,
+            _ if length == 0 => return Err(Err("is empty, but has a `pieces root`")),
+            Field::Is(root) => root.try_into().ok().filter(|root| *root != Sha256Hash::default()),
+            _ => None,
+        };
+        if length > 0 && root.is_none() {
+            return Err(Err("has no valid `pieces root`"));
+        }
+        Ok((file(length, if attr.contains(&b'x') { EntryKind::Executable } else { EntryKind::File }), root))
     }
 
     fn into_file(self) -> std::result::Result<DecodedFile, MetainfoError> {

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 const HEX: &str = "c12fe1c06bba254a9dc9f519b335aa7c1367a88a";
+const HEX_V2: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
 fn link(rest: &str) -> String {
     format!("magnet:?xt=urn:btih:{HEX}{rest}")
@@ -68,9 +69,26 @@ fn a_link_without_a_torrent_is_an_error() {
     }
     assert_eq!(error("magnet:?"), MagnetError::NoHash);
     assert_eq!(error("magnet:?dn=x&xt=urn:sha1:abc"), MagnetError::NoHash);
-    assert_eq!(error("magnet:?xt=urn:btmh:1220aa"), MagnetError::OnlyV2);
+    for bad in ["", "1220aa", &HEX[..32].repeat(2), &format!("1120{}", HEX_V2), &format!("1220{}g", &HEX_V2[1..])] {
+        assert_eq!(error(&format!("magnet:?xt=urn:btmh:{bad}")), MagnetError::HashV2(bad.to_owned()));
+    }
+    let other = HEX_V2.replace('c', "d");
+    assert_eq!(error(&format!("magnet:?xt=urn:btmh:1220{HEX_V2}&xt=urn:btmh:1220{other}")), MagnetError::SeveralHashes);
     assert_eq!(error(&link(&format!("&xt=urn:btih:{}", HEX.replace('c', "d")))), MagnetError::SeveralHashes);
     assert_eq!(error(&link(&"&tr=x".repeat(MAX_LINK))), MagnetError::TooLong);
+}
+
+#[test]
+fn links_name_one_half_of_a_torrent_or_both() {
+    let v2 = format!("urn:btmh:1220{HEX_V2}");
+    let both = Magnet::parse(&format!("magnet:?xt={}&xt=urn:btih:{HEX}", v2.replace("btmh", "BTMH"))).unwrap();
+    assert!(both.has_v1() && both.info_hash.hex() == HEX);
+    assert_eq!(both.info_hash_v2.map(|hash| hash.hex()).as_deref(), Some(HEX_V2));
+    assert_eq!(both.to_string(), format!("magnet:?xt=urn:btih:{HEX}&xt={v2}"));
+    let only = Magnet::parse(&format!("magnet:?xt={}", v2.to_uppercase().replace("URN:BTMH", "urn:btmh"))).unwrap();
+    assert!(!only.has_v1() && only.info_hash.hex() == HEX_V2[..40]);
+    assert_eq!(only.to_string(), format!("magnet:?xt={v2}"));
+    assert!(parse("").has_v1() && parse("").info_hash_v2.is_none());
 }
 
 #[test]
@@ -117,11 +135,13 @@ fn any_url() -> impl Strategy<Value = String> {
 fn any_magnet() -> impl Strategy<Value = Magnet> {
     let list = |max| proptest::collection::vec(any_url(), 0..max);
     let select = proptest::option::of(proptest::collection::vec((any::<u32>(), 0..5u32), 1..10));
-    let parts = (any::<[u8; 20]>(), ".{0,40}", list(5), list(3), proptest::collection::vec(any_peer(), 0..5), select);
-    parts.prop_map(|(hash, dn, trackers, web_seeds, peers, select)| {
+    let hashes = (any::<[u8; 20]>(), proptest::option::of(any::<[u8; 32]>().prop_map(InfoHashV2)), any::<bool>());
+    let parts = (hashes, ".{0,40}", list(5), list(3), proptest::collection::vec(any_peer(), 0..5), select);
+    parts.prop_map(|((hash, v2, is_v2_only), dn, trackers, web_seeds, peers, select)| {
         let mut m = Magnet {
             sources: vec!["https://h/x.torrent?a=b&c".to_owned()],
-            info_hash: InfoHash(hash),
+            info_hash: v2.filter(|_| is_v2_only).map_or(InfoHash(hash), |v2| v2.truncated()),
+            info_hash_v2: v2,
             name: name(&dn),
             trackers,
             web_seeds,

@@ -84,8 +84,6 @@ fn refuses_files_that_are_not_torrents() {
     for bad in ["i1e", "le", "de", "dex", "d4:infoi1ee", "d4:infolee", "ld4:infodeee"] {
         assert!(matches!(error(bad.as_bytes()), MetainfoError::NotADict), "{bad}");
     }
-    let v2 = torrent(&[("file tree", d(&[])), ("meta version", i(2)), ("name", s("a")), ("piece length", i(16384))]);
-    assert!(matches!(error(&v2), MetainfoError::V2Only));
     let bombs = [vec![b'l'; 1 << 20], b"d1:a".repeat(1 << 18), [&b"d4:info"[..], &vec![b'l'; 1 << 20]].concat()];
     for bomb in bombs {
         let MetainfoError::Syntax(error) = error(&bomb) else { panic!("it is bencode") };

@@ -12,12 +12,14 @@ use sha1::{Digest, Sha1};
 
 use crate::bencode::scan::{ScanError, Scanner};
 use crate::bencode::validate::FILE_DEPTH;
+use crate::hash::sha256;
 use crate::metainfo::TORRENT_FILE_MAX;
-use crate::metainfo::decode::{FileSink, Info, TopLevel};
+use crate::metainfo::decode::{EntryKind, FileList, FileSink, FileTree, Info, TopLevel};
 use crate::metainfo::error::MetainfoError;
-use crate::metainfo::torrent::Metainfo;
+use crate::metainfo::torrent::v2::{V2Hashes, compare_halves, single_file, with_gaps};
 use crate::metainfo::torrent::validate::{CheckedInfo, Name, entries};
-use crate::types::InfoHash;
+use crate::metainfo::torrent::{Metainfo, TorrentVersion};
+use crate::types::{InfoHash, InfoHashV2, Sha256Hash};
 use crate::util::gzip::{GZIP, decoder, gunzip};
 use crate::util::printable_text::printable;
 
@@ -79,25 +81,45 @@ pub(super) fn load(source: &mut (impl Read + Seek), fallback: Option<Vec<u8>>) -
     let kept = Info::read(&mut Scanner::new(info.as_slice(), FILE_DEPTH), sink)?;
     let checked = CheckedInfo::check(kept.ok_or(MetainfoError::NotADict)?)?;
     let (hashes, _) = info.get(checked.pieces.clone()).unwrap_or_default().as_chunks::<20>();
+    let mut half = V2Half::read(&info, &checked)?;
     let mut web_seeds = top.url_list;
     retain_first(&mut web_seeds, &mut HashSet::new());
     let mut http_seeds = top.httpseeds;
     retain_first(&mut http_seeds, &mut HashSet::new());
-    let info_hash = InfoHash(Sha1::digest(&info).into());
-    let name = match checked.name.or_else(|| Name::of(&fallback?).ok().flatten()) {
+    let info_hash_v2 = half.is_some().then(|| InfoHashV2(sha256(&info)));
+    let info_hash = match info_hash_v2 {
+        Some(hash) if checked.version == TorrentVersion::V2 => hash.truncated(),
+        _ => InfoHash(Sha1::digest(&info).into()),
+    };
+    // The name of a v2-only torrent with one file is advice; that of the file counts.
+    let own_name = half.as_mut().and_then(|half| half.name.take()).or(checked.name);
+    let name = match own_name.or_else(|| Name::of(&fallback?).ok().flatten()) {
         Some(name) => name,
         None => Name { safe: info_hash.hex(), ..Name::default() },
     };
-    if !name.is_utf8 || checked.files.as_ref().is_some_and(|files| !files.is_utf8) {
-        let encoding = text(top.encoding).map_or_else(String::new, |name| format!(" but {}", printable(&name)));
-        log::warn!("names in the torrent are not UTF-8{encoding}: `_` replaces the bytes that btsync cannot decode");
+    let single = half.as_ref().and_then(|half| half.single);
+    let (length, is_executable) = single.unwrap_or((checked.length, checked.is_executable));
+    let (roots, list) = half.map_or((None, None), |half| (Some(half.roots), half.files));
+    let list = checked.files.or(list);
+    if !name.is_utf8 || list.as_ref().is_some_and(|files| !files.is_utf8) {
+        warn_of_names(top.encoding);
+    }
+    let is_multi_file = list.is_some();
+    let files = entries(&name.safe, length, is_executable, list);
+    let mut v2 = roots.map(|roots| V2Hashes::new(checked.piece_length, &files, roots)).transpose()?;
+    if let (Some(v2), Some(range)) = (&mut v2, top.piece_layers) {
+        let mut layers = Vec::with_capacity(range.len());
+        slice(source, &range)?.read_to_end(&mut layers).map_err(ScanError::Io)?;
+        v2.read_layers(&layers)?;
     }
     Ok(Metainfo {
         info_hash,
+        info_hash_v2,
+        v2: v2.map(Box::new),
         tiers: tiers(top.announce, top.announce_list),
         piece_length: checked.piece_length,
         pieces: hashes.to_vec(),
-        is_multi_file: checked.files.is_some(),
+        is_multi_file,
         is_private: checked.is_private,
         comment: text(top.comment_utf8).or_else(|| text(top.comment)),
         created_by: text(top.created_by),
@@ -105,12 +127,57 @@ pub(super) fn load(source: &mut (impl Read + Seek), fallback: Option<Vec<u8>>) -
         web_seeds,
         http_seeds,
         nodes: top.nodes,
-        files: entries(&name.safe, checked.length, checked.is_executable, checked.files),
+        files,
         name: name.safe,
         hidden_name: name.hidden,
         original_name: name.original,
         info,
     })
+}
+
+fn warn_of_names(encoding: Option<Vec<u8>>) {
+    let encoding = text(encoding).map_or_else(String::new, |name| format!(" but {}", printable(&name)));
+    log::warn!("names in the torrent are not UTF-8{encoding}: `_` replaces the bytes that btsync cannot decode");
+}
+
+/// The v2 half of an info dictionary.
+struct V2Half {
+    /// The roots of the files with data.
+    roots: Vec<Sha256Hash>,
+    /// Of a v2-only torrent: the name, length and executability of its single file; or its files and the gaps between them.
+    name: Option<Name>,
+    single: Option<(u64, bool)>,
+    files: Option<FileList>,
+}
+
+impl V2Half {
+    /// Reads the `file tree`, which was found to be valid, and compares it with the v1 half if there is one.
+    fn read(info: &[u8], checked: &CheckedInfo) -> Result<Option<V2Half>, MetainfoError> {
+        let Some((_, range)) = &checked.tree else { return Ok(None) };
+        let tree = info.get(range.clone()).unwrap_or_default();
+        let tree = FileTree::read(&mut Scanner::new(tree, FILE_DEPTH), FileSink::Collect(Vec::new()))?;
+        let FileTree { mut list, roots, is_single } = tree.need("file tree", "a dictionary")?;
+        let FileSink::Collect(files) = std::mem::take(&mut list.sink) else { return Err(MetainfoError::NoFiles) };
+        let mut half = V2Half { roots, name: None, single: None, files: None };
+        if checked.version == TorrentVersion::Hybrid {
+            match checked.files.as_ref().map(|files| &files.sink) {
+                Some(FileSink::Collect(v1)) => compare_halves(v1, &files, checked.piece_length)?,
+                Some(FileSink::Count) => {}
+                None => {
+                    let v1 = single_file(&checked.raw_name, checked.length)?;
+                    compare_halves(&[v1], &files, checked.piece_length)?;
+                }
+            }
+        } else if is_single && let [file] = files.as_slice() {
+            let raw = file.original.as_ref().map_or(file.path.as_bytes(), |raw| raw.as_slice());
+            half.name = Name::of(raw)?;
+            half.single = Some((file.length, file.kind == EntryKind::Executable));
+        } else {
+            list.sink = FileSink::Collect(with_gaps(files, checked.piece_length));
+            half.files = Some(list);
+        }
+        Ok(Some(half))
+    }
 }
 
 /// Validates the whole file, and keeps almost nothing in memory.

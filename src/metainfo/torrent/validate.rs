@@ -5,11 +5,12 @@ use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::metainfo::decode::{DecodedFile, EntryKind, Field, FileList, FileSink, Info};
+use crate::metainfo::decode::{DecodedFile, EntryKind, Field, FileList, FileSink, FileTree, Info};
 use crate::metainfo::error::MetainfoError;
 use crate::metainfo::paths::{self, PathError};
-use crate::metainfo::torrent::{FileEntry, PIECE_LENGTH_MAX, RareFields, SpecialEntry};
+use crate::metainfo::torrent::{FileEntry, PIECE_LENGTH_MAX, RareFields, SpecialEntry, TorrentVersion};
 use crate::metainfo::unique_paths;
+use crate::types::BLOCK_SIZE;
 
 /// A torrent's name in its several forms.
 #[derive(Default)]
@@ -41,8 +42,11 @@ impl Name {
 
 /// The validated fields of `info`.
 pub(crate) struct CheckedInfo {
+    pub version: TorrentVersion,
     /// `None` if the torrent has none.
     pub name: Option<Name>,
+    /// The name as in the torrent; empty if it has none.
+    pub raw_name: Vec<u8>,
     pub piece_length: u32,
     /// The position of the piece hashes in the input.
     pub pieces: Range<usize>,
@@ -52,52 +56,107 @@ pub(crate) struct CheckedInfo {
     /// The files of a multi-file torrent.
     pub files: Option<FileList>,
     pub is_private: bool,
+    /// The files of the v2 half, and their position in the input.
+    pub tree: Option<(FileTree, Range<usize>)>,
 }
 
 impl CheckedInfo {
     pub fn check(info: Info) -> Result<CheckedInfo, MetainfoError> {
-        let v2 = info.meta_version.ok().is_some_and(|version| version >= 2);
-        if v2 && !info.pieces.is_present() {
-            return Err(MetainfoError::V2Only);
-        }
-        let pieces = info.pieces.need("pieces", "a string")?;
-        let claimed = info.piece_length.need("piece length", "an integer")?;
-        let piece_length = u32::try_from(claimed)
-            .ok()
-            .filter(|length| (1..=PIECE_LENGTH_MAX).contains(length))
-            .ok_or(MetainfoError::PieceLength(claimed))?;
-        let name = match (info.name_utf8, info.name) {
-            (Field::Is(name), _) if !name.is_empty() => Name::of(&name)?,
-            (_, Field::Is(name)) => Name::of(&name)?,
+        let version = version_of(&info)?;
+        let pieces = match version {
+            TorrentVersion::V2 => 0..0,
+            TorrentVersion::V1 | TorrentVersion::Hybrid => info.pieces.need("pieces", "a string")?,
+        };
+        let piece_length = piece_length(info.piece_length, version)?;
+        let raw_name = match (info.name_utf8, info.name) {
+            (Field::Is(name), _) if !name.is_empty() => name,
+            (_, Field::Is(name)) => name,
             (_, Field::TooLong) => return Err(PathError::TooLong.into()),
-            _ => None,
+            _ => Vec::new(),
         };
-        let length = name.as_ref().map_or(paths::NAME_MAX, |name| name.safe.len());
-        // If the torrent has files, its `length` is ignored.
-        let (files, single) = match info.files {
-            Field::Is(files) if files.entries > 0 || !info.length.is_present() => {
-                (Some(check_path_lengths(length, files)?), 0)
-            }
-            Field::Missing if !info.length.is_present() => return Err(MetainfoError::NoLength),
-            Field::Missing | Field::Is(_) => (None, single(info.length)?),
-            files if matches!(info.length, Field::Is(_)) => {
-                drop(files);
-                (None, single(info.length)?)
-            }
-            files => return Err(files.need("files", "a list").map_or_else(|error| error, |_| MetainfoError::NoFiles)),
-        };
-        let total = files.as_ref().map_or(Some(single), |files| files.sum).ok_or(MetainfoError::TooBig)?;
-        if !pieces.len().is_multiple_of(20) {
-            return Err(MetainfoError::PiecesLength(pieces.len()));
-        }
-        let (found, expected) = (pieces.len() as u64 / 20, total.div_ceil(u64::from(piece_length)));
-        if found != expected {
-            return Err(MetainfoError::PieceCount { found, expected });
-        }
-        let is_executable = info.attr.ok().is_some_and(|attr| attr.contains(&b'x'));
+        let name = Name::of(&raw_name)?;
         let is_private = info.private.ok().is_some_and(|p| p != 0);
-        Ok(CheckedInfo { name, piece_length, pieces, length: single, is_executable, files, is_private })
+        let is_executable = info.attr.ok().is_some_and(|attr| attr.contains(&b'x'));
+        let name_length = name.as_ref().map_or(paths::NAME_MAX, |name| name.safe.len());
+        let tree = match version {
+            TorrentVersion::V1 => None,
+            TorrentVersion::V2 | TorrentVersion::Hybrid => {
+                let tree = info.file_tree.need("file tree", "a dictionary")?;
+                let list = check_path_lengths(name_length, tree.list)?;
+                list.sum.ok_or(MetainfoError::TooBig)?;
+                Some((FileTree { list, ..tree }, info.file_tree_range))
+            }
+        };
+        let (files, length) = match version {
+            TorrentVersion::V2 => (None, 0),
+            TorrentVersion::V1 | TorrentVersion::Hybrid => v1_files(info.files, info.length, name_length)?,
+        };
+        if version != TorrentVersion::V2 {
+            let total = files.as_ref().map_or(Some(length), |files| files.sum).ok_or(MetainfoError::TooBig)?;
+            check_piece_count(pieces.len(), total, piece_length)?;
+        }
+        Ok(CheckedInfo {
+            version,
+            name,
+            raw_name,
+            piece_length,
+            pieces,
+            length,
+            is_executable,
+            files,
+            is_private,
+            tree,
+        })
     }
+}
+
+/// The files of the v1 half, or the length of its single file. If there are files, `length` is ignored.
+fn v1_files(
+    files: Field<FileList>,
+    length: Field<i64>,
+    name_length: usize,
+) -> Result<(Option<FileList>, u64), MetainfoError> {
+    match files {
+        Field::Is(files) if files.entries > 0 || !length.is_present() => {
+            Ok((Some(check_path_lengths(name_length, files)?), 0))
+        }
+        Field::Missing if !length.is_present() => Err(MetainfoError::NoLength),
+        Field::Missing | Field::Is(_) => Ok((None, single(length)?)),
+        files if matches!(length, Field::Is(_)) => {
+            drop(files);
+            Ok((None, single(length)?))
+        }
+        files => Err(files.need("files", "a list").map_or_else(|error| error, |_| MetainfoError::NoFiles)),
+    }
+}
+
+fn check_piece_count(hash_bytes: usize, total: u64, piece_length: u32) -> Result<(), MetainfoError> {
+    if !hash_bytes.is_multiple_of(20) {
+        return Err(MetainfoError::PiecesLength(hash_bytes));
+    }
+    let (found, expected) = (hash_bytes as u64 / 20, total.div_ceil(u64::from(piece_length)));
+    if found == expected { Ok(()) } else { Err(MetainfoError::PieceCount { found, expected }) }
+}
+
+/// Which halves the torrent has. Newer versions are refused before anything else (BEP 52).
+fn version_of(info: &Info) -> Result<TorrentVersion, MetainfoError> {
+    match info.meta_version {
+        Field::Is(version @ 3..) => Err(MetainfoError::UnknownVersion(version)),
+        Field::Is(2) if info.pieces.is_present() => Ok(TorrentVersion::Hybrid),
+        Field::Is(2) => Ok(TorrentVersion::V2),
+        _ if info.file_tree.is_present() => Err(MetainfoError::Missing("meta version")),
+        _ => Ok(TorrentVersion::V1),
+    }
+}
+
+fn piece_length(claimed: Field<i64>, version: TorrentVersion) -> Result<u32, MetainfoError> {
+    let claimed = claimed.need("piece length", "an integer")?;
+    let is_allowed = |length: &u32| match version {
+        TorrentVersion::V1 => *length > 0,
+        TorrentVersion::V2 | TorrentVersion::Hybrid => length.is_power_of_two() && *length >= BLOCK_SIZE,
+    };
+    let length = u32::try_from(claimed).ok().filter(|length| *length <= PIECE_LENGTH_MAX).filter(is_allowed);
+    length.ok_or(MetainfoError::PieceLength(claimed))
 }
 
 /// The length of a single-file torrent.

@@ -34,6 +34,13 @@ pub(super) const CREATE: &[OptionEntry] = &[
     option("exclude")
         .manual("Leave out files and folders that match this pattern, such as `*.tmp`, `.git` or `docs/**`."),
     option("pad-files").manual("Insert padding files, so that every file begins at a piece boundary (BEP 47)."),
+    option("v1").manual("Create a torrent for BitTorrent v1, which every client can use. This is the default."),
+    option("v2").manual(
+        "Create a torrent for BitTorrent v2 only (BEP 52). Few clients can use it, and btsync cannot download it yet.",
+    ),
+    option("hybrid").manual(
+        "Create a torrent for BitTorrent v1 and v2 (BEP 52). It has padding files, and every client can use it.",
+    ),
     option("node").manual("A DHT node through which clients can join the DHT (BEP 5)."),
     option("no-date").manual(
         "Omit the creation date. Otherwise it is the current time, or the time in `SOURCE_DATE_EPOCH`, in seconds.",

@@ -155,6 +155,7 @@ fn magnet<'a>(of: &'a TorrentView<'_>) -> Cow<'a, str> {
     }
     let magnet = Magnet {
         info_hash: of.summary.info_hash,
+        info_hash_v2: None,
         name: Some(of.summary.name.clone()),
         trackers: of.trackers().iter().map(|tracker| tracker.announce.clone()).collect(),
         web_seeds: of.web_seeds().to_vec(),
