@@ -2,15 +2,15 @@
 //! owns all uTP connections of the socket (`utp` has the protocol). Each of them looks like a TCP connection to the rest of the
 //! program: as one end of a pair of connected sockets.
 //!
-//! `event_loop` is the thread, `stream` one connection, `socket` the exchange of many datagrams at once, `command` how other threads
+//! `event_loop` is the thread, `bridge` one connection, `socket` the exchange of many datagrams at once, `command` how other threads
 //! ask for something, and `dht_link` how the DHT takes part. `docs/dev/utp.md` has the reasons.
 
+mod bridge;
 mod command;
 mod dht_link;
 mod event_loop;
 mod peer_stream;
 mod socket;
-mod stream;
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -28,9 +28,9 @@ use event_loop::UdpLoop;
 use peer_stream::UtpLink;
 use socket::BatchSocket;
 
+pub use bridge::UtpDialError;
 pub use dht_link::DhtLink;
 pub use peer_stream::PeerStream;
-pub use stream::UtpDialError;
 
 /// The thread's stack size; its buffers are on the heap.
 const STACK: usize = 256 * 1024;
@@ -120,7 +120,7 @@ impl UdpService {
     pub fn connect(&self, addr: SocketAddr, dial: UtpDial) -> io::Result<PeerStream> {
         let of_family = self.threads.iter().find(|thread| thread.is_ipv4 == addr.is_ipv4());
         let thread = of_family.ok_or(io::ErrorKind::AddrNotAvailable)?;
-        let (theirs, pair) = stream::pair()?;
+        let (theirs, pair) = bridge::pair()?;
         let link = Arc::new(UtpLink::new(thread.started));
         if thread.commands.send(UdpCommand::Connect { addr, dial, pair, link: link.clone() }) {
             Ok(PeerStream::new(theirs, link))
@@ -134,14 +134,14 @@ impl UdpService {
     /// # Errors
     /// Why it is not.
     pub fn outcome(stream: &PeerStream) -> Result<(), UtpDialError> {
-        stream::read_outcome(stream)
+        bridge::read_outcome(stream)
     }
 
     /// Links through which the DHT uses the sockets, one for each address family. Earlier ones receive nothing any more.
     ///
     /// # Errors
     /// If there is no descriptor.
-    pub fn link_dht(&self) -> io::Result<Vec<DhtLink>> {
+    pub fn attach_dht(&self) -> io::Result<Vec<DhtLink>> {
         let link = |thread: &UdpThread| {
             let (sender, link) = dht_link(&thread.socket)?;
             let is_sent = thread.commands.send(UdpCommand::AttachDht(sender));

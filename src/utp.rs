@@ -8,16 +8,16 @@
 //!
 //! `docs/dev/utp.md` explains the design.
 
+pub mod base_delay;
 pub mod byte_ring;
 pub mod connection;
 pub mod deadline_queue;
-pub mod delay_history;
 pub mod endpoint;
 pub mod ledbat;
+pub mod mtu_discovery;
 pub mod packet;
-pub mod path_mtu;
-pub mod reassembly;
-pub mod round_trip;
+pub mod receive_buffer;
+pub mod rtt_estimator;
 pub mod send_buffer;
 pub mod send_clock;
 pub mod seq_nr;
@@ -43,7 +43,7 @@ impl UtpTime {
     }
 }
 
-/// Names a connection of an endpoint. A key is never used again for another connection, so an old one does no harm.
+/// Names a connection of an endpoint. A key is never used again for another connection, so a stale one is harmless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct UtpKey {
     pub(crate) slot: u32,
@@ -64,7 +64,7 @@ pub struct UtpConfig {
     pub min_receive_buffer: usize,
     /// The most written bytes of one connection that wait to be sent or acknowledged. On slow paths, less is accepted.
     pub send_buffer: usize,
-    /// The most connections, with those that are half open and those that linger. A quarter of them is for our own.
+    /// The most connections, including half-open and lingering ones. A quarter of them is for our own.
     pub max_connections: usize,
     /// The most incoming connections whose address is not verified yet. One subnet has at most a quarter of them.
     pub max_half_open: usize,
@@ -80,7 +80,7 @@ pub struct UtpConfig {
     pub syn_attempts: u32,
     /// The time until a SYN is sent again; it doubles each time.
     pub syn_timeout: u64,
-    /// How often a packet may time out in a row before the connection is closed.
+    /// Consecutive retransmission timeouts after which the connection is closed.
     pub max_timeouts: u32,
     /// How long an incoming connection may be half open.
     pub half_open_timeout: u64,
@@ -90,11 +90,11 @@ pub struct UtpConfig {
     pub fin_wait: u64,
     /// How long a finished connection answers repeated packets of a peer that missed the last acknowledgement.
     pub linger: u64,
-    /// A connection that has sent nothing for so long sends an acknowledgement, so that routers keep its mapping.
+    /// A connection that has sent nothing for this long sends an acknowledgement, so that routers keep its mapping.
     pub keep_alive: u64,
-    /// The largest datagram (UDP payload) that every path carries.
-    pub min_datagram: usize,
-    /// The largest datagram worth trying: that of the interface, without the headers of IP and UDP. At most 65,507.
+    /// The datagram size (UDP payload) to start with, assumed to work on every path (RFC 8899: `BASE_PLPMTU`).
+    pub base_datagram: usize,
+    /// The largest datagram to try. The default fits Ethernet's MTU of 1500. At most 65,507.
     pub max_datagram: usize,
     /// The same for peers on this machine.
     pub max_loopback_datagram: usize,
@@ -124,7 +124,7 @@ impl UtpConfig {
             fin_wait: 5_000_000,
             linger: 3_000_000,
             keep_alive: 29_000_000,
-            min_datagram: 1280 - headers,
+            base_datagram: 1280 - headers,
             max_datagram: 1500 - headers,
             max_loopback_datagram: 65_507,
         }
@@ -142,7 +142,7 @@ pub enum UtpCloseReason {
     TimedOut,
     /// The peer has not answered our SYN.
     ConnectTimedOut,
-    /// The path refused our datagrams ([`UtpEndpoint::refuse`]).
+    /// An ICMP error answered our SYN ([`UtpEndpoint::refuse`]).
     Refused,
 }
 
@@ -158,11 +158,11 @@ pub enum UtpEvent {
     },
     /// The peer has accepted our connection.
     Connected(UtpKey),
-    /// There are bytes to consume. It comes again when more arrive after this was returned.
+    /// There are bytes to consume. Reported again only if more arrive after this event was taken.
     Readable(UtpKey),
     /// There is space to write, after a write that was not accepted as a whole.
     Writable(UtpKey),
-    /// The peer writes no more: what is readable now is the rest.
+    /// The peer has finished its stream: what is readable now is all that remains.
     Finished(UtpKey),
     /// The connection has ended. What was received can still be consumed, until the driver releases the key.
     Closed(UtpKey, UtpCloseReason),
@@ -175,7 +175,7 @@ pub enum UtpDial {
     #[default]
     Direct,
     /// Both sides connect to each other at the same time, through their routers (BEP 55). A router may refuse the first packets,
-    /// because it has not seen those of its own side yet, so refusals do not count.
+    /// because it has not seen those of its own side yet, so unreachable do not count.
     HolePunch,
 }
 

@@ -79,7 +79,7 @@ impl Client {
             let (found, filter) = (bounded(0).0, &self.address_filter);
             net.dht = Some(Arc::new(match (proxy, self.udp.get()) {
                 (Some(proxy), _) => DhtService::start_through(proxy, &settings, &found, filter)?,
-                (None, Some(udp)) => DhtService::start_linked(udp.link_dht()?, &settings, &found, filter)?,
+                (None, Some(udp)) => DhtService::start_linked(udp.attach_dht()?, &settings, &found, filter)?,
                 (None, None) => DhtService::start_filtered(&settings, &found, filter)?,
             }));
         }

@@ -59,7 +59,7 @@ pub(super) fn hash(
     let drops_cache = memory::crowds_out_others(total);
     let piece_bytes = u64::from(piece_length);
     let job = HashJob { files, starts, total, piece_length: piece_bytes, version, drops_cache, progress, stop };
-    let mut hashed = hash_pieces(&job, pieces, piece_length, threads)?;
+    let mut pieces_in_any_order = hash_pieces(&job, pieces, piece_length, threads)?;
     if job.is_stopped() {
         return Err(CreateError::Stopped);
     }
@@ -70,9 +70,9 @@ pub(super) fn hash(
             return Err(CreateError::Changed { path: file.path.clone() });
         }
     }
-    cold_sort::sort_by_key(&mut hashed, |&(piece, ..)| piece);
+    cold_sort::sort_by_key(&mut pieces_in_any_order, |&(piece, ..)| piece);
     let mut hashes = HashedPieces::default();
-    for (_, v1, v2) in hashed {
+    for (_, v1, v2) in pieces_in_any_order {
         hashes.v1.extend(v1);
         hashes.v2.extend(v2);
     }

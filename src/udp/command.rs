@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::udp::dht_link::DhtSender;
+use crate::udp::dht_link::DhtForwarder;
 use crate::udp::peer_stream::UtpLink;
 use crate::util::atomics::Flag;
 use crate::util::wake_event::WakeEvent;
@@ -22,7 +22,7 @@ pub(super) enum UdpCommand {
     /// Open a uTP connection; `pair` is the thread's end of the pair. Dropping it says that there is no connection.
     Connect { addr: SocketAddr, dial: UtpDial, pair: UnixStream, link: Arc<UtpLink> },
     /// Pass the packets of the DHT on.
-    AttachDht(DhtSender),
+    AttachDht(DhtForwarder),
 }
 
 struct UdpWake {

@@ -10,15 +10,15 @@ use std::os::unix::net::UnixDatagram;
 use socket2::SockRef;
 
 use crate::net::datagrams::{DatagramSocket, OutgoingDatagrams, ReceivedDatagram};
-use crate::udp::socket::is_earlier_error;
+use crate::udp::socket::is_pending_icmp_error;
 
-/// A longer packet is none of the DHT.
+/// Longer packets are not DHT packets.
 const MAX_PACKET: usize = 4096;
 
-/// The end of the UDP thread.
-pub(super) struct DhtSender(UnixDatagram);
+/// The UDP thread's half of the link.
+pub(super) struct DhtForwarder(UnixDatagram);
 
-/// The end of the DHT's thread: it receives from the UDP thread, and sends through the same socket as that.
+/// The DHT thread's half: it receives from the UDP thread, and sends through the UDP thread's socket.
 #[derive(Debug)]
 pub struct DhtLink {
     received: UnixDatagram,
@@ -29,14 +29,14 @@ pub struct DhtLink {
 ///
 /// # Errors
 /// If there is no descriptor.
-pub(super) fn dht_link(socket: &UdpSocket) -> io::Result<(DhtSender, DhtLink)> {
+pub(super) fn dht_link(socket: &UdpSocket) -> io::Result<(DhtForwarder, DhtLink)> {
     let (sender, received) = UnixDatagram::pair()?;
     sender.set_nonblocking(true)?;
     received.set_nonblocking(true)?;
-    Ok((DhtSender(sender), DhtLink { received, socket: DatagramSocket::from_socket(socket.try_clone()?)? }))
+    Ok((DhtForwarder(sender), DhtLink { received, socket: DatagramSocket::from_socket(socket.try_clone()?)? }))
 }
 
-impl DhtSender {
+impl DhtForwarder {
     /// Passes a packet on that was sent to this address of ours, unless too many wait.
     pub fn send(&self, from: SocketAddr, to: Option<IpAddr>, packet: &[u8]) {
         if packet.len() > MAX_PACKET {
@@ -90,7 +90,7 @@ impl DhtLink {
         let datagram = OutgoingDatagrams { from, to, bytes: packet, segment: None };
         match self.socket.send(&datagram) {
             // An error of an earlier datagram; this one was not sent.
-            Err(error) if is_earlier_error(&error) => self.socket.send(&datagram),
+            Err(error) if is_pending_icmp_error(&error) => self.socket.send(&datagram),
             result => result,
         }
     }

@@ -15,11 +15,11 @@ use rustix::io::Errno;
 
 use crate::net::address_filter::AddressFilter;
 use crate::udp::AcceptUtp;
+use crate::udp::bridge::{BridgeState, BridgeTurn, CHUNK, SocketBridge, pair};
 use crate::udp::command::{UdpCommand, UdpInbox};
-use crate::udp::dht_link::DhtSender;
+use crate::udp::dht_link::DhtForwarder;
 use crate::udp::peer_stream::{PeerStream, UtpLink};
-use crate::udp::socket::{BatchSocket, is_earlier_error};
-use crate::udp::stream::{CHUNK, LinkState, StreamTurn, UtpStream, pair};
+use crate::udp::socket::{BatchSocket, is_pending_icmp_error};
 use crate::utp::{UtpDial, UtpEndpoint, UtpEvent, UtpKey, UtpTime, UtpTransmit};
 
 /// The keys of the socket and of the commands; all others are those of connections.
@@ -31,7 +31,7 @@ const EVENTS: usize = 256;
 const RECEIVES: usize = 8;
 /// How long the thread delivers the last data when it is to stop.
 const STOP_GRACE: Duration = Duration::from_millis(200);
-/// The least pause while the kernel takes no datagrams, and after an error.
+/// The shortest wait while the socket's send buffer is full, and after an error of the socket.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// See the module's documentation.
@@ -40,10 +40,10 @@ pub(super) struct UdpLoop {
     epoll: OwnedFd,
     inbox: UdpInbox,
     endpoint: UtpEndpoint,
-    streams: HashMap<u64, UtpStream>,
+    streams: HashMap<u64, SocketBridge>,
     filter: Arc<AddressFilter>,
     accept: AcceptUtp,
-    dht: Option<DhtSender>,
+    dht: Option<DhtForwarder>,
     started: Instant,
     /// The datagrams to send next.
     outgoing: Vec<u8>,
@@ -149,7 +149,7 @@ impl UdpLoop {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if is_earlier_error(&error) => self.note_refusals(),
+                Err(error) if is_pending_icmp_error(&error) => self.note_refusals(),
                 Err(error) => {
                     log::debug!("a UDP socket: {error}");
                     return std::thread::sleep(PAUSE);
@@ -179,7 +179,7 @@ impl UdpLoop {
     }
 
     fn note_refusals(&mut self) {
-        for addr in self.socket.refusals() {
+        for addr in self.socket.unreachable() {
             self.endpoint.refuse(addr);
         }
     }
@@ -198,16 +198,16 @@ impl UdpLoop {
             return; // dropping the pair ends the attempt
         }
         match self.endpoint.dial(self.now(), addr, dial) {
-            Ok(key) => self.add(UtpStream::new(key, pair, link, false), key),
+            Ok(key) => self.add(SocketBridge::new(key, pair, link, false), key),
             Err(error) => log::debug!("{addr}: {error}"),
         }
     }
 
-    fn add(&mut self, mut stream: UtpStream, key: UtpKey) {
+    fn add(&mut self, mut stream: SocketBridge, key: UtpKey) {
         if watch(&self.epoll, id(key), &mut stream) {
             self.streams.insert(id(key), stream);
         } else {
-            stream.abandon(&mut self.endpoint);
+            stream.reset(&mut self.endpoint);
         }
     }
 
@@ -215,25 +215,25 @@ impl UdpLoop {
     fn serve_stream(&mut self, id: u64, flags: EventFlags) {
         let has_ended = flags.intersects(EventFlags::HUP | EventFlags::ERR);
         if flags.contains(EventFlags::OUT) {
-            self.step(id, UtpStream::deliver);
+            self.step(id, SocketBridge::copy_to_owner);
         }
         if has_ended {
-            self.step(id, UtpStream::drain);
+            self.step(id, SocketBridge::copy_rest);
         } else if flags.contains(EventFlags::IN) {
-            self.step(id, UtpStream::fill);
+            self.step(id, SocketBridge::copy_from_owner);
         }
     }
 
     /// Lets a connection do something, and then waits for what it needs.
-    fn step(&mut self, id: u64, work: impl FnOnce(&mut UtpStream, &mut StreamTurn<'_>) -> LinkState) {
+    fn step(&mut self, id: u64, work: impl FnOnce(&mut SocketBridge, &mut BridgeTurn<'_>) -> BridgeState) {
         let now = self.now();
         let Some(stream) = self.streams.get_mut(&id) else { return };
-        let mut turn = StreamTurn { endpoint: &mut self.endpoint, now, chunk: &mut self.chunk };
-        if work(stream, &mut turn) == LinkState::Open {
+        let mut turn = BridgeTurn { endpoint: &mut self.endpoint, now, chunk: &mut self.chunk };
+        if work(stream, &mut turn) == BridgeState::Open {
             if watch(&self.epoll, id, stream) {
                 return;
             }
-            stream.abandon(&mut self.endpoint);
+            stream.reset(&mut self.endpoint);
         }
         self.streams.remove(&id);
     }
@@ -244,11 +244,11 @@ impl UdpLoop {
                 UtpEvent::Incoming { key, addr } => self.accept(key, addr),
                 UtpEvent::Connected(key) => self.step(id(key), |stream, _| {
                     stream.connected();
-                    LinkState::Open
+                    BridgeState::Open
                 }),
-                UtpEvent::Readable(key) => self.step(id(key), UtpStream::deliver),
-                UtpEvent::Writable(key) => self.step(id(key), UtpStream::fill),
-                UtpEvent::Finished(key) => self.step(id(key), UtpStream::finished),
+                UtpEvent::Readable(key) => self.step(id(key), SocketBridge::copy_to_owner),
+                UtpEvent::Writable(key) => self.step(id(key), SocketBridge::copy_from_owner),
+                UtpEvent::Finished(key) => self.step(id(key), SocketBridge::finished),
                 UtpEvent::Closed(key, reason) => self.step(id(key), |stream, turn| stream.closed(turn, reason)),
             }
         }
@@ -259,7 +259,7 @@ impl UdpLoop {
             Ok((theirs, ours)) => {
                 let link = Arc::new(UtpLink::new(self.started));
                 if (self.accept)(PeerStream::new(theirs, link.clone()), addr) {
-                    return self.add(UtpStream::new(key, ours, link, true), key);
+                    return self.add(SocketBridge::new(key, ours, link, true), key);
                 }
             }
             Err(error) => log::debug!("{addr}: no uTP connection: {error}"),
@@ -301,38 +301,38 @@ impl UdpLoop {
                 self.unsent = Some(transmit);
                 self.watch_socket(true);
             }
-            // The packet is lost, which the endpoint notices, as it notices a size that the path does not carry.
+            // The endpoint retransmits the packet, and treats EMSGSIZE as a lost MTU probe.
             Err(error) => log::trace!("no uTP packet to {}: {error}", transmit.to),
         }
     }
 
     fn watch_socket(&mut self, for_output: bool) {
-        if for_output == self.socket.is_awaited {
+        if for_output == self.socket.is_waiting_for_writable {
             return;
         }
-        self.socket.is_awaited = for_output;
+        self.socket.is_waiting_for_writable = for_output;
         let mut interest = EventFlags::IN;
         interest.set(EventFlags::OUT, for_output);
         let _ = epoll::modify(&self.epoll, self.socket.socket(), EventData::new_u64(SOCKET), interest);
     }
 
-    /// Closes all connections. Those that their owners have closed before deliver their last data.
+    /// Closes all connections. Those whose owners have closed them before still send their remaining data.
     fn begin_to_stop(&mut self) {
         self.dht = None;
         self.endpoint.set_accepting(false);
         let ids: Vec<_> = self.streams.keys().copied().collect();
         for id in ids {
-            self.step(id, UtpStream::drain);
+            self.step(id, SocketBridge::copy_rest);
         }
         for (_, stream) in self.streams.drain() {
-            stream.abandon(&mut self.endpoint);
+            stream.reset(&mut self.endpoint);
         }
         self.transmit();
     }
 }
 
 /// Waits for what a stream needs. Returns whether that is possible.
-fn watch(epoll: &OwnedFd, id: u64, stream: &mut UtpStream) -> bool {
+fn watch(epoll: &OwnedFd, id: u64, stream: &mut SocketBridge) -> bool {
     let interest = stream.interest();
     let result = match stream.watched {
         Some(watched) if watched == interest => Ok(()),

@@ -24,11 +24,11 @@ pub(super) struct BatchSocket {
     buffer: Vec<u8>,
     received: [RecvMeta; MESSAGES],
     /// Whether the thread waits until the socket takes datagrams.
-    pub is_awaited: bool,
+    pub is_waiting_for_writable: bool,
 }
 
 impl BatchSocket {
-    /// Prepares a bound socket: it neither blocks nor fragments, and notices refusals.
+    /// Prepares a bound socket: it neither blocks nor fragments, and reports ICMP errors.
     ///
     /// # Errors
     /// If the socket does not support that.
@@ -43,7 +43,7 @@ impl BatchSocket {
             socket,
             buffer: vec![0; MESSAGES * MAX_MESSAGE],
             received: [RecvMeta::default(); MESSAGES],
-            is_awaited: false,
+            is_waiting_for_writable: false,
         })
     }
 
@@ -103,14 +103,14 @@ impl BatchSocket {
         let segment = (transmit.count > 1).then_some(transmit.segment);
         let datagrams = OutgoingDatagrams { from: transmit.from, to: transmit.to, bytes, segment };
         match self.socket.send(&datagrams) {
-            // An error of an earlier datagram, which `refusals` reports too; this one was not sent.
-            Err(error) if is_earlier_error(&error) => self.socket.send(&datagrams),
+            // An error of an earlier datagram, which `unreachable` reports, too; this one was not sent.
+            Err(error) if is_pending_icmp_error(&error) => self.socket.send(&datagrams),
             result => result,
         }
     }
 
     /// Takes the destinations of datagrams that hosts or routers refused.
-    pub fn refusals(&self) -> Vec<SocketAddr> {
+    pub fn unreachable(&self) -> Vec<SocketAddr> {
         let flags = RecvFlags::ERRQUEUE | RecvFlags::DONTWAIT;
         let next = || recvfrom(self.socket.socket(), &mut [0_u8; 1], flags).ok();
         let destinations = std::iter::from_fn(next).take(MAX_ERRORS);
@@ -133,6 +133,6 @@ const ICMP_ERRORS: [Errno; 9] = [
 ];
 
 /// Whether the error may be an ICMP message about an earlier datagram. Some are also those of the datagram itself.
-pub(crate) fn is_earlier_error(error: &io::Error) -> bool {
+pub(crate) fn is_pending_icmp_error(error: &io::Error) -> bool {
     Errno::from_io_error(error).is_some_and(|errno| ICMP_ERRORS.contains(&errno))
 }

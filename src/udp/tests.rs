@@ -125,7 +125,7 @@ fn a_connection_and_the_dht_answer_from_the_address_that_was_asked() {
     ours.read_exact(&mut buffer[..6]).expect("an answer");
     assert_eq!(&buffer[..6], b"answer");
 
-    let mut link = everywhere.link_dht().expect("a link").remove(0);
+    let mut link = everywhere.attach_dht().expect("a link").remove(0);
     let node = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
     node.set_read_timeout(Some(PATIENCE)).expect("a socket");
     node.send_to(b"d1:y1:qe", asked).expect("sent");
@@ -196,7 +196,7 @@ fn blocked_addresses_exchange_nothing() {
         outcome(&one.service.connect(other.addr, UtpDial::Direct).expect("a pair")),
         Err(UtpDialError::ClosedByUs)
     );
-    let link = one.service.link_dht().expect("a link").remove(0);
+    let link = one.service.attach_dht().expect("a link").remove(0);
     for last in [2, 3] {
         let node = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, last), 0)).expect("a socket");
         node.send_to(&[b'd', last], one.addr).expect("sent");
@@ -228,7 +228,7 @@ fn the_end_of_the_service_ends_its_connections_and_frees_the_port() {
 #[test]
 fn packets_of_the_dht_reach_its_link_and_no_others() {
     let host = Host::new(1);
-    let mut link = host.service.link_dht().expect("a link").remove(0);
+    let mut link = host.service.attach_dht().expect("a link").remove(0);
     let node = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, 3), 0)).expect("a socket");
     node.set_read_timeout(Some(PATIENCE)).expect("a socket");
     let mut buffer = [0; 100];
@@ -274,16 +274,16 @@ fn the_end_of_an_owner_is_noticed_although_the_peer_takes_nothing() {
     let (mut ours, mut theirs) = (endpoint(), endpoint());
     let key = ours.connect(now, addr(2)).expect("a place");
     exchange(&mut (&mut ours, addr(1)), &mut (&mut theirs, addr(2)), now);
-    let (mut owner, end) = stream::pair().expect("descriptors");
-    let mut stream = stream::UtpStream::new(key, end, Arc::new(UtpLink::new(Instant::now())), true);
+    let (mut owner, end) = bridge::pair().expect("descriptors");
+    let mut stream = bridge::SocketBridge::new(key, end, Arc::new(UtpLink::new(Instant::now())), true);
     owner.set_nonblocking(true).expect("a socket");
-    let mut turn = stream::StreamTurn { endpoint: &mut ours, now, chunk: &mut vec![0; 65_536] };
+    let mut turn = bridge::BridgeTurn { endpoint: &mut ours, now, chunk: &mut vec![0; 65_536] };
     // The peer's owner reads nothing, so that its window becomes 0, and then the pair fills up.
     while owner.write(&vec![7; 65_536]).is_ok() {
-        assert_eq!(stream.fill(&mut turn), stream::LinkState::Open);
+        assert_eq!(stream.copy_from_owner(&mut turn), bridge::BridgeState::Open);
         exchange(&mut (&mut *turn.endpoint, addr(1)), &mut (&mut theirs, addr(2)), now);
     }
     drop(owner);
-    assert_eq!(stream.drain(&mut turn), stream::LinkState::Over);
+    assert_eq!(stream.copy_rest(&mut turn), bridge::BridgeState::Over);
     assert_eq!(ours.addr(key), None);
 }

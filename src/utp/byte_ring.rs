@@ -40,7 +40,7 @@ impl ByteRing {
         self.len += bytes.len();
     }
 
-    /// The first bytes, as many as are adjacent in memory.
+    /// The first contiguous part of the bytes.
     pub fn front(&self) -> &[u8] {
         let end = (self.head + self.len).min(self.memory.len());
         &self.memory[self.head..end]
@@ -50,11 +50,11 @@ impl ByteRing {
     pub fn pop(&mut self, count: usize) {
         let count = count.min(self.len);
         self.len -= count;
-        // From the start again if possible, so that the front is as long as it can be.
+        // Restart at 0 when empty, so that the front is contiguous.
         self.head = if self.len == 0 { 0 } else { self.at(count) };
     }
 
-    /// Appends a copy of the bytes from `from` on to `out`. They must be there.
+    /// Appends a copy of the bytes from `from` on to `out`. Panics in debug builds if they are not queued.
     pub fn copy(&self, from: usize, count: usize, out: &mut Vec<u8>) {
         debug_assert!(from + count <= self.len, "only queued bytes");
         if count == 0 {

@@ -9,12 +9,12 @@ mod user;
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::utp::delay_history::DelayHistory;
+use crate::utp::base_delay::BaseDelay;
 use crate::utp::ledbat::Ledbat;
+use crate::utp::mtu_discovery::MtuDiscovery;
 use crate::utp::packet::{HEADER, PacketKind, UtpHeader};
-use crate::utp::path_mtu::PathMtu;
-use crate::utp::reassembly::Reassembly;
-use crate::utp::round_trip::RoundTrip;
+use crate::utp::receive_buffer::ReceiveBuffer;
+use crate::utp::rtt_estimator::RttEstimator;
 use crate::utp::send_buffer::SendBuffer;
 use crate::utp::send_clock::SendClock;
 use crate::utp::seq_nr::SeqNr;
@@ -25,9 +25,9 @@ use crate::utp::{UtpCloseReason, UtpConfig, UtpDial, UtpTime};
 pub enum UtpPhase {
     /// We have sent a SYN.
     SynSent,
-    /// A SYN has come, and nothing since. The address may be forged.
+    /// We have answered a SYN. The peer's address is not verified; it may be forged.
     HalfOpen,
-    /// Both sides know each other.
+    /// Both sides have acknowledged a packet of the other.
     Open,
     /// Everything is delivered in both directions; repeated packets are still acknowledged.
     Lingering,
@@ -54,7 +54,7 @@ pub struct UtpSignals {
     /// The peer must be told that the connection has ended.
     pub send_reset: bool,
     /// Nothing is left to do: forget the connection.
-    pub is_over: bool,
+    pub is_removable: bool,
 }
 
 /// One connection.
@@ -72,55 +72,55 @@ pub struct UtpConnection {
     /// What the endpoint has to tell.
     pub signals: UtpSignals,
     phase: UtpPhase,
-    /// Whether refusals count, if we open it.
+    /// Whether unreachable count, if we open it.
     dial: UtpDial,
-    receive: Reassembly,
+    receive: ReceiveBuffer,
     send: SendBuffer,
-    round_trip: RoundTrip,
+    round_trip: RttEstimator,
     /// The delay of our packets, as the peer measures it.
-    our_delay: DelayHistory,
+    our_delay: BaseDelay,
     /// The delay of the peer's packets.
-    their_delay: DelayHistory,
+    their_delay: BaseDelay,
     ledbat: Ledbat,
-    mtu: PathMtu,
+    mtu: MtuDiscovery,
     /// Our timestamps are the driver's time plus this.
     clock_offset: u32,
     /// The last measured delay of the peer's packets, which our packets report.
     reply_delay: u32,
     peer_window: usize,
     /// The window in our last packet.
-    advertised: usize,
+    advertised_window: usize,
     /// When transmissions from this one on are lost, the window shrinks once more.
-    recovery_order: u64,
+    recovery_start: u64,
     /// A packet that has just been found lost is sent at once, whatever the window.
     is_fast_retransmit_due: bool,
     /// One packet may be sent although the peer has no space, to learn whether it still has none.
     is_window_probe_due: bool,
     /// Whether the congestion window kept us from sending.
-    is_limited: bool,
+    is_cwnd_limited: bool,
     /// How often the same acknowledgement has come.
     duplicate_acks: u32,
     /// How many timeouts have followed each other.
     timeouts: u32,
     syn_attempts: u32,
     /// Packets with data that are not acknowledged.
-    unacknowledged: u32,
+    received_since_ack: u32,
     is_ack_due: bool,
     is_syn_due: bool,
     /// How many packets with data have arrived; the first ones are acknowledged at once.
-    data_packets: u32,
-    timeout_at: Option<UtpTime>,
+    data_packets_received: u32,
+    retransmit_at: Option<UtpTime>,
     /// Since when the peer has been silent, if the last packet may be sent again before the timeout.
     tail_since: Option<UtpTime>,
-    ack_at: Option<UtpTime>,
+    delayed_ack_at: Option<UtpTime>,
     /// When the phase has lasted too long.
-    phase_ends: Option<UtpTime>,
+    phase_deadline: Option<UtpTime>,
     last_sent: UtpTime,
     last_data_sent: UtpTime,
     keep_alive: u64,
-    send_limit: usize,
-    wants_space: bool,
-    is_finish_known: bool,
+    max_send_buffer: usize,
+    is_writer_blocked: bool,
+    is_end_of_stream_reported: bool,
     is_released: bool,
     /// How many bytes the peer has acknowledged.
     acked_bytes: u64,
@@ -133,10 +133,10 @@ pub struct UtpConnection {
     has_new_figures: bool,
 }
 
-/// What is drawn at random for a connection.
+/// A connection's unpredictable first values.
 #[derive(Clone, Copy, Debug)]
-pub struct UtpSecrets {
-    /// The first number of our packets.
+pub struct InitialValues {
+    /// The first sequence number of our packets.
     pub first: SeqNr,
     /// An offset of our timestamps, so that they do not tell for how long the machine has been up.
     pub clock_offset: u32,
@@ -149,11 +149,11 @@ impl UtpConnection {
         addr: SocketAddr,
         recv_id: u16,
         dial: UtpDial,
-        secrets: UtpSecrets,
+        initial: InitialValues,
         config: &UtpConfig,
     ) -> UtpConnection {
         let mut connection =
-            UtpConnection::new(now, addr, (recv_id, recv_id.wrapping_add(1)), secrets, SeqNr(0), config);
+            UtpConnection::new(now, addr, (recv_id, recv_id.wrapping_add(1)), initial, SeqNr(0), config);
         connection.dial = dial;
         connection.is_syn_due = true;
         connection
@@ -164,13 +164,13 @@ impl UtpConnection {
         now: UtpTime,
         addr: SocketAddr,
         syn: &UtpHeader,
-        secrets: UtpSecrets,
+        initial: InitialValues,
         config: &UtpConfig,
     ) -> UtpConnection {
         let ids = (syn.id.wrapping_add(1), syn.id);
-        let mut connection = UtpConnection::new(now, addr, ids, secrets, syn.seq.next(), config);
+        let mut connection = UtpConnection::new(now, addr, ids, initial, syn.seq.next(), config);
         connection.phase = UtpPhase::HalfOpen;
-        connection.phase_ends = Some(now.after(config.half_open_timeout));
+        connection.phase_deadline = Some(now.after(config.half_open_timeout));
         connection.note_times(now, syn);
         connection.is_ack_due = true;
         connection
@@ -180,12 +180,12 @@ impl UtpConnection {
         now: UtpTime,
         addr: SocketAddr,
         (recv_id, send_id): (u16, u16),
-        secrets: UtpSecrets,
+        initial: InitialValues,
         next: SeqNr,
         config: &UtpConfig,
     ) -> UtpConnection {
         let largest = if addr.ip().is_loopback() { config.max_loopback_datagram } else { config.max_datagram };
-        let mtu = PathMtu::new(config.min_datagram.max(HEADER + 1), largest.min(65_507));
+        let mtu = MtuDiscovery::new(config.base_datagram.max(HEADER + 1), largest.min(65_507));
         UtpConnection {
             addr,
             local_ip: None,
@@ -194,39 +194,39 @@ impl UtpConnection {
             signals: UtpSignals::default(),
             phase: UtpPhase::SynSent,
             dial: UtpDial::Direct,
-            receive: Reassembly::new(next, config.receive_buffer),
+            receive: ReceiveBuffer::new(next, config.receive_buffer),
             // A SYN has a number, but no bytes.
-            send: SendBuffer::new(secrets.first.next()),
-            round_trip: RoundTrip::default(),
-            our_delay: DelayHistory::default(),
-            their_delay: DelayHistory::default(),
+            send: SendBuffer::new(initial.first.next()),
+            round_trip: RttEstimator::default(),
+            our_delay: BaseDelay::default(),
+            their_delay: BaseDelay::default(),
             ledbat: Ledbat::new(config.target_delay, mtu.size() - HEADER),
             mtu,
-            clock_offset: secrets.clock_offset,
+            clock_offset: initial.clock_offset,
             reply_delay: 0,
             peer_window: 0,
-            advertised: config.receive_buffer,
-            recovery_order: 0,
+            advertised_window: config.receive_buffer,
+            recovery_start: 0,
             is_fast_retransmit_due: false,
             is_window_probe_due: false,
-            is_limited: false,
+            is_cwnd_limited: false,
             duplicate_acks: 0,
             timeouts: 0,
             syn_attempts: 0,
-            unacknowledged: 0,
+            received_since_ack: 0,
             is_ack_due: false,
             is_syn_due: false,
-            data_packets: 0,
-            timeout_at: None,
+            data_packets_received: 0,
+            retransmit_at: None,
             tail_since: None,
-            ack_at: None,
-            phase_ends: None,
+            delayed_ack_at: None,
+            phase_deadline: None,
             last_sent: now,
             last_data_sent: now,
             keep_alive: config.keep_alive,
-            send_limit: config.send_buffer,
-            wants_space: false,
-            is_finish_known: false,
+            max_send_buffer: config.send_buffer,
+            is_writer_blocked: false,
+            is_end_of_stream_reported: false,
             is_released: false,
             acked_bytes: 0,
             wrong_acks: 0,
@@ -241,7 +241,7 @@ impl UtpConnection {
         self.phase
     }
 
-    /// The bytes that may be on their way, and those that are.
+    /// The congestion window, and the bytes in flight.
     #[cfg(any(test, feature = "internals"))]
     pub fn window(&self) -> (usize, usize) {
         (self.ledbat.window(), self.send.in_flight())
@@ -253,7 +253,7 @@ impl UtpConnection {
         self.mtu.size()
     }
 
-    /// The address refuses our datagrams. Only a SYN's sender believes that; anybody could say so.
+    /// An ICMP error answered our datagrams. Counts only before the connection is established, because ICMP errors can be forged.
     pub fn refuse(&mut self) {
         if self.phase == UtpPhase::SynSent && self.dial == UtpDial::Direct {
             self.close(UtpCloseReason::Refused);
@@ -264,9 +264,9 @@ impl UtpConnection {
         self.phase = UtpPhase::Closed;
         self.send = SendBuffer::new(self.send.next_seq());
         (self.is_ack_due, self.is_syn_due) = (false, false);
-        (self.timeout_at, self.tail_since, self.ack_at, self.phase_ends) = (None, None, None, None);
+        (self.retransmit_at, self.tail_since, self.delayed_ack_at, self.phase_deadline) = (None, None, None, None);
         if self.is_released {
-            self.signals.is_over = true;
+            self.signals.is_removable = true;
         } else {
             self.signals.closed = Some(reason);
         }
@@ -275,7 +275,7 @@ impl UtpConnection {
     /// The header of our next packet.
     fn header(&mut self, now: UtpTime, kind: PacketKind, seq: SeqNr) -> UtpHeader {
         let window = self.receive.window();
-        self.advertised = window;
+        self.advertised_window = window;
         self.last_sent = now;
         UtpHeader {
             kind,

@@ -1,14 +1,14 @@
 //! The deadlines of many connections.
 //!
-//! Most deadlines move into the future again and again, as each acknowledgement moves a timeout. That costs nothing here: an entry
-//! stays until its time, and is then put where it belongs.
+//! The timers are lazy: most deadlines move into the future again and again, as each acknowledgement moves a timeout. An entry whose
+//! deadline has moved stays in the heap until it is due, and is then rescheduled.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use crate::utp::UtpTime;
 
-/// The heap is cleaned when it has so many times more entries than there are connections.
+/// The heap is cleaned when it has this many times more entries than there are connections.
 const MAX_STALE: usize = 4;
 
 /// The entries of a heap, each with the slot that it is for.
@@ -20,7 +20,7 @@ pub struct DeadlineQueue {
 }
 
 impl DeadlineQueue {
-    /// Sees to it that the slot comes up at `at` or earlier.
+    /// Ensures that [`DeadlineQueue::peek`] returns the slot at `at` or earlier.
     pub fn schedule(&mut self, slot: u32, at: UtpTime) {
         let index = slot as usize;
         if self.scheduled.len() <= index {

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use crate::util::random::Random;
-use crate::utp::connection::{UtpConnection, UtpPhase, UtpSecrets};
+use crate::utp::connection::{InitialValues, UtpConnection, UtpPhase};
 use crate::utp::deadline_queue::DeadlineQueue;
 use crate::utp::endpoint::half_open::HalfOpen;
 use crate::utp::endpoint::resets::ResetQueue;
@@ -81,19 +81,19 @@ impl UtpEndpoint {
         if self.table.len() >= self.config.max_connections {
             return Err(UtpConnectError::TooMany);
         }
-        let secrets = self.draw_secrets();
+        let initial = self.random_initial_values();
         let mut ids = (0..ID_ATTEMPTS).map(|_| self.random.u32() as u16);
         let id = ids.find(|id| !self.table.has(addr, *id)).ok_or(UtpConnectError::TooMany)?;
-        let mut connection = UtpConnection::connecting(now, addr, id, dial, secrets, &self.config);
+        let mut connection = UtpConnection::connecting(now, addr, id, dial, initial, &self.config);
         connection.start_syn_timeout(now, &self.config);
         let key = self.table.insert(connection);
-        self.settle(key.slot);
+        self.process_signals(key.slot);
         Ok(key)
     }
 
-    fn draw_secrets(&mut self) -> UtpSecrets {
+    fn random_initial_values(&mut self) -> InitialValues {
         let number = self.random.u64();
-        UtpSecrets { first: SeqNr(number as u16), clock_offset: (number >> 32) as u32 }
+        InitialValues { first: SeqNr(number as u16), clock_offset: (number >> 32) as u32 }
     }
 
     /// Whether incoming connections are accepted; they are at first. Otherwise SYNs are ignored.
@@ -106,7 +106,7 @@ impl UtpEndpoint {
         for slot in 0..self.table.slots() {
             if let Some(connection) = self.table.get_slot_mut(slot).filter(|connection| connection.addr == addr) {
                 connection.refuse();
-                self.settle(slot);
+                self.process_signals(slot);
             }
         }
     }
@@ -172,7 +172,7 @@ impl UtpEndpoint {
         if let Some(connection) = self.table.get_mut(key) {
             connection.release(now, &self.config);
             self.table.retire(key);
-            self.settle(key.slot);
+            self.process_signals(key.slot);
             self.limit_released(key);
         }
     }
@@ -183,14 +183,14 @@ impl UtpEndpoint {
         if let Some(connection) = self.table.get_mut(key) {
             connection.abort(now);
             self.table.retire(key);
-            self.settle(key.slot);
+            self.process_signals(key.slot);
         }
     }
 
     /// Changes a connection and does what follows from it.
     fn with<T>(&mut self, key: UtpKey, change: impl FnOnce(&mut UtpConnection) -> T) -> Option<T> {
         let result = change(self.table.get_mut(key)?);
-        self.settle(key.slot);
+        self.process_signals(key.slot);
         Some(result)
     }
 
@@ -206,7 +206,7 @@ impl UtpEndpoint {
             self.table.mark_changed(slot, &mut self.changed);
             self.schedule(slot);
             if transmit.is_some() {
-                self.settle(slot);
+                self.process_signals(slot);
                 return transmit;
             }
         }
@@ -236,7 +236,7 @@ impl UtpEndpoint {
             if connection.next_deadline().is_some_and(|deadline| deadline <= at) {
                 connection.handle_deadlines(now, &self.config);
             }
-            self.settle(slot);
+            self.process_signals(slot);
         }
     }
 
@@ -247,14 +247,14 @@ impl UtpEndpoint {
     }
 
     /// Turns a connection's signals into events, lets it send, and notes its deadline.
-    fn settle(&mut self, slot: u32) {
+    fn process_signals(&mut self, slot: u32) {
         let Some(connection) = self.table.get_slot_mut(slot) else { return };
         let signals = std::mem::take(&mut connection.signals);
         if signals.send_reset {
             let header = connection.reset_header(self.now);
             self.resets.push(connection.local_ip, connection.addr, &header);
         }
-        if signals.is_over {
+        if signals.is_removable {
             return self.forget(slot);
         }
         let buffered = connection.buffered();

@@ -14,7 +14,7 @@ const MAX_EXTENSIONS: usize = 300;
 /// What a packet is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PacketKind {
-    /// Data, always with a payload.
+    /// Data. Only an MTU probe has no payload; it takes a sequence number, too.
     Data = 0,
     /// The end of the sender's stream.
     Fin = 1,
@@ -31,17 +31,17 @@ pub enum PacketKind {
 pub struct UtpHeader {
     /// What the packet is for.
     pub kind: PacketKind,
-    /// The connection, as its receiver numbers it; in a SYN, as its sender does.
+    /// The id under which the receiver of the packet knows the connection; in a SYN, the sender's own.
     pub id: u16,
     /// The sender's clock in microseconds.
     pub timestamp: u32,
-    /// The receiver's clock minus the timestamp, of the last packet from the other side; 0 before the first.
+    /// `timestamp_difference_microseconds`: the one-way delay of the last packet that the sender has received; 0 before the first.
     pub delay: u32,
     /// How many bytes the sender's receive buffer has free.
     pub window: u32,
-    /// The packet's own number; in a State, the next one.
+    /// The packet's own sequence number; in a State, that of the next packet.
     pub seq: SeqNr,
-    /// The last packet received without a gap.
+    /// The cumulative acknowledgement: the last packet before the first gap.
     pub ack: SeqNr,
 }
 

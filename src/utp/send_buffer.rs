@@ -1,8 +1,8 @@
 //! The sending half of a stream: written bytes, the packets made of them, and which of those are lost.
 //!
-//! A packet keeps its bytes and its number when it is sent again. Each transmission has an order of its own, as in QUIC (RFC 9002):
-//! a packet is lost if one that was sent at least three transmissions later has arrived. So a retransmission that is lost is
-//! noticed, too.
+//! A packet keeps its bytes and its sequence number when it is sent again. Each transmission also has a number that counts up, as the
+//! packet numbers of QUIC do (RFC 9002): a packet is lost if one that was sent at least three transmissions later has arrived. So a
+//! lost retransmission is noticed, too.
 
 mod losses;
 
@@ -14,32 +14,33 @@ use crate::utp::seq_nr::SeqNr;
 
 /// The most packets that are sent and not acknowledged. libtorrent and libutp keep about a thousand after a gap.
 pub const MAX_PACKETS: usize = 900;
-/// A packet is lost if one that was sent so many transmissions later has arrived. It becomes more each time that this was wrong.
+/// The reordering threshold (RFC 9002: kPacketThreshold), in transmissions. Each spurious loss raises it by one,
 const REORDERING: u64 = 3;
+/// up to this.
 const MAX_REORDERING: u64 = 50;
 
 /// What the sender knows about a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+enum PacketStatus {
     InFlight,
     Arrived,
     Lost,
 }
 
-/// A packet that was sent and is not acknowledged without a gap.
+/// A packet that was sent and is not yet acknowledged cumulatively.
 #[derive(Clone, Copy, Debug)]
 struct SentPacket {
     /// Where its bytes begin in the stream.
     start: u64,
-    /// The order of its last transmission.
-    order: u64,
+    /// The number of its last transmission.
+    transmission: u64,
     sent_at: UtpTime,
     len: u32,
     transmissions: u8,
-    fate: Fate,
+    status: PacketStatus,
     is_fin: bool,
     /// Whether it is padded to try a larger datagram. Says nothing about congestion when it is lost.
-    is_probe: bool,
+    is_mtu_probe: bool,
 }
 
 /// What an acknowledgement has changed.
@@ -52,18 +53,18 @@ pub struct AckOutcome {
     /// The time since the newest packet among them was sent, if it was sent only once.
     pub round_trip: Option<u64>,
     /// Whether the probe of a larger datagram has arrived.
-    pub is_probe_through: bool,
-    /// Whether a packet has arrived that only seemed to be lost.
-    pub is_overtaken: bool,
+    pub is_mtu_probe_acked: bool,
+    /// Whether a loss was spurious: the packet was reordered, and has arrived.
+    pub is_spurious_loss: bool,
 }
 
 /// What has turned out to be lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LossOutcome {
     /// The newest transmission among those that are lost; probes do not count.
-    pub newest_order: Option<u64>,
+    pub newest_lost: Option<u64>,
     /// Whether the probe of a larger datagram is lost.
-    pub is_probe_lost: bool,
+    pub is_mtu_probe_lost: bool,
 }
 
 /// A packet to send.
@@ -95,7 +96,7 @@ pub struct SendBuffer {
     in_flight_packets: usize,
     lost_bytes: usize,
     lost_packets: usize,
-    next_order: u64,
+    next_transmission: u64,
     /// The newest transmission that is known to have arrived.
     newest_arrived: Option<u64>,
     reordering: u64,
@@ -118,7 +119,7 @@ impl SendBuffer {
             in_flight_packets: 0,
             lost_bytes: 0,
             lost_packets: 0,
-            next_order: 0,
+            next_transmission: 0,
             newest_arrived: None,
             reordering: REORDERING,
             last_small: None,
@@ -148,7 +149,7 @@ impl SendBuffer {
     }
 
     /// The bytes that are written and not acknowledged.
-    pub fn unacknowledged(&self) -> usize {
+    pub fn unacked_bytes(&self) -> usize {
         self.ring.len()
     }
 
@@ -207,9 +208,9 @@ impl SendBuffer {
         self.first.previous()
     }
 
-    /// The order of the next transmission.
-    pub fn next_order(&self) -> u64 {
-        self.next_order
+    /// The number of the next transmission.
+    pub fn next_transmission(&self) -> u64 {
+        self.next_transmission
     }
 
     /// Whether a packet that was smaller than it could be is not acknowledged. Another one then waits for more data.
@@ -226,18 +227,18 @@ impl SendBuffer {
         if self.lost_packets == 0 {
             return None;
         }
-        self.packets.iter().position(|packet| packet.fate == Fate::Lost)
+        self.packets.iter().position(|packet| packet.status == PacketStatus::Lost)
     }
 
     /// Sends the first lost packet again.
     pub fn retransmit(&mut self, now: UtpTime) -> Option<OutgoingPacket> {
         let index = self.first_lost()?;
         let packet = &mut self.packets[index];
-        packet.fate = Fate::InFlight;
+        packet.status = PacketStatus::InFlight;
         packet.sent_at = now;
-        packet.order = self.next_order;
+        packet.transmission = self.next_transmission;
         packet.transmissions = packet.transmissions.saturating_add(1);
-        self.next_order += 1;
+        self.next_transmission += 1;
         self.lost_packets -= 1;
         self.lost_bytes -= packet.len as usize;
         self.in_flight += packet.len as usize;
@@ -247,20 +248,20 @@ impl SendBuffer {
     }
 
     /// Sends the next `len` bytes as a new packet. Without bytes, it ends the stream, or is a probe.
-    pub fn send_new(&mut self, now: UtpTime, len: usize, is_small: bool, is_probe: bool) -> OutgoingPacket {
-        let (seq, is_fin) = (self.next_seq(), len == 0 && !is_probe);
+    pub fn send_new(&mut self, now: UtpTime, len: usize, is_small: bool, is_mtu_probe: bool) -> OutgoingPacket {
+        let (seq, is_fin) = (self.next_seq(), len == 0 && !is_mtu_probe);
         let start = self.unsent;
         self.packets.push_back(SentPacket {
             start,
-            order: self.next_order,
+            transmission: self.next_transmission,
             sent_at: now,
             len: len as u32,
             transmissions: 1,
-            fate: Fate::InFlight,
+            status: PacketStatus::InFlight,
             is_fin,
-            is_probe,
+            is_mtu_probe,
         });
-        self.next_order += 1;
+        self.next_transmission += 1;
         self.unsent += len as u64;
         self.in_flight += len;
         self.in_flight_packets += 1;
@@ -277,22 +278,22 @@ impl SendBuffer {
     }
 
     /// Handles an acknowledgement of all packets up to `ack` and of those in `sack`. `ack` is at most the last packet sent.
-    /// What a retransmission's acknowledgement says is believed only `min_round_trip` after it: before, it is for the original.
-    pub fn acknowledge(&mut self, ack: SeqNr, sack: &[u8], now: UtpTime, min_round_trip: u64) -> AckOutcome {
+    /// An acknowledgement that follows a retransmission faster than `min_rtt` is for the original transmission.
+    pub fn acknowledge(&mut self, ack: SeqNr, sack: &[u8], now: UtpTime, min_rtt: u64) -> AckOutcome {
         let mut outcome = AckOutcome::default();
         let count = usize::try_from(ack.distance(self.first) + 1).unwrap_or_default();
         for index in 0..count.min(self.packets.len()) {
-            self.arrive(index, now, min_round_trip, &mut outcome);
+            self.arrive(index, now, min_rtt, &mut outcome);
         }
         let selected = ack.plus(2).distance(self.first) as isize;
         for (at, byte) in sack.iter().enumerate().filter(|(_, byte)| **byte != 0) {
             for bit in (0..8).filter(|bit| byte & 1 << bit != 0) {
                 if let Some(index) = (at * 8 + bit).checked_add_signed(selected) {
-                    self.arrive(index, now, min_round_trip, &mut outcome);
+                    self.arrive(index, now, min_rtt, &mut outcome);
                 }
             }
         }
-        while self.packets.front().is_some_and(|packet| packet.fate == Fate::Arrived) {
+        while self.packets.front().is_some_and(|packet| packet.status == PacketStatus::Arrived) {
             let Some(packet) = self.packets.pop_front() else { break };
             self.first = self.first.next();
             self.ring.pop(packet.len as usize);
@@ -301,32 +302,35 @@ impl SendBuffer {
         if !self.has_small_in_flight() {
             self.last_small = None;
         }
-        if outcome.is_overtaken {
+        if outcome.is_spurious_loss {
             self.reordering = (self.reordering + 1).min(MAX_REORDERING);
         }
         outcome
     }
 
     /// Marks a packet as arrived, if it was sent and has not arrived before.
-    fn arrive(&mut self, index: usize, now: UtpTime, min_round_trip: u64, outcome: &mut AckOutcome) {
-        let Some(packet) = self.packets.get_mut(index).filter(|packet| packet.fate != Fate::Arrived) else { return };
+    fn arrive(&mut self, index: usize, now: UtpTime, min_rtt: u64, outcome: &mut AckOutcome) {
+        let Some(packet) = self.packets.get_mut(index).filter(|packet| packet.status != PacketStatus::Arrived) else {
+            return;
+        };
         let len = packet.len as usize;
-        if packet.fate == Fate::InFlight {
+        if packet.status == PacketStatus::InFlight {
             (self.in_flight, self.in_flight_packets) = (self.in_flight - len, self.in_flight_packets - 1);
         } else {
             (self.lost_bytes, self.lost_packets) = (self.lost_bytes - len, self.lost_packets - 1);
         }
         let elapsed = now.since(packet.sent_at);
-        outcome.is_overtaken |= packet.fate == Fate::Lost || (packet.transmissions > 1 && elapsed < min_round_trip);
-        packet.fate = Fate::Arrived;
+        outcome.is_spurious_loss |=
+            packet.status == PacketStatus::Lost || (packet.transmissions > 1 && elapsed < min_rtt);
+        packet.status = PacketStatus::Arrived;
         outcome.bytes += len;
         outcome.packets += 1;
-        outcome.is_probe_through |= packet.is_probe;
+        outcome.is_mtu_probe_acked |= packet.is_mtu_probe;
         if packet.transmissions == 1 {
             outcome.round_trip = Some(outcome.round_trip.map_or(elapsed, |other| other.min(elapsed)));
         }
-        if packet.transmissions == 1 || elapsed >= min_round_trip {
-            self.newest_arrived = self.newest_arrived.max(Some(packet.order));
+        if packet.transmissions == 1 || elapsed >= min_rtt {
+            self.newest_arrived = self.newest_arrived.max(Some(packet.transmission));
         }
     }
 

@@ -8,7 +8,7 @@ use crate::bencode::validate::MESSAGE_DEPTH;
 use crate::bencode::values::{Dict, bytes, dictionary, int, list};
 use crate::discovery::dht::bloom::{BloomFilter, SwarmFilters};
 use crate::discovery::dht::id::NodeId;
-use crate::discovery::dht::item::{FoundItem, ItemPut, ItemSignature, MAX_ITEM_VALUE, MAX_SALT};
+use crate::discovery::dht::item::{FoundItem, ItemPut, MAX_ITEM_VALUE, MAX_SALT, SignedFields};
 use crate::discovery::dht::message::{
     Family, InfohashSamples, KrpcBody, KrpcError, KrpcMessage, KrpcResponse, MAX_RECEIVED, MAX_TRANSACTION,
     METHOD_UNKNOWN, PROTOCOL_ERROR, Query, SALT_TOO_BIG, ScrapeOptions, VALUE_TOO_BIG, Want, addr, contacts, is_usable,
@@ -108,7 +108,7 @@ fn put(packet: &[u8], arguments: &Dict) -> Result<ItemPut, QueryRefusal> {
     if salt.len() > MAX_SALT {
         return Err((SALT_TOO_BIG, "the salt is too big"));
     }
-    let signed = ItemSignature {
+    let signed = SignedFields {
         key: array(arguments, "k").ok_or((PROTOCOL_ERROR, "no key"))?,
         salt: salt.to_vec(),
         seq: sequence_number(arguments).ok_or((PROTOCOL_ERROR, "no sequence number"))?,
@@ -134,7 +134,7 @@ fn found_item(packet: &[u8], answer: &Dict) -> Option<FoundItem> {
     }
     match (array(answer, "k"), array(answer, "sig"), seq) {
         (Some(key), Some(signature), Some(seq)) => {
-            let signed = ItemSignature { key, salt: Vec::new(), seq, signature };
+            let signed = SignedFields { key, salt: Vec::new(), seq, signature };
             Some(FoundItem::Mutable(value.to_vec(), Box::new(signed)))
         }
         (None, None, None) => Some(FoundItem::Immutable(value.to_vec())),

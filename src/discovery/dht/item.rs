@@ -32,7 +32,7 @@ pub enum ItemTarget {
     },
 }
 
-/// Why an item cannot be made.
+/// Why an item is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ItemError {
@@ -55,7 +55,7 @@ pub enum ItemError {
 
 /// The signature of a mutable item, and what it covers beside the value.
 #[derive(Clone, PartialEq, Eq)]
-pub struct ItemSignature {
+pub struct SignedFields {
     /// The author's public key.
     pub key: [u8; 32],
     /// See [`ItemTarget::Mutable`].
@@ -70,7 +70,7 @@ pub struct ItemSignature {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DhtItem {
     value: Vec<u8>,
-    signed: Option<ItemSignature>,
+    signed: Option<SignedFields>,
 }
 
 /// An item as a node receives it; nothing of it has been checked but its lengths.
@@ -79,7 +79,7 @@ pub struct ItemPut {
     /// The value's bencode.
     pub value: Vec<u8>,
     /// The signature of a mutable item.
-    pub signed: Option<ItemSignature>,
+    pub signed: Option<SignedFields>,
     /// The item is stored only if the stored one has this sequence number.
     pub cas: Option<i64>,
 }
@@ -90,7 +90,7 @@ pub enum FoundItem {
     /// The value of an immutable item.
     Immutable(Vec<u8>),
     /// The value and the signature of a mutable item. The salt is empty: responses do not contain it.
-    Mutable(Vec<u8>, Box<ItemSignature>),
+    Mutable(Vec<u8>, Box<SignedFields>),
     /// The node has a mutable item with this sequence number, which is not higher than the querying node has it.
     NotNewer(i64),
 }
@@ -120,7 +120,7 @@ impl ItemTarget {
                 (sha1(&value) == *hash).then_some(DhtItem { value, signed: None })
             }
             (ItemTarget::Mutable { key, salt }, FoundItem::Mutable(value, signed)) if signed.key == *key => {
-                let signed = ItemSignature { salt: salt.clone(), ..*signed };
+                let signed = SignedFields { salt: salt.clone(), ..*signed };
                 signed.is_valid(&value).then_some(DhtItem { value, signed: Some(signed) })
             }
             _ => None,
@@ -159,7 +159,7 @@ impl DhtItem {
             return Err(ItemError::NegativeSequenceNumber);
         }
         let signature = key.sign(&signed_bytes(salt, seq, &value)).ok_or(ItemError::NoSignatures)?;
-        let signed = ItemSignature { key: key.public(), salt: salt.to_vec(), seq, signature };
+        let signed = SignedFields { key: key.public(), salt: salt.to_vec(), seq, signature };
         Ok(DhtItem { value, signed: Some(signed) })
     }
 
@@ -202,15 +202,15 @@ impl ItemPut {
     }
 }
 
-impl ItemSignature {
+impl SignedFields {
     fn is_valid(&self, value: &[u8]) -> bool {
         signature::is_valid(&self.key, &signed_bytes(&self.salt, self.seq, value), &self.signature)
     }
 }
 
-impl fmt::Debug for ItemSignature {
+impl fmt::Debug for SignedFields {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ItemSignature").field("key", &hex(&self.key)).field("seq", &self.seq).finish_non_exhaustive()
+        f.debug_struct("SignedFields").field("key", &hex(&self.key)).field("seq", &self.seq).finish_non_exhaustive()
     }
 }
 
@@ -254,7 +254,7 @@ mod tests {
 
     const HELLO: &[u8] = b"12:Hello World!";
 
-    type Spoil = fn(&mut ItemPut, &mut ItemSignature);
+    type Spoil = fn(&mut ItemPut, &mut SignedFields);
 
     fn bytes<const N: usize>(digits: &str) -> [u8; N] {
         from_hex(digits).expect("hexadecimal digits")
@@ -263,7 +263,7 @@ mod tests {
     /// The item of BEP 44's examples with this salt and signature.
     fn example(salt: &[u8], signature: &str) -> ItemPut {
         let key = bytes("77ff84905a91936367c01360803104f92432fcd904a43511876df5cdf3e7e548");
-        let signed = ItemSignature { key, salt: salt.to_vec(), seq: 1, signature: bytes(signature) };
+        let signed = SignedFields { key, salt: salt.to_vec(), seq: 1, signature: bytes(signature) };
         ItemPut { value: HELLO.to_vec(), signed: Some(signed), cas: None }
     }
 
@@ -306,7 +306,7 @@ mod tests {
         let target = item.target();
         assert_eq!(ItemTarget::mutable(&key, b"salt"), Ok(target.clone()));
         let signed = |item: &DhtItem| {
-            let without_salt = ItemSignature { salt: Vec::new(), ..item.signed.clone().expect("it is signed") };
+            let without_salt = SignedFields { salt: Vec::new(), ..item.signed.clone().expect("it is signed") };
             FoundItem::Mutable(item.value.clone(), Box::new(without_salt))
         };
         assert_eq!(target.check(signed(&item)), Some(item.clone()));

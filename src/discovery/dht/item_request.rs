@@ -109,7 +109,7 @@ impl Dht {
         self.items
             .running
             .insert(number, RunningItemRequest { request, deadline, step, attempts: 0, found, stored: 0, refusal });
-        self.on_tick(now);
+        self.handle_deadlines(now);
         Some(number)
     }
 
@@ -181,7 +181,7 @@ impl Dht {
     }
 
     /// A node has stored an item, refused it with an error, or not answered.
-    pub(crate) fn item_put_ended(&mut self, number: u32, result: Result<(), Option<(i64, String)>>) {
+    pub(crate) fn on_put_result(&mut self, number: u32, result: Result<(), Option<(i64, String)>>) {
         let Some(request) = self.items.running.get_mut(&number) else { return };
         match result {
             Ok(()) => request.stored += 1,

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::discovery::dht::id::NodeId;
-use crate::discovery::dht::item::{FoundItem, ItemPut, ItemSignature};
+use crate::discovery::dht::item::{FoundItem, ItemPut, SignedFields};
 use crate::discovery::dht::message::{CAS_MISMATCH, INVALID_SIGNATURE, SEQUENCE_NUMBER_TOO_LOW, SERVER_ERROR};
 use crate::net::networks::{Network, heaviest_users};
 
@@ -28,7 +28,7 @@ const OVERHEAD: usize = 200;
 #[derive(Debug)]
 struct StoredItem {
     value: Vec<u8>,
-    signed: Option<ItemSignature>,
+    signed: Option<SignedFields>,
     from: IpAddr,
     at: Duration,
 }
@@ -58,7 +58,7 @@ impl ItemStore {
             None => FoundItem::Immutable(item.value.clone()),
             Some(signed) if known.is_some_and(|known| signed.seq <= known) => FoundItem::NotNewer(signed.seq),
             Some(signed) => {
-                let without_salt = ItemSignature { salt: Vec::new(), ..signed.clone() };
+                let without_salt = SignedFields { salt: Vec::new(), ..signed.clone() };
                 FoundItem::Mutable(item.value.clone(), Box::new(without_salt))
             }
         })

@@ -26,7 +26,7 @@ const MAX_UNFIT_PER_SUBNET: u8 = 8;
 /// While nodes whose ids fit their addresses wait, the others get this share of the queries: half of those in flight and half of
 /// all. Whoever has several subnets could otherwise use up the lookup. Most nodes today do not comply with BEP 42, so they are
 /// queried too.
-const UNFIT_SHARE: usize = 2;
+const UNFIT_DIVISOR: usize = 2;
 /// The most peers accepted in one lookup.
 const MAX_PEERS: usize = 1000;
 
@@ -71,7 +71,7 @@ impl LookupNode {
     }
 
     /// Whether its id does not fit its address, as far as it is known.
-    fn is_unfit(&self) -> bool {
+    fn violates_bep42(&self) -> bool {
         self.id.is_some_and(|id| !id.fits(self.addr.ip()))
     }
 }
@@ -134,7 +134,7 @@ impl Lookup {
         let candidate = self.candidates.get_mut(at)?;
         candidate.state = QueryState::Asked;
         self.queries += 1;
-        self.unfit_queries += usize::from(candidate.is_unfit());
+        self.unfit_queries += usize::from(candidate.violates_bep42());
         Some(candidate.addr)
     }
 
@@ -142,11 +142,11 @@ impl Lookup {
     /// fit have had their share, the closest one whose id fits.
     fn next_candidate(&self) -> Option<usize> {
         let (mut answered, mut closest) = (0, None);
-        let unfit_asked = self.candidates.iter().filter(|c| c.state == QueryState::Asked && c.is_unfit()).count();
-        let may_be_unfit = unfit_asked < PARALLEL / UNFIT_SHARE && !self.is_unfit_share_used();
+        let unfit_asked = self.candidates.iter().filter(|c| c.state == QueryState::Asked && c.violates_bep42()).count();
+        let may_be_unfit = unfit_asked < PARALLEL / UNFIT_DIVISOR && !self.is_unfit_share_used();
         for (at, candidate) in self.candidates.iter().enumerate() {
             if candidate.state == QueryState::New {
-                if may_be_unfit || !candidate.is_unfit() {
+                if may_be_unfit || !candidate.violates_bep42() {
                     return Some(at);
                 }
                 closest = closest.or(Some(at));
@@ -160,7 +160,7 @@ impl Lookup {
     }
 
     fn is_unfit_share_used(&self) -> bool {
-        self.unfit_queries >= MAX_QUERIES / UNFIT_SHARE
+        self.unfit_queries >= MAX_QUERIES / UNFIT_DIVISOR
     }
 
     /// Whether the lookup is done: the eight closest nodes have responded, or there is no node left to query. Waits for slow
@@ -172,7 +172,7 @@ impl Lookup {
         for candidate in &self.candidates {
             match candidate.state {
                 QueryState::New if exhausted => {}
-                QueryState::New if candidate.is_unfit() && self.is_unfit_share_used() => waits = true,
+                QueryState::New if candidate.violates_bep42() && self.is_unfit_share_used() => waits = true,
                 QueryState::New | QueryState::Asked => return false,
                 QueryState::Late => waits = true,
                 _ => answered += usize::from(candidate.has_valid_response()),
@@ -266,12 +266,12 @@ impl Lookup {
         let is_crowded = |here: Option<&u8>, most| here.is_some_and(|here| *here >= most) && !is_private(addr.ip());
         let (network, subnet) = (network(addr), Network::subnet(addr.ip()));
         if is_crowded(self.per_network.get(&network), MAX_PER_NETWORK)
-            || (candidate.is_unfit() && is_crowded(self.unfit_per_subnet.get(&subnet), MAX_UNFIT_PER_SUBNET))
+            || (candidate.violates_bep42() && is_crowded(self.unfit_per_subnet.get(&subnet), MAX_UNFIT_PER_SUBNET))
         {
             return;
         }
         count_up(&mut self.per_network, network);
-        if candidate.is_unfit() {
+        if candidate.violates_bep42() {
             count_up(&mut self.unfit_per_subnet, subnet);
         }
         self.known.insert(addr);
@@ -289,16 +289,17 @@ impl Lookup {
             return;
         }
         // Those whose ids do not fit may be nearer than all others, but displace no others beyond their share.
-        let are_unfit_too_many = self.candidates.iter().filter(|c| c.is_unfit()).count() > MAX_CANDIDATES / UNFIT_SHARE;
+        let are_unfit_too_many =
+            self.candidates.iter().filter(|c| c.violates_bep42()).count() > MAX_CANDIDATES / UNFIT_DIVISOR;
         let farthest = |may_go: fn(&LookupNode) -> bool| {
             self.candidates.iter().rposition(|c| c.state == QueryState::New && may_go(c))
         };
-        let unfit = farthest(LookupNode::is_unfit).filter(|_| are_unfit_too_many);
+        let unfit = farthest(LookupNode::violates_bep42).filter(|_| are_unfit_too_many);
         if let Some(farthest) = unfit.or_else(|| farthest(|_| true)) {
             let gone = self.candidates.remove(farthest);
             self.known.remove(&gone.addr);
             count_down(&mut self.per_network, network(gone.addr));
-            if gone.is_unfit() {
+            if gone.violates_bep42() {
                 count_down(&mut self.unfit_per_subnet, Network::subnet(gone.addr.ip()));
             }
         }

@@ -62,13 +62,13 @@ impl Dht {
             let search =
                 TorrentSearch { announce_port: port, due: now, is_running: false, is_once: true, is_seed: true };
             self.searches.insert(info_hash, search);
-            self.on_tick(now);
+            self.handle_deadlines(now);
         }
     }
 
     /// Does all work that is due. Must be called at [`Dht::next_deadline`]; [`Dht::on_packet`], [`Dht::search`] and
     /// [`Dht::add_node`] call it as well.
-    pub fn on_tick(&mut self, now: Duration) {
+    pub fn handle_deadlines(&mut self, now: Duration) {
         self.expire_queries(now);
         if now >= self.bootstrap.due && !self.has_lookup(|goal| *goal == LookupGoal::Bootstrap) {
             // Start it even if no node is known: it then ends at once, and the delay begins.
@@ -83,7 +83,7 @@ impl Dht {
         }
     }
 
-    /// When [`Dht::on_tick`] must be called next if no packet arrives; always later than its last call.
+    /// When [`Dht::handle_deadlines`] must be called next if no packet arrives; always later than its last call.
     pub fn next_deadline(&self) -> Duration {
         let answers = self.pending.values().map(|p| p.sent + if p.is_late { TIMEOUT } else { LATE });
         let bootstrap = (!self.has_lookup(|goal| *goal == LookupGoal::Bootstrap)).then_some(self.bootstrap.due);
@@ -108,7 +108,7 @@ impl Dht {
                 torrent_search.due = torrent_search.due.min(now + search);
             }
         }
-        self.on_tick(now);
+        self.handle_deadlines(now);
     }
 
     fn has_lookup(&self, which: impl Fn(&LookupGoal) -> bool) -> bool {
@@ -139,7 +139,7 @@ impl Dht {
             if lost {
                 self.pending.remove(&key);
                 if let QueryPurpose::Put(number) = pending.purpose {
-                    self.item_put_ended(number, Err(None));
+                    self.on_put_result(number, Err(None));
                 }
                 let known = self.table.failed(pending.to);
                 if pending.purpose == QueryPurpose::Ping && (known || self.should_ping_again(pending.to)) {

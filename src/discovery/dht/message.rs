@@ -10,7 +10,7 @@ use crate::discovery::dht::item::{FoundItem, ItemPut};
 use crate::types::InfoHash;
 use crate::wire::compact;
 
-/// The largest packet that btsync sends, in bytes (BEP 32).
+/// The largest response without an item, in bytes (BEP 32). An item (BEP 44) can make a packet about 200 bytes longer.
 pub const MAX_PACKET: usize = 1024;
 /// The largest packet that btsync decodes, in bytes.
 pub const MAX_RECEIVED: usize = 4096;

@@ -156,7 +156,7 @@ impl Dht {
         let before = self.searches.get(&info_hash).filter(|search| !search.is_once || search.is_running);
         let (is_running, is_seed) = before.map_or((false, false), |search| (search.is_running, search.is_seed));
         self.searches.insert(info_hash, TorrentSearch { announce_port, due: now, is_running, is_once: false, is_seed });
-        self.on_tick(now);
+        self.handle_deadlines(now);
     }
 
     /// Sets whether the next announces of a torrent that is searched for say that we have all pieces (BEP 33).
@@ -261,7 +261,7 @@ impl Dht {
                 Err(_) => self.stats.invalid_packets += 1,
             }
         }
-        self.on_tick(now);
+        self.handle_deadlines(now);
     }
 
     fn on_query(&mut self, now: Duration, from: SocketAddr, size: usize, message: KrpcMessage) {
@@ -323,7 +323,7 @@ impl Dht {
         match pending.purpose {
             QueryPurpose::Ping => self.bootstrap_soon(now),
             QueryPurpose::Announce => self.stats.announced += 1,
-            QueryPurpose::Put(number) => self.item_put_ended(number, Ok(())),
+            QueryPurpose::Put(number) => self.on_put_result(number, Ok(())),
             QueryPurpose::Lookup(key) => self.on_lookup_response(key, from, response),
         }
     }
@@ -352,7 +352,7 @@ impl Dht {
                     lookup.failed(from);
                 }
             }
-            Some(QueryPurpose::Put(number)) => self.item_put_ended(number, Err(Some(error))),
+            Some(QueryPurpose::Put(number)) => self.on_put_result(number, Err(Some(error))),
             Some(QueryPurpose::Ping | QueryPurpose::Announce) | None => {}
         }
     }

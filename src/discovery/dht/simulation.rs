@@ -147,7 +147,7 @@ impl SimulatedNetwork {
                 // Later deadlines that were queued earlier are obsolete.
                 SimulatedEvent::Deadline(n) if self.nodes[n].deadline == when => {
                     self.nodes[n].deadline = Duration::MAX;
-                    self.act(n, Dht::on_tick);
+                    self.act(n, Dht::handle_deadlines);
                     assert!(self.nodes[n].dht.next_deadline() > self.now, "it would run in circles");
                 }
                 SimulatedEvent::Deadline(_) => {}
@@ -317,7 +317,7 @@ fn a_newcomer_learns_its_address_and_takes_an_id_that_belongs_to_it() {
     assert_eq!(again.id(), world.nodes[n].dht.id());
     world.nodes[n].dht = again;
     world.nodes[n].deadline = Duration::MAX;
-    world.act(n, Dht::on_tick);
+    world.act(n, Dht::handle_deadlines);
     world.run(Duration::from_secs(20));
     assert!(world.nodes[n].dht.stats(world.now).good >= 8, "without a router");
 }

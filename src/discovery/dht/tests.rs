@@ -82,7 +82,7 @@ fn a_named_node_gets_five_pings_and_no_more() {
     dht.add_node(secs(0), addr(1));
     let mut pings = 0;
     for now in 0..600 {
-        dht.on_tick(secs(now));
+        dht.handle_deadlines(secs(now));
         let is_ping =
             |(_, m): &&(SocketAddr, KrpcMessage)| matches!(m.body, KrpcBody::Query { query: Query::Ping, .. });
         pings += sent(&mut dht).iter().filter(is_ping).count();
@@ -96,7 +96,7 @@ fn while_nobody_answers_a_slow_node_is_asked_once_more() {
     dht.add_router(secs(0), addr(9));
     dht.add_router(secs(0), addr(8));
     let mut asked = |now| {
-        dht.on_tick(secs(now));
+        dht.handle_deadlines(secs(now));
         sent(&mut dht)
     };
     let first = asked(0);
@@ -145,7 +145,7 @@ fn peers_are_found_told_once_and_our_own_announced_with_the_token() {
 
     // The search repeats after ten minutes, and stops once forgotten.
     let searches = |dht: &mut Dht, now| {
-        dht.on_tick(now);
+        dht.handle_deadlines(now);
         sent(dht).iter().filter(find).count()
     };
     assert_eq!((searches(&mut dht, secs(300)), searches(&mut dht, secs(602))), (0, 1));
@@ -159,7 +159,7 @@ fn announces_say_whether_we_are_a_seed() {
     dht.add_router(secs(0), addr(9));
     let mut said = |now: u64, seeds: bool, work: &dyn Fn(&mut Dht)| {
         work(&mut dht);
-        dht.on_tick(secs(now));
+        dht.handle_deadlines(secs(now));
         let packets = sent(&mut dht);
         let is_search = |(_, m): &&(SocketAddr, KrpcMessage)| {
             matches!(m.body, KrpcBody::Query { query: Query::GetPeers { .. }, .. })

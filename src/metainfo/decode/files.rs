@@ -226,7 +226,6 @@ impl RawFile {
     }
 
     /// The entry of a tree at this path, and its root if it has data; or what is wrong with it.
-    #[expect(clippy::type_complexity, reason = "two kinds of error: one needs the path")]
     pub fn into_tree_file(
         self,
         path: &DecodedPath,

@@ -44,7 +44,9 @@ pub fn check_v2(
         let Some(file) = of_file.first().and_then(|(piece, _)| v2.file_of(*piece)) else { continue };
         let layer: Vec<Sha256Hash> = of_file.iter().map(|(_, hash)| *hash).collect();
         if layer.len() == file.pieces.len() && v2.root(file, layer) == file.root {
-            of_file.iter().for_each(|(piece, _)| _ = have.set(*piece));
+            for (piece, _) in of_file {
+                have.set(*piece);
+            }
         }
     }
     Ok(have)

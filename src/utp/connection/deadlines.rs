@@ -3,14 +3,17 @@
 use crate::utp::connection::{UtpConnection, UtpPhase};
 use crate::utp::{UtpCloseReason, UtpConfig, UtpTime};
 
-/// After so many timeouts in a row, datagrams may be too large for the path.
-const SUSPICIOUS_TIMEOUTS: u32 = 2;
+/// After this many consecutive timeouts, datagrams may be too large for the path.
+const BLACK_HOLE_TIMEOUTS: u32 = 2;
 
 impl UtpConnection {
     /// When [`UtpConnection::handle_deadlines`] has something to do.
     pub fn next_deadline(&self) -> Option<UtpTime> {
         let keep_alive = (self.phase == UtpPhase::Open).then(|| self.last_sent.after(self.keep_alive));
-        [self.timeout_at, self.tail_probe_at(), self.ack_at, self.phase_ends, keep_alive].into_iter().flatten().min()
+        [self.retransmit_at, self.tail_probe_at(), self.delayed_ack_at, self.phase_deadline, keep_alive]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// When the last packet is sent again, as in RFC 8985: its acknowledgement tells which packets are lost, sooner than the timeout.
@@ -19,13 +22,13 @@ impl UtpConnection {
         let may_probe = self.timeouts == 0 && self.send.lost_packets() == 0;
         let wait = self.round_trip.probe_timeout(self.send.in_flight_packets() == 1).filter(|_| may_probe)?;
         // Not if the timeout comes first.
-        Some(since.after(wait)).filter(|at| self.timeout_at.is_none_or(|timeout| *at < timeout))
+        Some(since.after(wait)).filter(|at| self.retransmit_at.is_none_or(|timeout| *at < timeout))
     }
 
     fn probe_tail(&mut self, now: UtpTime) {
         self.tail_since = None;
         let losses = self.send.lose_last();
-        if losses.newest_order.is_some() {
+        if losses.newest_lost.is_some() {
             self.on_losses(now, losses);
             self.is_fast_retransmit_due = true;
         }
@@ -34,18 +37,18 @@ impl UtpConnection {
     /// Does what is due.
     pub fn handle_deadlines(&mut self, now: UtpTime, config: &UtpConfig) {
         let is_due = |at: Option<UtpTime>| at.is_some_and(|at| at <= now);
-        if is_due(self.phase_ends) {
-            self.phase_ends = None;
+        if is_due(self.phase_deadline) {
+            self.phase_deadline = None;
             self.end_phase();
         }
-        if is_due(self.ack_at) {
-            (self.ack_at, self.is_ack_due) = (None, true);
+        if is_due(self.delayed_ack_at) {
+            (self.delayed_ack_at, self.is_ack_due) = (None, true);
         }
         if is_due(self.tail_probe_at()) {
             self.probe_tail(now);
         }
-        if is_due(self.timeout_at) {
-            self.timeout_at = None;
+        if is_due(self.retransmit_at) {
+            self.retransmit_at = None;
             match self.phase {
                 UtpPhase::SynSent => self.syn_timed_out(now, config),
                 UtpPhase::Open => self.timed_out(now, config),
@@ -64,8 +67,8 @@ impl UtpConnection {
     /// The phase has lasted as long as it may.
     fn end_phase(&mut self) {
         match self.phase {
-            UtpPhase::Lingering => self.signals.is_over |= self.is_released,
-            UtpPhase::HalfOpen => self.signals.is_over = true,
+            UtpPhase::Lingering => self.signals.is_removable |= self.is_released,
+            UtpPhase::HalfOpen => self.signals.is_removable = true,
             // A released connection whose peer does not come to an end.
             UtpPhase::SynSent | UtpPhase::Open => {
                 self.signals.send_reset |= self.phase == UtpPhase::Open;
@@ -80,7 +83,7 @@ impl UtpConnection {
             return self.close(UtpCloseReason::ConnectTimedOut);
         }
         self.is_syn_due = true;
-        self.timeout_at = Some(now.after(self.syn_timeout(config)));
+        self.retransmit_at = Some(now.after(self.syn_timeout(config)));
     }
 
     fn syn_timeout(&self, config: &UtpConfig) -> u64 {
@@ -89,7 +92,7 @@ impl UtpConnection {
 
     /// Starts to wait for the answer to the first SYN.
     pub fn start_syn_timeout(&mut self, now: UtpTime, config: &UtpConfig) {
-        self.timeout_at = Some(now.after(self.syn_timeout(config)));
+        self.retransmit_at = Some(now.after(self.syn_timeout(config)));
     }
 
     fn timed_out(&mut self, now: UtpTime, config: &UtpConfig) {
@@ -98,11 +101,11 @@ impl UtpConnection {
             return self.round_trip.back_off();
         }
         let losses = self.send.lose_all();
-        if losses.is_probe_lost {
+        if losses.is_mtu_probe_lost {
             self.mtu.probe_lost(now);
         }
-        if losses.newest_order.is_none() {
-            // Only a probe of a larger datagram was on its way.
+        if losses.newest_lost.is_none() {
+            // Only an MTU probe was in flight.
             return;
         }
         self.timeouts += 1;
@@ -110,24 +113,24 @@ impl UtpConnection {
             return self.close(UtpCloseReason::TimedOut);
         }
         self.round_trip.back_off();
-        self.recovery_order = self.send.next_order();
+        self.recovery_start = self.send.next_transmission();
         if self.peer_window >= self.payload() {
             self.ledbat.timed_out(self.payload());
-            if self.timeouts >= SUSPICIOUS_TIMEOUTS {
-                self.mtu.suspect(now);
+            if self.timeouts >= BLACK_HOLE_TIMEOUTS {
+                self.mtu.on_black_hole(now);
             }
         }
     }
 
-    /// Sets the time at which packets on their way, or a peer without space, are given up for now.
+    /// Arms the timer for retransmission, or for a probe of the peer's zero window.
     pub(super) fn arm_timeout(&mut self, now: UtpTime) {
         if self.phase != UtpPhase::Open {
             return;
         }
         if !self.send.has_in_flight() && !self.is_stalled(now) {
-            self.timeout_at = None;
-        } else if self.timeout_at.is_none() {
-            self.timeout_at = Some(now.after(self.round_trip.timeout()));
+            self.retransmit_at = None;
+        } else if self.retransmit_at.is_none() {
+            self.retransmit_at = Some(now.after(self.round_trip.timeout()));
         }
     }
 }

@@ -29,7 +29,7 @@ impl UtpConnection {
     }
 
     fn limit(&self) -> SendLimit {
-        if self.phase != UtpPhase::Open || self.send.unacknowledged() == 0 {
+        if self.phase != UtpPhase::Open || self.send.unacked_bytes() == 0 {
             return SendLimit::NoData;
         }
         let (in_flight, outstanding) = (self.send.in_flight(), self.send.outstanding());

@@ -3,7 +3,7 @@
 use crate::utp::connection::{UtpConnection, UtpPhase};
 use crate::utp::ledbat::WindowAck;
 use crate::utp::packet::{HEADER, PacketKind, UtpHeader, UtpPacket};
-use crate::utp::reassembly::{Arrival, Reassembly};
+use crate::utp::receive_buffer::{Arrival, ReceiveBuffer};
 use crate::utp::send_buffer::{AckOutcome, LossOutcome};
 use crate::utp::{UtpCloseReason, UtpConfig, UtpTime};
 
@@ -51,7 +51,7 @@ impl UtpConnection {
                     return;
                 }
                 self.wrong_acks = 0;
-                (self.phase, self.phase_ends) = (UtpPhase::Open, None);
+                (self.phase, self.phase_deadline) = (UtpPhase::Open, None);
                 self.signals.incoming = true;
             }
             UtpPhase::Lingering => {
@@ -79,7 +79,7 @@ impl UtpConnection {
     fn shorten_finish(&mut self, now: UtpTime, config: &UtpConfig) {
         if self.is_released && self.phase == UtpPhase::Open && self.send.is_finished() && !self.is_fin_awaited {
             self.is_fin_awaited = true;
-            self.phase_ends = Some(now.after(config.fin_wait));
+            self.phase_deadline = Some(now.after(config.fin_wait));
         }
     }
 
@@ -92,14 +92,14 @@ impl UtpConnection {
             self.round_trip.add(now.since(self.last_sent));
         }
         // A State has the number that the first packet with data will have.
-        self.receive = Reassembly::new(header.seq, self.receive.capacity());
+        self.receive = ReceiveBuffer::new(header.seq, self.receive.capacity());
         if self.is_released {
             self.receive.discard();
         } else {
             self.signals.connected = true;
         }
         self.phase = UtpPhase::Open;
-        (self.is_syn_due, self.timeout_at) = (false, None);
+        (self.is_syn_due, self.retransmit_at) = (false, None);
         self.round_trip.reset_backoff();
         true
     }
@@ -120,7 +120,7 @@ impl UtpConnection {
             _ => header.ack.distance(self.send.acked()) >= 0 && header.ack.distance(self.send.next_seq()) <= 0,
         };
         match self.phase {
-            UtpPhase::HalfOpen => self.signals.is_over |= is_known,
+            UtpPhase::HalfOpen => self.signals.is_removable |= is_known,
             UtpPhase::SynSent | UtpPhase::Open if is_known => self.close(UtpCloseReason::Reset),
             _ => {}
         }
@@ -194,8 +194,8 @@ impl UtpConnection {
                 self.on_losses(now, losses);
             }
         }
-        let patience = self.round_trip.smooth() / 4 * 5;
-        let losses = self.send.detect_losses(now, patience);
+        let time_threshold = self.round_trip.smooth() / 4 * 5;
+        let losses = self.send.detect_losses(now, time_threshold);
         self.on_losses(now, losses);
         self.notice_space();
     }
@@ -206,33 +206,33 @@ impl UtpConnection {
             self.round_trip.add(sample);
         }
         self.round_trip.reset_backoff();
-        (self.timeouts, self.duplicate_acks, self.timeout_at) = (0, 0, None);
+        (self.timeouts, self.duplicate_acks, self.retransmit_at) = (0, 0, None);
         self.acked_bytes += outcome.bytes as u64;
         self.has_new_figures = true;
         self.tail_since = Some(now);
-        if outcome.is_overtaken {
-            self.ledbat.not_lost();
+        if outcome.is_spurious_loss {
+            self.ledbat.undo_loss();
         }
-        if outcome.is_probe_through {
+        if outcome.is_mtu_probe_acked {
             self.mtu.probe_arrived();
         }
-        self.ledbat.acknowledged(&WindowAck {
+        self.ledbat.on_ack(&WindowAck {
             now,
             bytes: outcome.bytes,
-            is_limited: self.is_limited,
+            is_cwnd_limited: self.is_cwnd_limited,
             round_trip: self.round_trip.smooth(),
-            packet: self.payload(),
+            max_payload: self.payload(),
         });
     }
 
     /// Packets are lost. The window shrinks once for all that were sent before it shrank.
     pub(super) fn on_losses(&mut self, now: UtpTime, losses: LossOutcome) {
-        if losses.is_probe_lost {
+        if losses.is_mtu_probe_lost {
             self.mtu.probe_lost(now);
         }
-        if losses.newest_order.is_some_and(|order| order >= self.recovery_order) {
+        if losses.newest_lost.is_some_and(|order| order >= self.recovery_start) {
             self.ledbat.lost(now, self.payload());
-            self.recovery_order = self.send.next_order();
+            self.recovery_start = self.send.next_transmission();
             self.is_fast_retransmit_due = true;
         }
     }
@@ -242,13 +242,13 @@ impl UtpConnection {
         let next = self.receive.ack();
         let arrival = self.receive.accept(packet.header.seq, packet.payload, is_fin);
         self.signals.readable |= self.receive.ack() != next && !self.receive.readable().is_empty();
-        self.data_packets = self.data_packets.saturating_add(1);
-        self.unacknowledged += 1;
-        let is_urgent = arrival != Arrival::InOrder || is_fin || self.data_packets <= QUICK_ACKS;
-        if is_urgent || self.unacknowledged >= ACK_EVERY {
+        self.data_packets_received = self.data_packets_received.saturating_add(1);
+        self.received_since_ack += 1;
+        let is_urgent = arrival != Arrival::InOrder || is_fin || self.data_packets_received <= QUICK_ACKS;
+        if is_urgent || self.received_since_ack >= ACK_EVERY {
             self.is_ack_due = true;
-        } else if self.ack_at.is_none() {
-            self.ack_at = Some(now.after(ACK_DELAY));
+        } else if self.delayed_ack_at.is_none() {
+            self.delayed_ack_at = Some(now.after(ACK_DELAY));
         }
     }
 
@@ -257,13 +257,13 @@ impl UtpConnection {
         if !self.receive.is_finished() {
             return;
         }
-        if !self.is_finish_known {
-            self.is_finish_known = true;
+        if !self.is_end_of_stream_reported {
+            self.is_end_of_stream_reported = true;
             self.signals.finished = !self.is_released;
         }
         if self.send.is_finished() && self.phase == UtpPhase::Open {
             self.phase = UtpPhase::Lingering;
-            self.phase_ends = Some(now.after(config.linger));
+            self.phase_deadline = Some(now.after(config.linger));
             self.send.free_unused();
             if !self.is_released {
                 self.signals.closed = Some(UtpCloseReason::Finished);

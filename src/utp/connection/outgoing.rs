@@ -5,35 +5,38 @@ use crate::utp::packet::{HEADER, PacketKind, write_header, write_padded, write_w
 use crate::utp::send_buffer::{MAX_PACKETS, OutgoingPacket};
 use crate::utp::{UtpTime, UtpTransmit};
 
-/// The most datagrams at once, and their most bytes: what Linux sends with one call.
+/// The most datagrams of one call: the limit of GSO in Linux.
 const MAX_BATCH: usize = 64;
+/// The most bytes of one call.
 const MAX_BATCH_BYTES: usize = 65_507;
-/// Sizes are tried only when so many packets can follow at once, which soon tell if the probe is lost.
-const PROBE_BEFORE: usize = 4;
-/// A window that is smaller stops the peer. That it is larger again is told twice, this long apart in microseconds.
-const FULL: usize = 1500;
+/// An MTU probe is sent only if this many packets can follow at once: they soon show whether it is lost.
+const MIN_PACKETS_AFTER_PROBE: usize = 4;
+/// A peer may stop sending at a window below this.
+const STALLING_WINDOW: usize = 1500;
+/// A window update is sent twice, this long apart in microseconds, in case the first is lost.
 const REPEAT_WINDOW: u64 = 300_000;
 
 /// The next packet with data or a FIN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SendPlan {
-    /// A lost one again, with that payload.
-    Again(usize),
-    /// New bytes; none, and it is the FIN.
-    New(usize),
-    /// A datagram of that size without data, to learn whether it arrives.
-    Probe(usize),
+    /// A lost packet again, with a payload of this size.
+    Retransmit(usize),
+    /// New data of this size.
+    NewData(usize),
+    Fin,
+    /// A datagram of this size without data, to learn whether it arrives.
+    MtuProbe(usize),
 }
 
 /// Why nothing can be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum SendBlock {
-    /// There is no data.
-    NoData,
+enum SendBlocked {
+    /// There is no data, or Nagle's algorithm holds a small packet back.
+    NothingToSend,
     /// The congestion window is full.
-    Window,
-    /// The peer has no space.
-    PeerWindow,
+    CongestionWindow,
+    /// The peer's receive window is full, or [`MAX_PACKETS`] are unacknowledged.
+    ReceiveWindow,
 }
 
 /// Datagrams that are being put together.
@@ -42,7 +45,7 @@ struct SendBatch {
     start: usize,
     segment: usize,
     count: usize,
-    is_probe: bool,
+    is_mtu_probe: bool,
 }
 
 impl UtpConnection {
@@ -58,7 +61,7 @@ impl UtpConnection {
 
     /// Appends the next datagrams to `out`. `sack` is a buffer for a selective acknowledgement.
     pub fn transmit(&mut self, now: UtpTime, out: &mut Vec<u8>, sack: &mut Vec<u8>) -> Option<UtpTransmit> {
-        let mut batch = SendBatch { start: out.len(), segment: 0, count: 0, is_probe: false };
+        let mut batch = SendBatch { start: out.len(), segment: 0, count: 0, is_mtu_probe: false };
         match self.phase {
             UtpPhase::SynSent if self.is_syn_due => {
                 self.write_syn(now, out);
@@ -89,37 +92,38 @@ impl UtpConnection {
     /// Appends packets with data: equally long ones, of which the last may be shorter.
     fn write_data(&mut self, now: UtpTime, out: &mut Vec<u8>, batch: &mut SendBatch) {
         if !self.send.has_in_flight() && now.since(self.last_data_sent) > self.round_trip.timeout() {
-            self.ledbat.rested(self.payload());
+            self.ledbat.on_idle(self.payload());
             self.last_data_sent = now;
         }
-        self.is_limited = true;
+        self.is_cwnd_limited = true;
         while batch.count < MAX_BATCH {
             let plan = match self.plan(now) {
                 Ok(plan) => plan,
                 Err(block) => {
-                    self.is_limited = block == SendBlock::Window;
+                    self.is_cwnd_limited = block == SendBlocked::CongestionWindow;
                     break;
                 }
             };
-            let (size, is_probe) = match plan {
-                SendPlan::Again(len) | SendPlan::New(len) => (HEADER + len, false),
-                SendPlan::Probe(size) => (size, true),
+            let (size, is_mtu_probe) = match plan {
+                SendPlan::Retransmit(len) | SendPlan::NewData(len) => (HEADER + len, false),
+                SendPlan::Fin => (HEADER, false),
+                SendPlan::MtuProbe(size) => (size, true),
             };
             let is_first = batch.count == 0;
-            if !is_first && (is_probe || size > batch.segment || out.len() - batch.start + size > MAX_BATCH_BYTES) {
+            if !is_first && (is_mtu_probe || size > batch.segment || out.len() - batch.start + size > MAX_BATCH_BYTES) {
                 break;
             }
             self.write_packet(now, plan, out);
             batch.count += 1;
             if is_first {
-                (batch.segment, batch.is_probe) = (size, is_probe);
+                (batch.segment, batch.is_mtu_probe) = (size, is_mtu_probe);
             }
-            if size < batch.segment || is_probe {
+            if size < batch.segment || is_mtu_probe {
                 break;
             }
         }
         if batch.count > 0 {
-            self.acknowledged();
+            self.on_ack_sent();
             // A packet with data does not say what has arrived after a gap.
             self.is_ack_due &= self.receive.has_gap();
             self.last_data_sent = now;
@@ -129,17 +133,18 @@ impl UtpConnection {
     fn write_packet(&mut self, now: UtpTime, plan: SendPlan, out: &mut Vec<u8>) {
         let full = self.payload();
         let (packet, padding) = match plan {
-            SendPlan::Again(_) => {
+            SendPlan::Retransmit(_) => {
                 self.is_fast_retransmit_due = false;
                 let Some(packet) = self.send.retransmit(now) else { return };
                 (packet, 0)
             }
-            SendPlan::New(len) => {
+            SendPlan::NewData(_) | SendPlan::Fin => {
+                let len = if let SendPlan::NewData(len) = plan { len } else { 0 };
                 self.is_window_probe_due = false;
                 self.tail_since = Some(now);
                 (self.send.send_new(now, len, len < full && len > 0, false), 0)
             }
-            SendPlan::Probe(size) => {
+            SendPlan::MtuProbe(size) => {
                 self.mtu.probe_sent(size);
                 (self.send.send_new(now, 0, false, true), size - HEADER)
             }
@@ -151,54 +156,54 @@ impl UtpConnection {
     }
 
     /// What can be sent next. Lost packets go before new ones.
-    fn plan(&self, now: UtpTime) -> Result<SendPlan, SendBlock> {
+    fn plan(&self, now: UtpTime) -> Result<SendPlan, SendBlocked> {
         let (in_flight, window) = (self.send.in_flight(), self.ledbat.window());
         let has_space = |len: usize| in_flight + len <= window || in_flight == 0;
         if let Some(len) = self.send.lost_len() {
             let may_send = self.is_fast_retransmit_due || has_space(len);
-            return if may_send { Ok(SendPlan::Again(len)) } else { Err(SendBlock::Window) };
+            return if may_send { Ok(SendPlan::Retransmit(len)) } else { Err(SendBlocked::CongestionWindow) };
         }
         if self.send.packets() >= MAX_PACKETS {
-            return Err(SendBlock::PeerWindow);
+            return Err(SendBlocked::ReceiveWindow);
         }
         let (unsent, full) = (self.send.unsent(), self.payload());
         if unsent == 0 {
-            return if self.send.is_fin_next() { Ok(SendPlan::New(0)) } else { Err(SendBlock::NoData) };
+            return if self.send.is_fin_next() { Ok(SendPlan::Fin) } else { Err(SendBlocked::NothingToSend) };
         }
         let peer_space = self.peer_window.saturating_sub(self.send.outstanding());
         let mut len = unsent.min(full);
-        // A last small packet goes at once, but the next one waits until there is more, or the first is acknowledged.
+        // Nagle's algorithm: at most one small packet is unacknowledged.
         if len < full && self.send.has_small_in_flight() && !self.send.is_ending() {
-            return Err(SendBlock::NoData);
+            return Err(SendBlocked::NothingToSend);
         }
         if !has_space(len) {
-            return Err(SendBlock::Window);
+            return Err(SendBlocked::CongestionWindow);
         }
         if let Some(size) = self.mtu.wanted_probe(now)
             && self.timeouts == 0
             && in_flight + size <= window
-            && unsent >= PROBE_BEFORE * full
+            && unsent >= MIN_PACKETS_AFTER_PROBE * full
         {
-            return Ok(SendPlan::Probe(size));
+            return Ok(SendPlan::MtuProbe(size));
         }
         if len > peer_space && !self.is_window_probe_due {
             // Small pieces only if the peer will not have space for more soon.
             if in_flight > 0 || peer_space == 0 {
-                return Err(SendBlock::PeerWindow);
+                return Err(SendBlocked::ReceiveWindow);
             }
             len = peer_space;
         }
-        Ok(SendPlan::New(len))
+        Ok(SendPlan::NewData(len))
     }
 
     /// Whether there is data that only the peer's lack of space holds back.
     pub(super) fn is_stalled(&self, now: UtpTime) -> bool {
-        !self.send.has_in_flight() && self.plan(now) == Err(SendBlock::PeerWindow)
+        !self.send.has_in_flight() && self.plan(now) == Err(SendBlocked::ReceiveWindow)
     }
 
     /// Appends an acknowledgement if one is due, after data if it is not longer.
     fn write_state(&mut self, now: UtpTime, out: &mut Vec<u8>, sack: &mut Vec<u8>, batch: &mut SendBatch) {
-        if !self.is_ack_due || batch.is_probe || batch.count == MAX_BATCH {
+        if !self.is_ack_due || batch.is_mtu_probe || batch.count == MAX_BATCH {
             return;
         }
         self.receive.write_sack(sack);
@@ -207,14 +212,14 @@ impl UtpConnection {
         if batch.count > 0 && (is_last || size > batch.segment || out.len() - batch.start + size > MAX_BATCH_BYTES) {
             return;
         }
-        let was_full = self.advertised < FULL;
+        let was_full = self.advertised_window < STALLING_WINDOW;
         let seq = self.send.next_seq();
         let header = self.header(now, PacketKind::State, seq);
         write_with_sack(out, &header, sack);
-        self.acknowledged();
-        if was_full && self.advertised >= FULL && self.phase == UtpPhase::Open {
+        self.on_ack_sent();
+        if was_full && self.advertised_window >= STALLING_WINDOW && self.phase == UtpPhase::Open {
             // If this is lost, the peer would not ask again for many seconds.
-            self.ack_at = Some(now.after(REPEAT_WINDOW));
+            self.delayed_ack_at = Some(now.after(REPEAT_WINDOW));
         }
         self.is_ack_due = false;
         if batch.count == 0 {
@@ -223,7 +228,7 @@ impl UtpConnection {
         batch.count += 1;
     }
 
-    fn acknowledged(&mut self) {
-        (self.unacknowledged, self.ack_at) = (0, None);
+    fn on_ack_sent(&mut self) {
+        (self.received_since_ack, self.delayed_ack_at) = (0, None);
     }
 }

@@ -3,13 +3,13 @@
 use crate::utp::connection::{UtpConnection, UtpPhase};
 use crate::utp::{UtpConfig, UtpTime};
 
-/// Written bytes are accepted up to twice the congestion window, and so many in any case: more would only age here.
+/// [`UtpConnection::write`] accepts up to twice the congestion window, and at least this much; more would only wait here.
 const MIN_SEND_BUFFER: usize = 64 << 10;
-/// The user hears of space for writing when there is so much.
+/// The user is told that it can write when there is this much space.
 const WRITABLE: usize = 32 << 10;
 
 impl UtpConnection {
-    /// Received bytes in order, as many as are adjacent in memory.
+    /// The first contiguous part of the received bytes in order.
     pub fn readable(&self) -> &[u8] {
         self.receive.readable()
     }
@@ -19,8 +19,12 @@ impl UtpConnection {
         self.receive.consume(count);
         let window = self.receive.window();
         let capacity = window.max(self.receive.capacity());
-        let is_much = window >= self.advertised + capacity / 4;
-        if self.phase == UtpPhase::Open && !self.receive.is_finished() && self.advertised < capacity / 2 && is_much {
+        let is_much = window >= self.advertised_window + capacity / 4;
+        if self.phase == UtpPhase::Open
+            && !self.receive.is_finished()
+            && self.advertised_window < capacity / 2
+            && is_much
+        {
             self.is_ack_due = true;
         }
     }
@@ -38,15 +42,15 @@ impl UtpConnection {
     /// How many bytes can be written.
     pub fn write_space(&self) -> usize {
         let is_writable = matches!(self.phase, UtpPhase::SynSent | UtpPhase::Open) && !self.send.is_ending();
-        let limit = (self.ledbat.window() * 2).max(MIN_SEND_BUFFER).min(self.send_limit);
-        if is_writable { limit.saturating_sub(self.send.unacknowledged()) } else { 0 }
+        let limit = (self.ledbat.window() * 2).max(MIN_SEND_BUFFER).min(self.max_send_buffer);
+        if is_writable { limit.saturating_sub(self.send.unacked_bytes()) } else { 0 }
     }
 
     /// Takes bytes to send, as many as there is space for.
     pub fn write(&mut self, bytes: &[u8]) -> usize {
         let count = bytes.len().min(self.write_space());
         self.send.write(&bytes[..count]);
-        self.wants_space |= count < bytes.len();
+        self.is_writer_blocked |= count < bytes.len();
         count
     }
 
@@ -60,13 +64,13 @@ impl UtpConnection {
     /// The same as [`UtpConnection::write_space`]. If there is no space, the user is told when there is.
     pub fn await_space(&mut self) -> usize {
         let space = self.write_space();
-        self.wants_space |= space == 0;
+        self.is_writer_blocked |= space == 0;
         space
     }
 
     pub(super) fn notice_space(&mut self) {
-        if self.wants_space && self.write_space() >= WRITABLE.min(self.send_limit / 2) {
-            self.wants_space = false;
+        if self.is_writer_blocked && self.write_space() >= WRITABLE.min(self.max_send_buffer / 2) {
+            self.is_writer_blocked = false;
             self.signals.writable = true;
         }
     }
@@ -79,7 +83,7 @@ impl UtpConnection {
         }
     }
 
-    /// The user needs the connection no more.
+    /// Closes gracefully: sends the remaining data and a FIN, and discards what arrives.
     pub fn release(&mut self, now: UtpTime, config: &UtpConfig) {
         if self.is_released {
             return;
@@ -89,16 +93,16 @@ impl UtpConnection {
         match self.phase {
             UtpPhase::Open => {
                 self.send.finish();
-                self.phase_ends = Some(now.after(config.finish_timeout));
+                self.phase_deadline = Some(now.after(config.finish_timeout));
                 // The peer may be waiting for space.
                 self.is_ack_due = true;
             }
-            UtpPhase::SynSent if self.send.unacknowledged() > 0 => {
+            UtpPhase::SynSent if self.send.unacked_bytes() > 0 => {
                 self.send.finish();
-                self.phase_ends = Some(now.after(config.finish_timeout));
+                self.phase_deadline = Some(now.after(config.finish_timeout));
             }
-            UtpPhase::Lingering if self.phase_ends.is_some() => {}
-            _ => self.signals.is_over = true,
+            UtpPhase::Lingering if self.phase_deadline.is_some() => {}
+            _ => self.signals.is_removable = true,
         }
     }
 
@@ -115,13 +119,13 @@ impl UtpConnection {
         match self.phase {
             UtpPhase::Open | UtpPhase::SynSent => self.signals.send_reset = true,
             // The peer has everything; it may still ask for the last acknowledgement.
-            UtpPhase::Lingering if self.phase_ends.is_some_and(|at| at > now) => {
+            UtpPhase::Lingering if self.phase_deadline.is_some_and(|at| at > now) => {
                 self.is_released = true;
                 self.receive.discard();
                 return;
             }
             _ => {}
         }
-        self.signals.is_over = true;
+        self.signals.is_removable = true;
     }
 }

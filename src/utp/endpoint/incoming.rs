@@ -29,7 +29,7 @@ impl UtpEndpoint {
                 if was_half_open && connection.phase() != UtpPhase::HalfOpen {
                     self.half_open.remove(from.ip());
                 }
-                self.settle(slot);
+                self.process_signals(slot);
             }
             None if packet.header.kind == PacketKind::Syn => self.accept(now, from, to, &packet),
             None => self.resets.answer(now, from, to, &packet),
@@ -48,12 +48,12 @@ impl UtpEndpoint {
             HalfOpenPlace::InsteadOf(other) => self.forget(other.slot),
             HalfOpenPlace::Denied => return,
         }
-        let secrets = self.draw_secrets();
-        let mut connection = UtpConnection::accepting(now, from, &syn.header, secrets, &self.config);
+        let initial = self.random_initial_values();
+        let mut connection = UtpConnection::accepting(now, from, &syn.header, initial, &self.config);
         connection.local_ip = to;
         let key = self.table.insert(connection);
         let is_half_open = |key: UtpKey| self.table.get(key).is_some_and(|other| other.phase() == UtpPhase::HalfOpen);
         self.half_open.add(now, key, from.ip(), is_half_open);
-        self.settle(key.slot);
+        self.process_signals(key.slot);
     }
 }

@@ -9,15 +9,15 @@ fn grown() -> (Ledbat, UtpTime) {
     while ledbat.window() < 100 * PACKET {
         give(&mut ledbat, UtpTime(0), 0, true);
     }
-    ledbat.threshold = ledbat.window;
+    ledbat.ssthresh = ledbat.window;
     ledbat.is_slow_start = false;
     (ledbat, UtpTime(0))
 }
 
 /// Acknowledges one packet that was delayed.
-fn give(ledbat: &mut Ledbat, now: UtpTime, delay: u32, is_limited: bool) {
+fn give(ledbat: &mut Ledbat, now: UtpTime, delay: u32, is_cwnd_limited: bool) {
     ledbat.add_delay(delay);
-    ledbat.acknowledged(&WindowAck { now, bytes: PACKET, is_limited, round_trip: RTT, packet: PACKET });
+    ledbat.on_ack(&WindowAck { now, bytes: PACKET, is_cwnd_limited, round_trip: RTT, max_payload: PACKET });
 }
 
 /// Acknowledges a whole window.
@@ -42,7 +42,7 @@ fn slow_start_doubles_the_window_until_a_queue_builds() {
     assert!(!ledbat.is_slow_start);
     assert!((64 * PACKET..140 * PACKET).contains(&ledbat.window()), "{ledbat:?}");
     let mut ledbat = Ledbat::new(60_000, PACKET);
-    (0..RECENT).for_each(|_| give(&mut ledbat, UtpTime(1), 31_000, true));
+    (0..DELAY_FILTER).for_each(|_| give(&mut ledbat, UtpTime(1), 31_000, true));
     assert!(!ledbat.is_slow_start);
 }
 
@@ -89,15 +89,15 @@ fn a_loss_with_a_queue_halves_the_window_and_without_costs_a_fifth() {
     let (mut ledbat, mut now) = grown();
     ledbat.lost(now, PACKET);
     assert_eq!(ledbat.window(), 80 * PACKET);
-    (0..RECENT).for_each(|_| ledbat.add_delay(20_000));
+    (0..DELAY_FILTER).for_each(|_| ledbat.add_delay(20_000));
     ledbat.lost(now, PACKET);
     assert_eq!(ledbat.window(), 40 * PACKET);
     assert!((9_000.0..11_000.0).contains(&ledbat.target(now)), "half of what made the queue overflow");
     let before = ledbat.window();
     round(&mut ledbat, &mut now, 20_000);
     assert!(ledbat.window() < before * 3 / 4, "{ledbat:?}");
-    assert!(ledbat.target(now.after(SHALLOW_LASTS)) > 59_000.0);
-    (0..RECENT).for_each(|_| ledbat.add_delay(0));
+    assert!(ledbat.target(now.after(SHALLOW_QUEUE_MEMORY)) > 59_000.0);
+    (0..DELAY_FILTER).for_each(|_| ledbat.add_delay(0));
     let before = ledbat.window();
     ledbat.lost(now, PACKET);
     assert_eq!(ledbat.window(), before / 2, "the queue has overflowed lately");
@@ -105,8 +105,8 @@ fn a_loss_with_a_queue_halves_the_window_and_without_costs_a_fifth() {
     assert!(ledbat.target(now) > 59_000.0, "but losses without a queue have other causes");
     let before = ledbat.window();
     ledbat.lost(now, PACKET);
-    ledbat.not_lost();
-    ledbat.not_lost();
+    ledbat.undo_loss();
+    ledbat.undo_loss();
     assert_eq!(ledbat.window(), before);
     (0..20).for_each(|_| ledbat.lost(now, PACKET));
     assert_eq!(ledbat.window(), 2 * PACKET);

@@ -1,24 +1,24 @@
 //! Finds out which packets are lost.
 
 use crate::utp::UtpTime;
-use crate::utp::send_buffer::{Fate, LossOutcome, SendBuffer, SentPacket};
+use crate::utp::send_buffer::{LossOutcome, PacketStatus, SendBuffer, SentPacket};
 
 impl SendBuffer {
-    /// Finds packets that are lost, because later transmissions have arrived: three later, or one and the time is over `patience`.
-    pub fn detect_losses(&mut self, now: UtpTime, patience: u64) -> LossOutcome {
+    /// Marks packets as lost by the reordering threshold, or by the time threshold of RFC 9002.
+    pub fn detect_losses(&mut self, now: UtpTime, time_threshold: u64) -> LossOutcome {
         let mut outcome = LossOutcome::default();
         let Some(newest) = self.newest_arrived else { return outcome };
         for index in 0..self.packets.len() {
             let packet = self.packets[index];
-            if packet.order > newest {
+            if packet.transmission > newest {
                 // All after a packet that was sent once were sent later.
                 if packet.transmissions == 1 {
                     break;
                 }
                 continue;
             }
-            let is_late = packet.order + self.reordering <= newest || now.since(packet.sent_at) > patience;
-            if packet.fate == Fate::InFlight && is_late {
+            let is_late = packet.transmission + self.reordering <= newest || now.since(packet.sent_at) > time_threshold;
+            if packet.status == PacketStatus::InFlight && is_late {
                 self.lose(index, &mut outcome);
             }
         }
@@ -28,7 +28,7 @@ impl SendBuffer {
     /// The peer repeats an acknowledgement although packets after the first have arrived: that one is lost.
     pub fn lose_first(&mut self) -> LossOutcome {
         let mut outcome = LossOutcome::default();
-        let is_original = |packet: &SentPacket| packet.fate == Fate::InFlight && packet.transmissions == 1;
+        let is_original = |packet: &SentPacket| packet.status == PacketStatus::InFlight && packet.transmissions == 1;
         if self.packets.front().is_some_and(is_original) {
             self.lose(0, &mut outcome);
         }
@@ -39,7 +39,7 @@ impl SendBuffer {
     /// do not count.
     pub fn lose_last(&mut self) -> LossOutcome {
         let mut outcome = LossOutcome::default();
-        let is_candidate = |packet: &SentPacket| packet.fate == Fate::InFlight && !packet.is_probe;
+        let is_candidate = |packet: &SentPacket| packet.status == PacketStatus::InFlight && !packet.is_mtu_probe;
         if let Some(index) = self.packets.iter().rposition(is_candidate) {
             self.lose(index, &mut outcome);
         }
@@ -50,7 +50,7 @@ impl SendBuffer {
     pub fn lose_all(&mut self) -> LossOutcome {
         let mut outcome = LossOutcome::default();
         for index in 0..self.packets.len() {
-            if self.packets[index].fate == Fate::InFlight {
+            if self.packets[index].status == PacketStatus::InFlight {
                 self.lose(index, &mut outcome);
             }
         }
@@ -59,15 +59,15 @@ impl SendBuffer {
 
     fn lose(&mut self, index: usize, outcome: &mut LossOutcome) {
         let packet = &mut self.packets[index];
-        packet.fate = Fate::Lost;
+        packet.status = PacketStatus::Lost;
         self.in_flight -= packet.len as usize;
         self.in_flight_packets -= 1;
         self.lost_bytes += packet.len as usize;
         self.lost_packets += 1;
-        if std::mem::take(&mut packet.is_probe) {
-            outcome.is_probe_lost = true;
+        if std::mem::take(&mut packet.is_mtu_probe) {
+            outcome.is_mtu_probe_lost = true;
         } else {
-            outcome.newest_order = outcome.newest_order.max(Some(packet.order));
+            outcome.newest_lost = outcome.newest_lost.max(Some(packet.transmission));
         }
     }
 }

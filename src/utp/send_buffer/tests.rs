@@ -16,10 +16,10 @@ fn sent(first: u16, count: usize) -> SendBuffer {
 #[test]
 fn packets_are_acknowledged_across_the_wrap() {
     let mut buffer = sent(u16::MAX - 1, 5);
-    assert_eq!((buffer.in_flight(), buffer.next_seq(), buffer.unacknowledged()), (50, SeqNr(3), 50));
+    assert_eq!((buffer.in_flight(), buffer.next_seq(), buffer.unacked_bytes()), (50, SeqNr(3), 50));
     let outcome = buffer.acknowledge(SeqNr(0), &[], NOW.after(70), 0);
     assert_eq!((outcome.bytes, outcome.packets, outcome.round_trip), (30, 3, Some(70)));
-    assert_eq!((buffer.in_flight(), buffer.acked(), buffer.unacknowledged()), (20, SeqNr(0), 20));
+    assert_eq!((buffer.in_flight(), buffer.acked(), buffer.unacked_bytes()), (20, SeqNr(0), 20));
     assert_eq!(buffer.acknowledge(SeqNr(0), &[], NOW, 0), AckOutcome::default());
     assert_eq!(buffer.acknowledge(SeqNr(u16::MAX), &[], NOW, 0), AckOutcome::default(), "an older one");
     let outcome = buffer.acknowledge(SeqNr(0), &[0xff; 4], NOW, 0);
@@ -33,7 +33,7 @@ fn three_later_arrivals_make_a_packet_lost_and_retransmissions_can_be_lost_too()
     buffer.acknowledge(SeqNr(9), &[0b11], NOW, 0);
     assert_eq!(buffer.detect_losses(NOW, 1_000), LossOutcome::default(), "11 and 12 have arrived: perhaps reordered");
     buffer.acknowledge(SeqNr(9), &[0b111], NOW, 0);
-    assert_eq!(buffer.detect_losses(NOW, 1_000).newest_order, Some(0));
+    assert_eq!(buffer.detect_losses(NOW, 1_000).newest_lost, Some(0));
     assert_eq!((buffer.lost_packets(), buffer.in_flight(), buffer.outstanding()), (1, 80, 90));
     let again = buffer.retransmit(NOW).expect("packet 10");
     assert_eq!((again.seq, again.start, again.len), (SeqNr(10), 0, 10));
@@ -45,14 +45,10 @@ fn three_later_arrivals_make_a_packet_lost_and_retransmissions_can_be_lost_too()
     buffer.acknowledge(SeqNr(9), &[0xff, 0b11], NOW, 0);
     assert_eq!(buffer.detect_losses(NOW, 1_000), LossOutcome::default());
     buffer.acknowledge(SeqNr(9), &[0xff, 0b11_1111], NOW, 0);
-    assert_eq!(
-        buffer.detect_losses(NOW, 1_000).newest_order,
-        Some(12),
-        "three later ones, sent after it, have arrived"
-    );
+    assert_eq!(buffer.detect_losses(NOW, 1_000).newest_lost, Some(12), "three later ones, sent after it, have arrived");
     buffer.retransmit(NOW).expect("packet 10");
     assert_eq!(buffer.acknowledge(SeqNr(24), &[], NOW, 0).round_trip, None, "sent more than once");
-    assert_eq!((buffer.in_flight(), buffer.outstanding(), buffer.packets(), buffer.unacknowledged()), (0, 0, 0, 0));
+    assert_eq!((buffer.in_flight(), buffer.outstanding(), buffer.packets(), buffer.unacked_bytes()), (0, 0, 0, 0));
 }
 
 #[test]
@@ -60,7 +56,7 @@ fn one_later_arrival_and_patience_make_a_packet_lost() {
     let mut buffer = sent(10, 2);
     buffer.acknowledge(SeqNr(9), &[1], NOW.after(500), 0);
     assert_eq!(buffer.detect_losses(NOW.after(1_000), 1_000), LossOutcome::default());
-    assert_eq!(buffer.detect_losses(NOW.after(1_001), 1_000).newest_order, Some(0));
+    assert_eq!(buffer.detect_losses(NOW.after(1_001), 1_000).newest_lost, Some(0));
 }
 
 #[test]
@@ -72,9 +68,9 @@ fn a_lost_probe_says_so() {
         buffer.send_new(NOW, 10, false, false);
     }
     buffer.acknowledge(SeqNr(u16::MAX), &[0b111], NOW, 0);
-    assert_eq!(buffer.detect_losses(NOW, 1_000), LossOutcome { newest_order: None, is_probe_lost: true });
+    assert_eq!(buffer.detect_losses(NOW, 1_000), LossOutcome { newest_lost: None, is_mtu_probe_lost: true });
     buffer.retransmit(NOW);
-    assert!(!buffer.acknowledge(SeqNr(0), &[], NOW, 0).is_probe_through);
+    assert!(!buffer.acknowledge(SeqNr(0), &[], NOW, 0).is_mtu_probe_acked);
 }
 
 #[test]
@@ -84,7 +80,7 @@ fn the_end_is_a_packet_without_bytes() {
     assert!(buffer.is_fin_next());
     assert!(buffer.send_new(NOW, 0, false, false).is_fin);
     assert!(!buffer.is_fin_next() && !buffer.is_finished());
-    assert_eq!(buffer.lose_all().newest_order, Some(1));
+    assert_eq!(buffer.lose_all().newest_lost, Some(1));
     assert!(!buffer.has_in_flight());
     buffer.retransmit(NOW);
     assert!(buffer.retransmit(NOW).is_some_and(|packet| packet.is_fin));
@@ -120,14 +116,14 @@ proptest! {
                     buffer.detect_losses(now, 4_000);
                 }
             }
-            let of = |fate: Fate| buffer.packets.iter().filter(move |packet| packet.fate == fate);
-            let bytes = |fate: Fate| of(fate).map(|packet| packet.len as usize).sum::<usize>();
-            prop_assert_eq!(buffer.in_flight, bytes(Fate::InFlight));
-            prop_assert_eq!(buffer.in_flight_packets, of(Fate::InFlight).count());
-            prop_assert_eq!(buffer.lost_bytes, bytes(Fate::Lost));
-            prop_assert_eq!(buffer.lost_packets, of(Fate::Lost).count());
+            let of = |status: PacketStatus| buffer.packets.iter().filter(move |packet| packet.status == status);
+            let bytes = |status: PacketStatus| of(status).map(|packet| packet.len as usize).sum::<usize>();
+            prop_assert_eq!(buffer.in_flight, bytes(PacketStatus::InFlight));
+            prop_assert_eq!(buffer.in_flight_packets, of(PacketStatus::InFlight).count());
+            prop_assert_eq!(buffer.lost_bytes, bytes(PacketStatus::Lost));
+            prop_assert_eq!(buffer.lost_packets, of(PacketStatus::Lost).count());
             let all: usize = buffer.packets.iter().map(|packet| packet.len as usize).sum();
-            prop_assert_eq!(buffer.unacknowledged(), all + buffer.unsent());
+            prop_assert_eq!(buffer.unacked_bytes(), all + buffer.unsent());
         }
     }
 }

@@ -42,12 +42,12 @@ impl Competitor {
         }
     }
 
-    fn timeout_at(&self) -> u64 {
+    fn retransmit_at(&self) -> u64 {
         self.last_ack + (self.round_trip * 2).max(1_000_000)
     }
 
     pub(super) fn next_deadline(&self) -> u64 {
-        if self.next == 0 { self.starts } else { self.timeout_at() }
+        if self.next == 0 { self.starts } else { self.retransmit_at() }
     }
 
     /// The packets to send now.
@@ -55,7 +55,7 @@ impl Competitor {
         if now < self.starts {
             return Vec::new();
         }
-        if !self.on_the_way.is_empty() && now >= self.timeout_at() {
+        if !self.on_the_way.is_empty() && now >= self.retransmit_at() {
             (self.threshold, self.window, self.last_ack) = (self.window / 2.0, 1.0, now);
             self.on_the_way.clear();
         }

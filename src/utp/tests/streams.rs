@@ -10,8 +10,8 @@ fn exchange(world: &mut World, there: u64, back: u64) -> u64 {
     world.sides[1].answer = back;
     world.connect(there);
     let time = world.run_while(|world| {
-        let is_over = world.sides[1].incoming == 1 && world.is_finished(0) && world.is_finished(1);
-        !is_over
+        let is_removable = world.sides[1].incoming == 1 && world.is_finished(0) && world.is_finished(1);
+        !is_removable
     });
     assert_eq!((world.read(1), world.read(0)), (there, back));
     time
@@ -47,7 +47,7 @@ fn a_long_way_with_loss_is_only_slow() {
 #[test]
 fn all_counters_wrap_around() {
     let mut config = UtpConfig::new(false);
-    (config.min_datagram, config.max_datagram) = (150, 150);
+    (config.base_datagram, config.max_datagram) = (150, 150);
     let mut world = World::new(2 * MS, &config);
     // The clocks' lower 32 bits are at their end, and differ.
     (world.sides[0].clock, world.sides[1].clock) = ((1 << 32) - 500_000, (7 << 32) - 1);

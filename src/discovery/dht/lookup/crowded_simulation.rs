@@ -9,7 +9,7 @@ const TARGET: NodeId = NodeId([0x5a; 20]);
 const HONEST: usize = 4000;
 
 /// All nodes by address, and what the honest ones know.
-struct CrowdedNetwork {
+struct SybilNetwork {
     honest: BTreeMap<SocketAddr, NodeId>,
     attackers: Vec<Contact>,
     rng: fastrand::Rng,
@@ -24,9 +24,9 @@ struct LookupResult {
     attacker_queries: usize,
 }
 
-impl CrowdedNetwork {
+impl SybilNetwork {
     /// `fit` of a hundred honest nodes have ids that fit. The attacker has nodes at this many addresses of each subnet.
-    fn new(fit: u32, subnets: u8, addresses: u8, seed: u64) -> CrowdedNetwork {
+    fn new(fit: u32, subnets: u8, addresses: u8, seed: u64) -> SybilNetwork {
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut honest = BTreeMap::new();
         while honest.len() < HONEST {
@@ -44,7 +44,7 @@ impl CrowdedNetwork {
             let addr = SocketAddr::from(([53, 7, subnet, address + 1], 6881 + port));
             attackers.push(Contact { id: TARGET.near(48, false, &mut rng), addr });
         }
-        CrowdedNetwork { honest, attackers, rng }
+        SybilNetwork { honest, attackers, rng }
     }
 
     fn closest(&self, count: usize) -> Vec<Contact> {
@@ -107,7 +107,7 @@ impl CrowdedNetwork {
 #[test]
 fn a_subnet_of_nodes_next_to_the_target_costs_a_lookup_few_queries() {
     for seed in 0..5 {
-        let outcome = CrowdedNetwork::new(100, 1, 42, seed).look_up();
+        let outcome = SybilNetwork::new(100, 1, 42, seed).look_up();
         assert!(outcome.attacker_queries <= usize::from(MAX_UNFIT_PER_SUBNET), "{}", outcome.attacker_queries);
         assert!(outcome.closest >= 6, "{} after {} queries", outcome.closest, outcome.queries);
     }
@@ -117,10 +117,10 @@ fn a_subnet_of_nodes_next_to_the_target_costs_a_lookup_few_queries() {
 fn subnets_of_nodes_next_to_the_target_do_not_use_up_a_lookup() {
     for (fit, least) in [(100, 7), (50, 3)] {
         for seed in 0..5 {
-            let outcome = CrowdedNetwork::new(fit, 40, 5, seed).look_up();
+            let outcome = SybilNetwork::new(fit, 40, 5, seed).look_up();
             let fit_queries = outcome.queries - outcome.attacker_queries;
             assert!(outcome.closest >= least, "{fit} of 100 fit: {} after {fit_queries}", outcome.closest);
-            assert!(fit < 100 || outcome.attacker_queries <= MAX_QUERIES / UNFIT_SHARE + PARALLEL, "{outcome:?}");
+            assert!(fit < 100 || outcome.attacker_queries <= MAX_QUERIES / UNFIT_DIVISOR + PARALLEL, "{outcome:?}");
         }
     }
 }
@@ -130,7 +130,7 @@ fn subnets_of_nodes_next_to_the_target_do_not_use_up_a_lookup() {
 fn a_network_of_nodes_that_do_not_fit_is_searched_as_before() {
     for fit in [0, 10, 50, 100] {
         for seed in 0..5 {
-            let outcome = CrowdedNetwork::new(fit, 0, 0, seed).look_up();
+            let outcome = SybilNetwork::new(fit, 0, 0, seed).look_up();
             assert!(outcome.closest >= 7, "{fit} of 100 fit: {} after {} queries", outcome.closest, outcome.queries);
         }
     }

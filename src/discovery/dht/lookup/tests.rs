@@ -124,8 +124,8 @@ fn nodes_whose_ids_do_not_fit_displace_no_others_beyond_their_share() {
     };
     let seeds: Vec<Contact> = (0..40).map(fit).chain((0..=255).map(unfit)).chain((40..100).map(fit)).collect();
     let lookup = lookup(&seeds);
-    let unfit = lookup.candidates.iter().filter(|c| c.is_unfit()).count();
-    assert_eq!((lookup.candidates.len(), unfit), (MAX_CANDIDATES, MAX_CANDIDATES / UNFIT_SHARE));
+    let unfit = lookup.candidates.iter().filter(|c| c.violates_bep42()).count();
+    assert_eq!((lookup.candidates.len(), unfit), (MAX_CANDIDATES, MAX_CANDIDATES / UNFIT_DIVISOR));
 }
 
 #[test]

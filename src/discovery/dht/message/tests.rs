@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::discovery::dht::bloom::BloomFilter;
-use crate::discovery::dht::item::ItemSignature;
+use crate::discovery::dht::item::SignedFields;
 
 const ABC: NodeId = NodeId(*b"abcdefghij0123456789");
 const MNO: [u8; 20] = *b"mnopqrstuvwxyz123456";
@@ -170,16 +170,16 @@ fn value() -> impl Strategy<Value = Vec<u8>> {
     text.prop_map(|text| [format!("{}:", text.len()).as_bytes(), &text].concat())
 }
 
-fn signature() -> impl Strategy<Value = ItemSignature> {
+fn signature() -> impl Strategy<Value = SignedFields> {
     let salt = proptest::collection::vec(any::<u8>(), 0..=64);
     (any::<[u8; 32]>(), salt, 0..i64::MAX, any::<[[u8; 32]; 2]>()).prop_map(|(key, salt, seq, halves)| {
         let signature = std::array::from_fn(|at| halves[at / 32][at % 32]);
-        ItemSignature { key, salt, seq, signature }
+        SignedFields { key, salt, seq, signature }
     })
 }
 
 fn any_item() -> impl Strategy<Value = FoundItem> {
-    let without_salt = |signed| ItemSignature { salt: Vec::new(), ..signed };
+    let without_salt = |signed| SignedFields { salt: Vec::new(), ..signed };
     prop_oneof![
         value().prop_map(FoundItem::Immutable),
         (value(), signature()).prop_map(move |(v, signed)| FoundItem::Mutable(v, Box::new(without_salt(signed)))),

@@ -97,7 +97,7 @@ impl DhtLoop {
         self.clock.set_running(is_connected);
         let now = self.clock.now();
         if is_connected {
-            self.dht.on_tick(now);
+            self.dht.handle_deadlines(now);
             self.ping_names(now);
             self.flush_output(None);
         }

@@ -1,38 +1,38 @@
-//! The size of datagrams: starts with one that every path carries, and tries larger ones (as RFC 8899 does).
+//! Finds the largest datagram of a path: starts with a size that is assumed to work, and tries larger ones (RFC 8899).
 //!
-//! A packet cannot be divided when it is sent again. So a probe is a packet without data, filled up with extensions that receivers
-//! skip: if it is lost, it goes again in a small datagram. And a receiver whose buffer is too small for the datagram sees a broken
-//! chain of extensions, not a packet with less data.
+//! uTP cannot split a packet when it retransmits it. Therefore an MTU probe carries no data, only extensions as padding; if it is
+//! lost, it is retransmitted without padding. A receiver whose buffer is too small for the datagram sees a broken chain of extensions,
+//! and not a packet with less data.
 
 use crate::utp::UtpTime;
 
 /// How often a size is tried; packets are lost for other reasons, too.
 const ATTEMPTS: u8 = 2;
-/// The search ends when it could gain only so many bytes.
+/// The search ends when it could gain fewer bytes than this.
 const PRECISION: usize = 16;
-/// The path may have changed after this time, in microseconds.
-const REPEAT: u64 = 600_000_000;
+/// The search is repeated after this time in microseconds, because the path may have changed (RFC 8899: `PMTU_RAISE_TIMER`).
+const RAISE_INTERVAL: u64 = 600_000_000;
 
 /// The search for the largest datagram of a path.
 #[derive(Clone, Copy, Debug)]
-pub struct PathMtu {
+pub struct MtuDiscovery {
     /// The largest size that is known to arrive.
     size: usize,
     /// The largest size that may arrive.
     ceiling: usize,
     smallest: usize,
     largest: usize,
-    /// The size of the probe on its way.
+    /// The size of the probe in flight.
     probe: Option<usize>,
     losses: u8,
     next_search: UtpTime,
 }
 
-impl PathMtu {
+impl MtuDiscovery {
     /// Searches between two sizes.
-    pub fn new(smallest: usize, largest: usize) -> PathMtu {
+    pub fn new(smallest: usize, largest: usize) -> MtuDiscovery {
         let largest = largest.max(smallest);
-        PathMtu {
+        MtuDiscovery {
             size: smallest,
             ceiling: largest,
             smallest,
@@ -56,7 +56,7 @@ impl PathMtu {
         if self.ceiling == self.largest {
             return Some(self.largest);
         }
-        // Where jumbo frames fail, Ethernet's size is likely.
+        // If the largest size fails, Ethernet's MTU is likely.
         let ethernet = if self.smallest < 1240 { 1452 } else { 1472 };
         if self.size < ethernet && ethernet < self.ceiling && self.largest > 1500 {
             return Some(ethernet);
@@ -85,16 +85,16 @@ impl PathMtu {
             self.losses = 0;
             self.ceiling = (size - 1).max(self.size);
             if self.ceiling < self.size + PRECISION {
-                (self.ceiling, self.next_search) = (self.largest, now.after(REPEAT));
+                (self.ceiling, self.next_search) = (self.largest, now.after(RAISE_INTERVAL));
             }
         }
     }
 
-    /// Packets time out again and again: perhaps the path carries only smaller ones now.
-    pub fn suspect(&mut self, now: UtpTime) {
+    /// Repeated timeouts: the path may drop datagrams of this size now (a black hole in RFC 8899).
+    pub fn on_black_hole(&mut self, now: UtpTime) {
         if self.size > self.smallest {
             (self.size, self.ceiling) = (self.smallest, self.largest);
-            (self.probe, self.losses, self.next_search) = (None, 0, now.after(REPEAT));
+            (self.probe, self.losses, self.next_search) = (None, 0, now.after(RAISE_INTERVAL));
         }
     }
 }
@@ -105,7 +105,7 @@ mod tests {
 
     /// The size found on a path that carries datagrams of at most `real` bytes, and the number of probes.
     fn search(smallest: usize, largest: usize, real: usize) -> (usize, u32) {
-        let (mut mtu, mut probes) = (PathMtu::new(smallest, largest), 0);
+        let (mut mtu, mut probes) = (MtuDiscovery::new(smallest, largest), 0);
         while let Some(size) = mtu.wanted_probe(UtpTime(0)) {
             assert!((smallest..=largest).contains(&size));
             mtu.probe_sent(size);
@@ -138,12 +138,12 @@ mod tests {
 
     #[test]
     fn timeouts_reduce_the_size_and_the_search_is_repeated() {
-        let mut mtu = PathMtu::new(1252, 1472);
+        let mut mtu = MtuDiscovery::new(1252, 1472);
         mtu.probe_sent(1472);
         mtu.probe_arrived();
-        mtu.suspect(UtpTime(7));
+        mtu.on_black_hole(UtpTime(7));
         assert_eq!((mtu.size(), mtu.wanted_probe(UtpTime(8))), (1252, None));
-        assert_eq!(mtu.wanted_probe(UtpTime(7).after(REPEAT)), Some(1472));
+        assert_eq!(mtu.wanted_probe(UtpTime(7).after(RAISE_INTERVAL)), Some(1472));
         mtu.probe_arrived();
         mtu.probe_lost(UtpTime(0));
         assert_eq!(mtu.size(), 1252);

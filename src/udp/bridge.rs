@@ -15,16 +15,16 @@ use rustix::net::{RecvFlags, SendFlags, recv, send, sockopt};
 use crate::udp::peer_stream::UtpLink;
 use crate::utp::{UtpCloseReason, UtpEndpoint, UtpKey, UtpTime};
 
-/// The most bytes that wait in a pair in each direction, as the kernel counts them; it doubles the number.
+/// The requested `SO_SNDBUF` of each socket. Linux doubles it, so about 256 KiB wait in each direction.
 const PAIR_BUFFER: usize = 128 * 1024;
 /// How many bytes are read from a pair at once.
 pub(super) const CHUNK: usize = 64 * 1024;
-/// The byte that tells who dialled that the peer has accepted the connection. Any other is a [`UtpCloseReason`].
+/// The byte that the owner gets when the peer has accepted the connection. Any other byte is a [`UtpCloseReason`] plus 1.
 const CONNECTED: u8 = 0;
 
 /// See the module's documentation.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts")]
-pub(super) struct UtpStream {
+pub(super) struct SocketBridge {
     key: UtpKey,
     pair: UnixStream,
     /// Where the thread tells the owner how the connection sends.
@@ -47,14 +47,14 @@ pub(super) struct UtpStream {
 
 /// Whether a connection goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LinkState {
+pub(super) enum BridgeState {
     Open,
     /// The thread forgets the connection; its key was given up.
     Over,
 }
 
 /// What a stream works with when it has a turn.
-pub(super) struct StreamTurn<'a> {
+pub(super) struct BridgeTurn<'a> {
     pub endpoint: &'a mut UtpEndpoint,
     pub now: UtpTime,
     /// A buffer for what the owner has written.
@@ -98,7 +98,7 @@ impl UtpDialError {
     }
 }
 
-/// The outcome of a connection that was being opened, once its stream is readable.
+/// Reads the result of [`UdpService::connect`](crate::udp::UdpService::connect), once the stream is readable.
 ///
 /// # Errors
 /// Why there is no connection.
@@ -113,9 +113,9 @@ pub(super) fn read_outcome(stream: &TcpStream) -> Result<(), UtpDialError> {
     }
 }
 
-impl UtpStream {
-    pub fn new(key: UtpKey, pair: UnixStream, link: Arc<UtpLink>, is_connected: bool) -> UtpStream {
-        UtpStream {
+impl SocketBridge {
+    pub fn new(key: UtpKey, pair: UnixStream, link: Arc<UtpLink>, is_connected: bool) -> SocketBridge {
+        SocketBridge {
             key,
             pair,
             link,
@@ -129,7 +129,7 @@ impl UtpStream {
         }
     }
 
-    /// What the thread has to wait for. The end of the owner is always reported.
+    /// What the thread has to wait for. epoll always reports that the owner has closed its socket.
     pub fn interest(&self) -> EventFlags {
         let mut interest = EventFlags::empty();
         interest.set(EventFlags::IN, self.wants_input);
@@ -145,13 +145,13 @@ impl UtpStream {
     }
 
     /// The peer sends nothing more.
-    pub fn finished(&mut self, turn: &mut StreamTurn<'_>) -> LinkState {
+    pub fn finished(&mut self, turn: &mut BridgeTurn<'_>) -> BridgeState {
         self.is_finished = true;
-        self.deliver(turn)
+        self.copy_to_owner(turn)
     }
 
     /// The connection has ended. The owner gets what was received before.
-    pub fn closed(&mut self, turn: &mut StreamTurn<'_>, reason: UtpCloseReason) -> LinkState {
+    pub fn closed(&mut self, turn: &mut BridgeTurn<'_>, reason: UtpCloseReason) -> BridgeState {
         if !self.is_connected {
             let _ = send(&self.pair, &[reason as u8 + 1], SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
         }
@@ -161,7 +161,7 @@ impl UtpStream {
     }
 
     /// Gives the owner what has arrived, as far as the pair takes it.
-    pub fn deliver(&mut self, turn: &mut StreamTurn<'_>) -> LinkState {
+    pub fn copy_to_owner(&mut self, turn: &mut BridgeTurn<'_>) -> BridgeState {
         self.wants_output = false;
         loop {
             let bytes = turn.endpoint.readable(self.key);
@@ -173,83 +173,83 @@ impl UtpStream {
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => {
                     self.wants_output = true;
-                    return LinkState::Open;
+                    return BridgeState::Open;
                 }
                 // The owner reads nothing more. What it wrote before is still sent.
-                Err(_) => return self.drain(turn),
+                Err(_) => return self.copy_rest(turn),
             }
         }
         if self.is_closed {
-            return self.over(turn);
+            return self.release(turn);
         }
         if self.is_finished && !std::mem::replace(&mut self.is_shut, true) {
             let _ = self.pair.shutdown(Shutdown::Write);
         }
-        LinkState::Open
+        BridgeState::Open
     }
 
     /// Takes what the owner has written, as far as the endpoint has space.
-    pub fn fill(&mut self, turn: &mut StreamTurn<'_>) -> LinkState {
+    pub fn copy_from_owner(&mut self, turn: &mut BridgeTurn<'_>) -> BridgeState {
         if self.is_closed {
-            return self.over(turn);
+            return self.release(turn);
         }
         loop {
             let space = turn.endpoint.await_space(self.key);
             if space == 0 {
                 self.wants_input = false;
-                return LinkState::Open;
+                return BridgeState::Open;
             }
             let size = turn.chunk.len().min(space);
             let buffer = turn.chunk.get_mut(..size).unwrap_or_default();
             match recv(&self.pair, &mut *buffer, RecvFlags::DONTWAIT) {
-                Ok((_, 0)) => return self.over(turn),
+                Ok((_, 0)) => return self.release(turn),
                 Ok((_, count)) => {
                     turn.endpoint.write(self.key, buffer.get(..count).unwrap_or_default());
                 }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => {
                     self.wants_input = true;
-                    return LinkState::Open;
+                    return BridgeState::Open;
                 }
-                Err(_) => return self.over(turn),
+                Err(_) => return self.release(turn),
             }
         }
     }
 
     /// The owner has closed its end, or is to: takes all that it has written, which the pair bounds. A peer that has no space must not
     /// keep us from noticing the end.
-    pub fn drain(&mut self, turn: &mut StreamTurn<'_>) -> LinkState {
+    pub fn copy_rest(&mut self, turn: &mut BridgeTurn<'_>) -> BridgeState {
         if self.is_closed {
-            return self.over(turn);
+            return self.release(turn);
         }
         loop {
             match recv(&self.pair, &mut *turn.chunk, RecvFlags::DONTWAIT) {
-                Ok((_, 0)) => return self.over(turn),
+                Ok((_, 0)) => return self.release(turn),
                 Ok((_, count)) => turn.endpoint.write_rest(self.key, turn.chunk.get(..count).unwrap_or_default()),
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return LinkState::Open,
-                Err(_) => return self.over(turn),
+                Err(Errno::AGAIN) => return BridgeState::Open,
+                Err(_) => return self.release(turn),
             }
         }
     }
 
     /// Gives the connection up. What the owner has written is still delivered, unless nobody has accepted the connection.
-    fn over(&self, turn: &mut StreamTurn<'_>) -> LinkState {
+    fn release(&self, turn: &mut BridgeTurn<'_>) -> BridgeState {
         if self.is_connected {
             turn.endpoint.release(turn.now, self.key);
         } else {
             turn.endpoint.reset(self.key);
         }
-        LinkState::Over
+        BridgeState::Over
     }
 
     /// Gives the connection up at once.
-    pub fn abandon(&self, endpoint: &mut UtpEndpoint) {
+    pub fn reset(&self, endpoint: &mut UtpEndpoint) {
         endpoint.reset(self.key);
     }
 }
 
-impl AsFd for UtpStream {
+impl AsFd for SocketBridge {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.pair.as_fd()
     }

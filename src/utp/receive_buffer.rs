@@ -9,17 +9,17 @@ use std::collections::VecDeque;
 use crate::utp::byte_ring::ByteRing;
 use crate::utp::seq_nr::SeqNr;
 
-/// How far after a gap packets are kept. A selective acknowledgement could tell of 2016.
-const MAX_AHEAD: usize = 1536;
+/// How far after a gap packets are kept. A selective acknowledgement can describe 2016.
+const MAX_OUT_OF_ORDER: usize = 1536;
 
 /// What a packet was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arrival {
     /// The next one, without a gap after it.
     InOrder,
-    /// After a gap, or one that fills a gap. The sender waits to hear about it.
+    /// After a gap, or one that fills a gap: it is acknowledged at once (RFC 5681).
     OutOfOrder,
-    /// It has been here before.
+    /// Already received.
     Duplicate,
     /// There is no space for it, or it cannot belong to the stream.
     Refused,
@@ -27,27 +27,27 @@ pub enum Arrival {
 
 /// The receiving half of a stream.
 #[derive(Debug)]
-pub struct Reassembly {
+pub struct ReceiveBuffer {
     ring: ByteRing,
     /// The packet that continues the stream.
     next: SeqNr,
     /// The packets after that: the first is for `next + 1`.
     ahead: VecDeque<Option<Box<[u8]>>>,
-    ahead_bytes: usize,
+    out_of_order_bytes: usize,
     /// The number of the peer's FIN.
     end: Option<SeqNr>,
     capacity: usize,
     is_discarding: bool,
 }
 
-impl Reassembly {
+impl ReceiveBuffer {
     /// The stream that starts with the packet `next`. At most `capacity` bytes are kept.
-    pub fn new(next: SeqNr, capacity: usize) -> Reassembly {
-        Reassembly {
+    pub fn new(next: SeqNr, capacity: usize) -> ReceiveBuffer {
+        ReceiveBuffer {
             ring: ByteRing::default(),
             next,
             ahead: VecDeque::new(),
-            ahead_bytes: 0,
+            out_of_order_bytes: 0,
             end: None,
             capacity,
             is_discarding: false,
@@ -61,7 +61,7 @@ impl Reassembly {
             return Arrival::Duplicate;
         }
         let ahead = distance as usize;
-        if ahead > MAX_AHEAD || self.end.is_some_and(|end| seq.distance(end) > 0) {
+        if ahead > MAX_OUT_OF_ORDER || self.end.is_some_and(|end| seq.distance(end) > 0) {
             return Arrival::Refused;
         }
         if is_fin && self.end.is_none() && ahead >= self.ahead.len() {
@@ -69,7 +69,7 @@ impl Reassembly {
             self.end = Some(seq);
         }
         if ahead > 0 {
-            return self.keep_ahead(ahead - 1, payload);
+            return self.keep_out_of_order(ahead - 1, payload);
         }
         if self.ring.len() + payload.len() > self.capacity {
             return Arrival::Refused;
@@ -78,24 +78,24 @@ impl Reassembly {
         self.append(payload);
         while let Some(first) = self.ahead.pop_front() {
             let Some(payload) = first else { break };
-            self.ahead_bytes -= payload.len();
+            self.out_of_order_bytes -= payload.len();
             self.append(&payload);
         }
         if was_gap { Arrival::OutOfOrder } else { Arrival::InOrder }
     }
 
-    fn keep_ahead(&mut self, index: usize, payload: &[u8]) -> Arrival {
+    fn keep_out_of_order(&mut self, index: usize, payload: &[u8]) -> Arrival {
         if self.ahead.get(index).is_some_and(Option::is_some) {
             return Arrival::Duplicate;
         }
-        if self.is_discarding || self.ring.len() + self.ahead_bytes + payload.len() > self.capacity {
+        if self.is_discarding || self.ring.len() + self.out_of_order_bytes + payload.len() > self.capacity {
             return Arrival::Refused;
         }
         if self.ahead.len() <= index {
             self.ahead.resize_with(index + 1, || None);
         }
         self.ahead[index] = Some(payload.into());
-        self.ahead_bytes += payload.len();
+        self.out_of_order_bytes += payload.len();
         Arrival::OutOfOrder
     }
 
@@ -106,7 +106,7 @@ impl Reassembly {
         self.next = self.next.next();
     }
 
-    /// The last packet before the first gap.
+    /// The cumulative acknowledgement: the last packet before the first gap.
     pub fn ack(&self) -> SeqNr {
         self.next.previous()
     }
@@ -123,7 +123,7 @@ impl Reassembly {
 
     /// How many bytes are kept.
     pub fn buffered(&self) -> usize {
-        self.ring.len() + self.ahead_bytes
+        self.ring.len() + self.out_of_order_bytes
     }
 
     /// How many more bytes there is space for.
@@ -150,7 +150,7 @@ impl Reassembly {
         }
     }
 
-    /// The received bytes in order, as many as are adjacent in memory.
+    /// The first contiguous part of the received bytes in order.
     pub fn readable(&self) -> &[u8] {
         self.ring.front()
     }
@@ -163,7 +163,7 @@ impl Reassembly {
     /// From now on, acknowledges data in order but forgets it, and keeps no packets after a gap.
     pub fn discard(&mut self) {
         self.is_discarding = true;
-        (self.ahead, self.ahead_bytes) = (VecDeque::new(), 0);
+        (self.ahead, self.out_of_order_bytes) = (VecDeque::new(), 0);
         self.ring.pop(usize::MAX);
         self.ring.free();
     }
@@ -178,7 +178,7 @@ impl Reassembly {
 
     /// The memory in use, in bytes.
     pub fn allocated(&self) -> usize {
-        self.ring.allocated() + self.ahead_bytes + self.ahead.capacity() * size_of::<Option<Box<[u8]>>>()
+        self.ring.allocated() + self.out_of_order_bytes + self.ahead.capacity() * size_of::<Option<Box<[u8]>>>()
     }
 }
 

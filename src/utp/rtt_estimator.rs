@@ -1,8 +1,10 @@
-//! The round trip time, and how long to wait for an acknowledgement (RFC 6298, with the limits of BEP 29).
+//! The round trip time, and how long to wait for an acknowledgement (RFC 6298, with BEP 29's minimum of 500 ms).
 
-/// The timeout before the first measurement, and bounds of it. Microseconds.
+/// The timeout before the first measurement, in microseconds.
 const INITIAL_TIMEOUT: u64 = 1_000_000;
+/// The least timeout, in microseconds.
 const MIN_TIMEOUT: u64 = 500_000;
+/// The longest timeout, in microseconds.
 const MAX_TIMEOUT: u64 = 30_000_000;
 /// The least time before the last packet is sent again, and how long other clients may delay an acknowledgement.
 const MIN_PROBE_TIMEOUT: u64 = 30_000;
@@ -10,14 +12,14 @@ const PEER_ACK_DELAY: u64 = 100_000;
 
 /// The round trip time of a connection, in microseconds.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct RoundTrip {
+pub struct RttEstimator {
     smooth: Option<u64>,
     variation: u64,
     shortest: u64,
     backoff: u32,
 }
 
-impl RoundTrip {
+impl RttEstimator {
     /// Adds the round trip of a packet that was sent once.
     pub fn add(&mut self, sample: u64) {
         match self.smooth {
@@ -70,7 +72,7 @@ mod tests {
 
     #[test]
     fn the_timeout_follows_the_measurements_within_its_bounds() {
-        let mut rtt = RoundTrip::default();
+        let mut rtt = RttEstimator::default();
         assert_eq!((rtt.timeout(), rtt.shortest()), (1_000_000, 0));
         rtt.add(20_000);
         assert_eq!((rtt.timeout(), rtt.smooth()), (500_000, 20_000));
