@@ -2,6 +2,7 @@
 //! Only [`Metainfo::read`], [`Metainfo::read_from`] and [`CreatePlan`] touch the disk. This module knows nothing of peers, trackers or terminals.
 
 pub mod create;
+mod create_error;
 mod decode;
 pub mod edit;
 mod error;
@@ -18,7 +19,8 @@ pub use crate::bencode::validate::BencodeError;
 pub use crate::util::printable_text::printable;
 #[cfg(any(test, feature = "internals"))]
 pub use create::create;
-pub use create::{CreateError, CreateOptions, CreatePlan, CreatedTorrent};
+pub use create::{CreateOptions, CreatePlan, CreatedTorrent};
+pub use create_error::CreateError;
 pub use edit::TorrentEdit;
 pub use error::MetainfoError;
 pub use glob::{Glob, GlobError};

@@ -43,6 +43,7 @@ mod lock;
 mod marker;
 mod marker_entries;
 mod marker_notes;
+mod merkle_check;
 mod off_limits;
 mod open;
 mod open_elsewhere;
@@ -73,7 +74,7 @@ mod sync;
 mod touched;
 
 pub(crate) use cache::clock;
-pub use check::{CheckProgress, check, check_pieces, check_rest, check_v2, hash_blocks, hash_range};
+pub use check::{CheckProgress, check, check_pieces, check_rest, hash_blocks, hash_range};
 #[cfg(feature = "service")]
 pub use data_files::{FileEvidence, FileJobError, KeptFile, MovedFile};
 pub use decision::DecisionInput;
@@ -85,6 +86,7 @@ pub use files::Storage;
 pub use flaws::{Flaw, flaws, lengths};
 pub use layout::{FileSpec, Layout, LayoutError, Span, Spans};
 pub use marker::{is_reserved, marker_name};
+pub use merkle_check::check_v2;
 pub use ownership::{Evidence, ExistingFile, FileAction, FileFacts, OwnershipClaim, Refusal, decide};
 pub use placement::part_name;
 pub use prepare::{Allocation, PreparedFiles};

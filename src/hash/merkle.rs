@@ -60,13 +60,11 @@ mod tests {
 
     /// The root of all leaves, whose number is a power of two, by the definition.
     fn plain_root(leaves: &[Sha256Hash]) -> Sha256Hash {
-        match leaves {
-            [leaf] => *leaf,
-            _ => {
-                let (left, right) = leaves.split_at(leaves.len() / 2);
-                Sha256::new().chain_update(plain_root(left)).chain_update(plain_root(right)).finalize().into()
-            }
+        if let [leaf] = leaves {
+            return *leaf;
         }
+        let (left, right) = leaves.split_at(leaves.len() / 2);
+        Sha256::new().chain_update(plain_root(left)).chain_update(plain_root(right)).finalize().into()
     }
 
     fn leaves(count: usize) -> Vec<Sha256Hash> {

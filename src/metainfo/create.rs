@@ -3,13 +3,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::{fs, io, thread};
+use std::{fs, thread};
 
 use sha1::{Digest, Sha1};
 
 use crate::bencode::encode;
 use crate::hash::sha256;
 use crate::metainfo::V2_PIECES_MAX;
+use crate::metainfo::create_error::{CreateError, PIECE_LENGTH_MIN};
 use crate::metainfo::edit::TopLevelEditor;
 use crate::metainfo::glob::Glob;
 use crate::metainfo::hashing;
@@ -20,9 +21,6 @@ use crate::types::{InfoHash, InfoHashV2};
 use v2::RootedFile;
 
 mod v2;
-
-/// The smallest piece length that btsync creates, in bytes: one block.
-pub const PIECE_LENGTH_MIN: u32 = 16 << 10;
 
 /// The largest piece length that [`choose_piece_length`] returns, in bytes; callers can ask for larger pieces.
 const AUTO_PIECE_LENGTH_MAX: u32 = 16 << 20;
@@ -77,69 +75,6 @@ pub struct CreatedTorrent {
     pub pieces: u32,
     /// The total size of all files in bytes, without padding.
     pub total: u64,
-}
-
-/// Why a torrent could not be created.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CreateError {
-    /// The source, or a folder in it, cannot be opened.
-    #[error("{} cannot be opened: {source}", path.display())]
-    Open {
-        /// The path that cannot be opened.
-        path: PathBuf,
-        /// The system's error.
-        source: io::Error,
-    },
-    /// A file cannot be read.
-    #[error("{} cannot be read: {source}", path.display())]
-    Read {
-        /// The file that cannot be read.
-        path: PathBuf,
-        /// The system's error.
-        source: io::Error,
-    },
-    /// A file's length or modification time changed between the scan and the end of the hashing.
-    #[error("{} changed while it was being hashed", path.display())]
-    Changed {
-        /// The file that changed.
-        path: PathBuf,
-    },
-    /// The source is neither a file nor a folder.
-    #[error("{} is neither a file nor a folder", path.display())]
-    Kind {
-        /// The source.
-        path: PathBuf,
-    },
-    /// A file's name cannot be stored in a torrent.
-    #[error("{}: the name is not allowed in a torrent: {why}", path.display())]
-    Name {
-        /// The file or folder with this name.
-        path: PathBuf,
-        /// What is wrong with the name.
-        why: String,
-    },
-    /// The folder contains no file, or all files are excluded.
-    #[error("{}: the folder contains no file to share", path.display())]
-    Empty {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// The torrent file would overwrite its own source.
-    #[error("{} cannot be both the source and the torrent file", path.display())]
-    Output {
-        /// The source.
-        path: PathBuf,
-    },
-    /// The requested piece length is not valid.
-    #[error("the piece length {0} is not a power of two from {PIECE_LENGTH_MIN} to {PIECE_LENGTH_MAX}")]
-    PieceLength(u32),
-    /// The files are too many or too large for one torrent file.
-    #[error("too large for one torrent, or too many pieces; larger pieces may help")]
-    TooBig,
-    /// `stop` was set.
-    #[error("interrupted")]
-    Stopped,
 }
 
 /// The files to put into a torrent.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use rustix::fs::{Advice, fadvise};
 
 use crate::hash::{FinishedPiece, NextPiece, PieceBytes, PieceWork, hash_pieces, merkle};
-use crate::metainfo::create::CreateError;
+use crate::metainfo::create_error::CreateError;
 use crate::metainfo::source_files::CreateEntry;
 use crate::metainfo::torrent::TorrentVersion;
 use crate::types::{BLOCK_SIZE, Sha1Hash, Sha256Hash};

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::metainfo::create::CreateError;
+use crate::metainfo::create_error::CreateError;
 use crate::metainfo::glob::Glob;
 use crate::metainfo::paths;
 use crate::util::cold_sort;

@@ -14,10 +14,6 @@ use crate::types::{BLOCK_SIZE, Bitfield, PieceIndex, Sha1Hash};
 use crate::util::atomics::Counter;
 use crate::util::memory;
 
-mod merkle;
-
-pub use merkle::check_v2;
-
 /// The progress of a check, for other threads to read.
 #[derive(Debug, Default)]
 pub struct CheckProgress {
@@ -195,23 +191,23 @@ impl PieceWork for CheckJob<'_> {
 }
 
 /// Ignores an error which means that the piece is not on disk, or that the check was stopped.
-fn ignore_absent(error: StorageError) -> Result<(), StorageError> {
+pub(super) fn ignore_absent(error: StorageError) -> Result<(), StorageError> {
     if error.kind() == StorageErrorKind::Missing || error.is_interrupted() { Ok(()) } else { Err(error) }
 }
 
 /// The hashes of pieces of zeros: a torrent may contain such pieces, and on disk they may be holes.
-struct ZeroHashes<'a> {
+pub(super) struct ZeroHashes<'a> {
     layout: &'a Layout,
     /// The hash of a full-length piece, computed when first needed.
     full: OnceLock<Sha1Hash>,
 }
 
 impl<'a> ZeroHashes<'a> {
-    fn new(layout: &'a Layout) -> ZeroHashes<'a> {
+    pub fn new(layout: &'a Layout) -> ZeroHashes<'a> {
         ZeroHashes { layout, full: OnceLock::new() }
     }
 
-    fn hash(&self, piece: PieceIndex) -> Sha1Hash {
+    pub fn hash(&self, piece: PieceIndex) -> Sha1Hash {
         let size = self.layout.piece_size(piece);
         if size == self.layout.piece_length() { *self.full.get_or_init(|| hash_zeros(size)) } else { hash_zeros(size) }
     }

@@ -13,7 +13,7 @@ use crate::utp::base_delay::BaseDelay;
 use crate::utp::ledbat::Ledbat;
 use crate::utp::mtu_discovery::MtuDiscovery;
 use crate::utp::packet::{HEADER, PacketKind, UtpHeader};
-use crate::utp::receive_buffer::ReceiveBuffer;
+use crate::utp::receive_buffer::UtpReceiveBuffer;
 use crate::utp::rtt_estimator::RttEstimator;
 use crate::utp::send_buffer::SendBuffer;
 use crate::utp::send_clock::SendClock;
@@ -74,7 +74,7 @@ pub struct UtpConnection {
     phase: UtpPhase,
     /// Whether unreachable count, if we open it.
     dial: UtpDial,
-    receive: ReceiveBuffer,
+    receive: UtpReceiveBuffer,
     send: SendBuffer,
     round_trip: RttEstimator,
     /// The delay of our packets, as the peer measures it.
@@ -194,7 +194,7 @@ impl UtpConnection {
             signals: UtpSignals::default(),
             phase: UtpPhase::SynSent,
             dial: UtpDial::Direct,
-            receive: ReceiveBuffer::new(next, config.receive_buffer),
+            receive: UtpReceiveBuffer::new(next, config.receive_buffer),
             // A SYN has a number, but no bytes.
             send: SendBuffer::new(initial.first.next()),
             round_trip: RttEstimator::default(),

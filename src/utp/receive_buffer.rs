@@ -27,7 +27,7 @@ pub enum Arrival {
 
 /// The receiving half of a stream.
 #[derive(Debug)]
-pub struct ReceiveBuffer {
+pub struct UtpReceiveBuffer {
     ring: ByteRing,
     /// The packet that continues the stream.
     next: SeqNr,
@@ -40,10 +40,10 @@ pub struct ReceiveBuffer {
     is_discarding: bool,
 }
 
-impl ReceiveBuffer {
+impl UtpReceiveBuffer {
     /// The stream that starts with the packet `next`. At most `capacity` bytes are kept.
-    pub fn new(next: SeqNr, capacity: usize) -> ReceiveBuffer {
-        ReceiveBuffer {
+    pub fn new(next: SeqNr, capacity: usize) -> UtpReceiveBuffer {
+        UtpReceiveBuffer {
             ring: ByteRing::default(),
             next,
             ahead: VecDeque::new(),

@@ -52,14 +52,14 @@ fn a_torrent_for_v2_only_is_shown_and_not_downloaded() {
     assert!(!shown.contains("info hash"), "{shown}");
     let link = format!("magnet:?xt=urn:btmh:1220{hash}");
     assert!(printed(&run(&dir, &["magnet", "v2.torrent"])).starts_with(&link));
-    let list: Value = serde_json::from_str(&printed(&run(&dir, &["list", "v2.torrent", "--json"]))).expect("JSON");
-    assert_eq!((&list["info_hash_v2"], &list["files"][1]["path"]), (&hash.into(), &"t/b".into()));
+    let entries: Value = serde_json::from_str(&printed(&run(&dir, &["list", "v2.torrent", "--json"]))).expect("JSON");
+    assert_eq!((&entries["info_hash_v2"], &entries["files"][1]["path"]), (&hash.into(), &"t/b".into()));
     assert_eq!(printed(&run(&dir, &["edit", "v2.torrent", "--comment", "x"])), created);
     assert_eq!(printed(&run(&dir, &["verify", "v2.torrent", "."])), "");
 
-    let line = "btsync cannot download v2-only torrents yet";
-    fails(&dir, &["v2.torrent", "out"], 26, line);
-    fails(&dir, &[&link, "out", "--no-dht", "--no-lsd"], 26, line);
+    let message = "btsync cannot download v2-only torrents yet";
+    fails(&dir, &["v2.torrent", "out"], 26, message);
+    fails(&dir, &[&link, "out", "--no-dht", "--no-lsd"], 26, message);
     assert!(!temp.path("out").exists(), "nothing was created");
 }
 

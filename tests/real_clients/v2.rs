@@ -69,7 +69,8 @@ fn ask_btsync(torrent: &Path) -> String {
     for file in
         said["files"].as_array().expect("files").iter().filter(|file| file["pad"] != true && file["length"] != 0)
     {
-        line += &format!(" {}:{}", file["length"], file["path"].as_str().expect("a path"));
+        let (length, path) = (&file["length"], file["path"].as_str().expect("a path"));
+        line.extend([" ", &length.to_string(), ":", path]);
     }
     line + "\n"
 }

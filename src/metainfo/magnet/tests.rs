@@ -69,7 +69,7 @@ fn a_link_without_a_torrent_is_an_error() {
     }
     assert_eq!(error("magnet:?"), MagnetError::NoHash);
     assert_eq!(error("magnet:?dn=x&xt=urn:sha1:abc"), MagnetError::NoHash);
-    for bad in ["", "1220aa", &HEX[..32].repeat(2), &format!("1120{}", HEX_V2), &format!("1220{}g", &HEX_V2[1..])] {
+    for bad in ["", "1220aa", &HEX[..32].repeat(2), &format!("1120{HEX_V2}"), &format!("1220{}g", &HEX_V2[1..])] {
         assert_eq!(error(&format!("magnet:?xt=urn:btmh:{bad}")), MagnetError::HashV2(bad.to_owned()));
     }
     let other = HEX_V2.replace('c', "d");

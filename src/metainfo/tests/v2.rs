@@ -29,7 +29,7 @@ fn root(content: &[u8]) -> Sha256Hash {
 }
 
 fn leaf(content: &[u8]) -> Vec<u8> {
-    let length = ("length", i(content.len() as i64));
+    let length = ("length", i(i64::try_from(content.len()).expect("a length")));
     let file = if content.is_empty() { d(&[length]) } else { d(&[length, ("pieces root", s(root(content)))]) };
     d(&[("", file)])
 }
@@ -250,8 +250,8 @@ fn piece_layers_must_lead_to_the_roots_of_their_files() {
 /// A hybrid with the files of `v1` (`None`: padding) and of `tree`.
 fn hybrid(v1: &[(Option<&str>, u64)], tree: &[Content<'_>]) -> Vec<u8> {
     let entry = |(path, length): &(Option<&str>, u64)| match path {
-        Some(path) => file(&[path], *length as i64),
-        None => d(&[("attr", s("p")), ("length", i(*length as i64)), ("path", l(&[s(".pad"), s("1")]))]),
+        Some(path) => file(&[path], (*length).cast_signed()),
+        None => d(&[("attr", s("p")), ("length", i((*length).cast_signed())), ("path", l(&[s(".pad"), s("1")]))]),
     };
     let total: u64 = v1.iter().map(|(_, length)| length).sum();
     torrent(&[

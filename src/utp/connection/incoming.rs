@@ -3,7 +3,7 @@
 use crate::utp::connection::{UtpConnection, UtpPhase};
 use crate::utp::ledbat::WindowAck;
 use crate::utp::packet::{HEADER, PacketKind, UtpHeader, UtpPacket};
-use crate::utp::receive_buffer::{Arrival, ReceiveBuffer};
+use crate::utp::receive_buffer::{Arrival, UtpReceiveBuffer};
 use crate::utp::send_buffer::{AckOutcome, LossOutcome};
 use crate::utp::{UtpCloseReason, UtpConfig, UtpTime};
 
@@ -92,7 +92,7 @@ impl UtpConnection {
             self.round_trip.add(now.since(self.last_sent));
         }
         // A State has the number that the first packet with data will have.
-        self.receive = ReceiveBuffer::new(header.seq, self.receive.capacity());
+        self.receive = UtpReceiveBuffer::new(header.seq, self.receive.capacity());
         if self.is_released {
             self.receive.discard();
         } else {

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 
 /// Reads everything.
-fn read(stream: &mut ReceiveBuffer) -> Vec<u8> {
+fn read(stream: &mut UtpReceiveBuffer) -> Vec<u8> {
     let mut all = Vec::new();
     while !stream.readable().is_empty() {
         all.extend_from_slice(stream.readable());
@@ -12,7 +12,7 @@ fn read(stream: &mut ReceiveBuffer) -> Vec<u8> {
     all
 }
 
-fn sack(stream: &ReceiveBuffer) -> Vec<u8> {
+fn sack(stream: &UtpReceiveBuffer) -> Vec<u8> {
     let mut out = vec![1];
     stream.write_sack(&mut out);
     out
@@ -20,7 +20,7 @@ fn sack(stream: &ReceiveBuffer) -> Vec<u8> {
 
 #[test]
 fn packets_are_put_in_order_and_gaps_are_told() {
-    let mut stream = ReceiveBuffer::new(SeqNr(u16::MAX), 100);
+    let mut stream = UtpReceiveBuffer::new(SeqNr(u16::MAX), 100);
     assert_eq!(stream.accept(SeqNr(u16::MAX), b"a", false), Arrival::InOrder);
     assert_eq!(stream.accept(SeqNr(2), b"dd", false), Arrival::OutOfOrder);
     assert_eq!(stream.accept(SeqNr(2), b"dd", false), Arrival::Duplicate);
@@ -39,7 +39,7 @@ fn packets_are_put_in_order_and_gaps_are_told() {
 
 #[test]
 fn a_fin_ends_the_stream_when_everything_before_it_is_there() {
-    let mut stream = ReceiveBuffer::new(SeqNr(5), 100);
+    let mut stream = UtpReceiveBuffer::new(SeqNr(5), 100);
     assert_eq!(stream.accept(SeqNr(6), b"", true), Arrival::OutOfOrder);
     assert!(!stream.is_finished());
     assert_eq!(stream.accept(SeqNr(7), b"x", false), Arrival::Refused, "after the end");
@@ -51,7 +51,7 @@ fn a_fin_ends_the_stream_when_everything_before_it_is_there() {
 
 #[test]
 fn a_fin_before_accepted_packets_does_not_end_the_stream() {
-    let mut stream = ReceiveBuffer::new(SeqNr(5), 100);
+    let mut stream = UtpReceiveBuffer::new(SeqNr(5), 100);
     stream.accept(SeqNr(9), b"late", false);
     stream.accept(SeqNr(7), b"", true);
     for seq in [5, 6, 8] {
@@ -63,7 +63,7 @@ fn a_fin_before_accepted_packets_does_not_end_the_stream() {
 
 #[test]
 fn memory_is_bounded_but_the_next_packet_always_has_space() {
-    let mut stream = ReceiveBuffer::new(SeqNr(0), 1000);
+    let mut stream = UtpReceiveBuffer::new(SeqNr(0), 1000);
     assert_eq!(stream.accept(SeqNr(MAX_OUT_OF_ORDER as u16 + 1), b"x", false), Arrival::Refused);
     for seq in 1..=10 {
         assert_eq!(stream.accept(SeqNr(seq), &[seq as u8; 100], false), Arrival::OutOfOrder);
@@ -87,7 +87,7 @@ proptest! {
         order in prop::collection::vec(0_u16..40, 1..200),
         first in prop_oneof![Just(0_u16), Just(u16::MAX - 5)],
     ) {
-        let mut stream = ReceiveBuffer::new(SeqNr(first), 1 << 20);
+        let mut stream = UtpReceiveBuffer::new(SeqNr(first), 1 << 20);
         let payload = |n: u16| vec![n as u8; usize::from(n) + 1];
         let mut seen = [false; 41];
         for n in order {
