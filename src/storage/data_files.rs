@@ -38,6 +38,9 @@ pub enum FileJobError {
     /// Another program has written to the file meanwhile.
     #[error("another program changed {} while it was moved", shown(.0))]
     Changed(PathBuf),
+    /// Another program has the file open for writing: what it writes would be lost with the original.
+    #[error("another program has {} open for writing", shown(.0))]
+    OpenElsewhere(PathBuf),
     /// A file has a name that btsync gives to no file, such as one that begins with a dot.
     #[error(
         "{} stays, because it has the name that the torrent's creator gave it and btsync did not create it; \

@@ -77,6 +77,32 @@ pub(super) fn remove_if_untouched(root: &Root, name: &Path, seen: &FileSnapshot)
     }
 }
 
+/// Removes the original of a complete copy, unless somebody else has it open for writing.
+pub(super) fn remove_original(root: &Root, name: &Path, seen: &FileSnapshot) -> Result<(), FileJobError> {
+    match lookup(root, name)? {
+        None => return Ok(()),
+        Some(now) if seen.is_untouched(&now) => {}
+        Some(_) => return Err(FileJobError::Changed(root.path().join(name))),
+    }
+    let remove_failed = failed(root, name, Operation::Remove);
+    let is_open = |name: &Path| Ok(lookup(root, name)?.is_some_and(|found| root.is_open_elsewhere(name, &found)));
+    let open_elsewhere = || FileJobError::OpenElsewhere(root.path().join(name));
+    let folder = root.own_folder(parent(name)).map_err(|errno| remove_failed(errno.into()))?;
+    match root.with_retry(|| exact_files::take_seen((folder.as_fd(), file_name(name)), seen)) {
+        Ok(Some(taken)) => match is_open(&name.with_file_name(taken.temporary_name())) {
+            Ok(false) => taken.remove().map_err(remove_failed),
+            other => {
+                taken.give_back();
+                Err(other.err().unwrap_or_else(open_elsewhere))
+            }
+        },
+        Ok(None) => Err(FileJobError::Changed(root.path().join(name))),
+        // Perhaps it cannot get another name.
+        Err(_) if is_open(name)? => Err(open_elsewhere()),
+        Err(_) => remove_if_ours(root, name, seen),
+    }
+}
+
 /// Removes a name if it is the file that was `seen`, perhaps under another name. A file that another program saves there at this
 /// moment stays.
 pub(super) fn remove_if_ours(root: &Root, name: &Path, seen: &FileSnapshot) -> Result<(), FileJobError> {

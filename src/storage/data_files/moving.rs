@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use crate::storage::cache::clock;
 use crate::storage::data_files::FileJobError;
 use crate::storage::data_files::copying::{have_same_content, temporary_name};
-use crate::storage::data_files::folders::{failed, lookup, lookup_file, make_folders, parent, remove_if_untouched};
+use crate::storage::data_files::folders::{failed, lookup, lookup_file, make_folders, parent, remove_original};
 use crate::storage::data_files::left_folders::remove_empty;
 use crate::storage::data_files::names::{NameRelation, change_spelling, is_same_folder, relation, rename_to_new};
 use crate::storage::data_files::provenance::{FileEvidence, FoundFiles};
@@ -303,7 +303,7 @@ impl FileMover<'_> {
         match &entry.state {
             EntryState::Missing | EntryState::Moved => {}
             EntryState::Copied(found) => {
-                remove_if_untouched(source, &from, &FileSnapshot::of(found))?;
+                remove_original(source, &from, &FileSnapshot::of(found))?;
                 published_copy::discard(target, &published_copy::note_name(&to, &self.info_hash, file));
             }
             EntryState::OtherSpelling(found) => {

@@ -11,9 +11,7 @@ use rustix::fs::OFlags;
 
 use crate::storage::data_files::FileJobError;
 use crate::storage::data_files::copying::{copy, temporary_name};
-use crate::storage::data_files::folders::{
-    failed, lookup_file, remove, remove_if_ours, remove_if_untouched, sync_folder,
-};
+use crate::storage::data_files::folders::{failed, lookup_file, remove, remove_if_ours, remove_original, sync_folder};
 use crate::storage::data_files::moving::{EntryState, FileMover, MoveEntry};
 use crate::storage::data_files::names::rename_to_new;
 use crate::storage::download_mark::{has_download_mark, permanent_identity};
@@ -78,7 +76,7 @@ impl FileMover<'_> {
             }
             return Err(error);
         }
-        let removed = remove_if_untouched(source, from, seen).inspect_err(|_| {
+        let removed = remove_original(source, from, seen).inspect_err(|_| {
             remove_if_ours(target, to, &ours).unwrap_or_else(|error| log::warn!("{error}"));
         });
         self.step()?;

@@ -169,3 +169,18 @@ fn a_document_that_is_saved_while_the_files_are_examined_is_not_moved() {
     }
     assert!(noticed >= 2, "{noticed}");
 }
+
+#[test]
+fn a_file_that_another_program_is_writing_to_is_not_moved_to_another_disk() {
+    let it = Fixture::new();
+    let file = it.old().join("t/d/b");
+    let output = fs::File::options().append(true).open(&file).unwrap();
+    let mut writer = std::process::Command::new("sleep").arg("1000").stdout(output).spawn().unwrap();
+    let refused = it.run(true, &GO_ON);
+    writer.kill().unwrap();
+    writer.wait().unwrap();
+    assert!(matches!(&refused, Err(FileJobError::OpenElsewhere(path)) if *path == file), "{refused:?}");
+    assert_eq!((files(&it.old()), files(&it.new_folder())), (torrent(), Vec::new()));
+    it.run(true, &GO_ON).unwrap();
+    assert_eq!((files(&it.old()), files(&it.new_folder())), (Vec::new(), torrent()));
+}
