@@ -110,8 +110,9 @@ fn libtorrent_and_we_create_the_same_torrents() {
                 assert_eq!(of_ours, of_theirs.trim_end(), "{what}");
                 assert_eq!(ask_btsync(&ours), format!("{of_ours}\n"), "{what}");
                 assert_eq!(ask_btsync(&theirs), format!("{of_ours}\n"), "{what}");
-                let mut verify = btsync();
-                let verified = verify.arg("verify").arg(&theirs).arg(temp.path("")).output().expect("the program runs");
+                // A folder with one file becomes a v2 torrent of that file.
+                let folder = temp.path(if (name, version) == ("one", "v2") { "one" } else { "" });
+                let verified = btsync().arg("verify").arg(&theirs).arg(folder).output().expect("the program runs");
                 assert!(verified.status.success(), "{what}: {}", String::from_utf8_lossy(&verified.stderr));
             }
         }
