@@ -14,7 +14,6 @@ const FLAGS = {
   H: 'found by the DHT',
   X: 'found by peer exchange',
   I: 'it connected to us',
-  h: 'connected through routers by hole punching',
 };
 
 /** A table of `[title, text, class, tool tip]`. */
