@@ -53,7 +53,7 @@ bench-utp: build
 
 # Throughput, delays and shares of uTP in a simulated network: the figures in docs/dev/utp.md.
 utp-figures:
-	$(CARGO) test --release --lib utp::tests::congestion -- --ignored --nocapture
+	$(CARGO) test --release --lib utp::tests -- --ignored --nocapture
 
 # All benchmarks: micro, loopback, startup, tracker. `make bench BENCH=micro ARGS=picker` runs some. Use an idle machine.
 # BENCH_MIB and BENCH_ROUNDS size the loopback run.

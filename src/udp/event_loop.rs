@@ -40,7 +40,7 @@ pub(super) struct UdpLoop {
     epoll: OwnedFd,
     inbox: UdpInbox,
     endpoint: UtpEndpoint,
-    streams: HashMap<u64, SocketBridge>,
+    bridges: HashMap<u64, SocketBridge>,
     filter: Arc<AddressFilter>,
     accept: AcceptUtp,
     dht: Option<DhtForwarder>,
@@ -69,7 +69,7 @@ impl UdpLoop {
             epoll,
             inbox,
             endpoint,
-            streams: HashMap::new(),
+            bridges: HashMap::new(),
             filter,
             accept,
             dht: None,
@@ -101,7 +101,7 @@ impl UdpLoop {
                 match event.data.u64() {
                     SOCKET => self.serve_socket(event.flags),
                     INBOX => self.run_commands(),
-                    id => self.serve_stream(id, event.flags),
+                    id => self.serve_bridge(id, event.flags),
                 }
             }
             let now = self.now();
@@ -135,7 +135,7 @@ impl UdpLoop {
     /// Receives datagrams, and sends what the kernel did not take before.
     fn serve_socket(&mut self, flags: EventFlags) {
         if flags.contains(EventFlags::ERR) {
-            self.note_refusals();
+            self.note_unreachable();
         }
         if flags.contains(EventFlags::OUT) && self.unsent.is_some() {
             self.send_outgoing();
@@ -149,7 +149,7 @@ impl UdpLoop {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if is_pending_icmp_error(&error) => self.note_refusals(),
+                Err(error) if is_pending_icmp_error(&error) => self.note_unreachable(),
                 Err(error) => {
                     log::debug!("a UDP socket: {error}");
                     return std::thread::sleep(PAUSE);
@@ -178,7 +178,7 @@ impl UdpLoop {
         }
     }
 
-    fn note_refusals(&mut self) {
+    fn note_unreachable(&mut self) {
         for addr in self.socket.unreachable() {
             self.endpoint.refuse(addr);
         }
@@ -203,16 +203,16 @@ impl UdpLoop {
         }
     }
 
-    fn add(&mut self, mut stream: SocketBridge, key: UtpKey) {
-        if watch(&self.epoll, id(key), &mut stream) {
-            self.streams.insert(id(key), stream);
+    fn add(&mut self, mut bridge: SocketBridge, key: UtpKey) {
+        if watch(&self.epoll, id(key), &mut bridge) {
+            self.bridges.insert(id(key), bridge);
         } else {
-            stream.reset(&mut self.endpoint);
+            bridge.reset(&mut self.endpoint);
         }
     }
 
     /// The owner of a connection has written, read or closed.
-    fn serve_stream(&mut self, id: u64, flags: EventFlags) {
+    fn serve_bridge(&mut self, id: u64, flags: EventFlags) {
         let has_ended = flags.intersects(EventFlags::HUP | EventFlags::ERR);
         if flags.contains(EventFlags::OUT) {
             self.step(id, SocketBridge::copy_to_owner);
@@ -227,29 +227,29 @@ impl UdpLoop {
     /// Lets a connection do something, and then waits for what it needs.
     fn step(&mut self, id: u64, work: impl FnOnce(&mut SocketBridge, &mut BridgeTurn<'_>) -> BridgeState) {
         let now = self.now();
-        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let Some(bridge) = self.bridges.get_mut(&id) else { return };
         let mut turn = BridgeTurn { endpoint: &mut self.endpoint, now, chunk: &mut self.chunk };
-        if work(stream, &mut turn) == BridgeState::Open {
-            if watch(&self.epoll, id, stream) {
+        if work(bridge, &mut turn) == BridgeState::Open {
+            if watch(&self.epoll, id, bridge) {
                 return;
             }
-            stream.reset(&mut self.endpoint);
+            bridge.reset(&mut self.endpoint);
         }
-        self.streams.remove(&id);
+        self.bridges.remove(&id);
     }
 
     fn handle_events(&mut self) {
         while let Some(event) = self.endpoint.next_event() {
             match event {
                 UtpEvent::Incoming { key, addr } => self.accept(key, addr),
-                UtpEvent::Connected(key) => self.step(id(key), |stream, _| {
-                    stream.connected();
+                UtpEvent::Connected(key) => self.step(id(key), |bridge, _| {
+                    bridge.connected();
                     BridgeState::Open
                 }),
                 UtpEvent::Readable(key) => self.step(id(key), SocketBridge::copy_to_owner),
                 UtpEvent::Writable(key) => self.step(id(key), SocketBridge::copy_from_owner),
                 UtpEvent::Finished(key) => self.step(id(key), SocketBridge::finished),
-                UtpEvent::Closed(key, reason) => self.step(id(key), |stream, turn| stream.closed(turn, reason)),
+                UtpEvent::Closed(key, reason) => self.step(id(key), |bridge, turn| bridge.closed(turn, reason)),
             }
         }
     }
@@ -270,8 +270,8 @@ impl UdpLoop {
     /// Tells owners how their connections send.
     fn publish_figures(&mut self) {
         while let Some((key, figures)) = self.endpoint.next_figures() {
-            if let Some(stream) = self.streams.get(&id(key)) {
-                stream.link.publish(figures);
+            if let Some(bridge) = self.bridges.get(&id(key)) {
+                bridge.link.publish(figures);
             }
         }
     }
@@ -320,26 +320,26 @@ impl UdpLoop {
     fn begin_to_stop(&mut self) {
         self.dht = None;
         self.endpoint.set_accepting(false);
-        let ids: Vec<_> = self.streams.keys().copied().collect();
+        let ids: Vec<_> = self.bridges.keys().copied().collect();
         for id in ids {
             self.step(id, SocketBridge::copy_rest);
         }
-        for (_, stream) in self.streams.drain() {
-            stream.reset(&mut self.endpoint);
+        for (_, bridge) in self.bridges.drain() {
+            bridge.reset(&mut self.endpoint);
         }
         self.transmit();
     }
 }
 
 /// Waits for what a stream needs. Returns whether that is possible.
-fn watch(epoll: &OwnedFd, id: u64, stream: &mut SocketBridge) -> bool {
-    let interest = stream.interest();
-    let result = match stream.watched {
+fn watch(epoll: &OwnedFd, id: u64, bridge: &mut SocketBridge) -> bool {
+    let interest = bridge.interest();
+    let result = match bridge.watched {
         Some(watched) if watched == interest => Ok(()),
-        Some(_) => epoll::modify(epoll, &*stream, EventData::new_u64(id), interest),
-        None => epoll::add(epoll, &*stream, EventData::new_u64(id), interest),
+        Some(_) => epoll::modify(epoll, &*bridge, EventData::new_u64(id), interest),
+        None => epoll::add(epoll, &*bridge, EventData::new_u64(id), interest),
     };
-    stream.watched = Some(interest);
+    bridge.watched = Some(interest);
     result.inspect_err(|error| log::debug!("cannot wait for a uTP connection: {error}")).is_ok()
 }
 

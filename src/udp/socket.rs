@@ -109,7 +109,7 @@ impl BatchSocket {
         }
     }
 
-    /// Takes the destinations of datagrams that hosts or routers refused.
+    /// Takes the destinations of datagrams that ICMP errors have answered.
     pub fn unreachable(&self) -> Vec<SocketAddr> {
         let flags = RecvFlags::ERRQUEUE | RecvFlags::DONTWAIT;
         let next = || recvfrom(self.socket.socket(), &mut [0_u8; 1], flags).ok();

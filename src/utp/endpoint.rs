@@ -101,7 +101,8 @@ impl UtpEndpoint {
         self.is_accepting = is_accepting;
     }
 
-    /// The system says that nobody listens at this address (`ECONNREFUSED`). Only connections that are being opened believe it.
+    /// An ICMP error has answered a datagram to this address. Only connections that are being opened believe it, because anybody can
+    /// send one.
     pub fn refuse(&mut self, addr: SocketAddr) {
         for slot in 0..self.table.slots() {
             if let Some(connection) = self.table.get_slot_mut(slot).filter(|connection| connection.addr == addr) {
@@ -138,7 +139,7 @@ impl UtpEndpoint {
         }
     }
 
-    /// Received bytes in order: as many as are adjacent in memory, and none only if there are none.
+    /// The first contiguous part of the received bytes in order; empty only if nothing is readable.
     pub fn readable(&self, key: UtpKey) -> &[u8] {
         self.table.get(key).map_or(&[], UtpConnection::readable)
     }
@@ -312,7 +313,7 @@ impl UtpEndpoint {
         self.with(key, UtpConnection::finish);
     }
 
-    /// How many connections there are, with those that are half open and those that linger.
+    /// How many connections there are, including half-open and lingering ones.
     pub fn len(&self) -> usize {
         self.table.len()
     }
